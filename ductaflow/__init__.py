@@ -1,0 +1,60 @@
+"""Run Jupytext flows once per row of a table, each in its own folder, on isolated kernels.
+
+Names are imported when first used (PEP 562): flows import ductaflow inside kernels too, where every
+millisecond of `import ductaflow` counts.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ductaflow._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from ductaflow.catalog import get_all_instances as get_all_instances
+    from ductaflow.conductor import run_notebook as run_notebook
+    from ductaflow.conductor import run_step_flow as run_step_flow
+    from ductaflow.errors import ArtifactError as ArtifactError
+    from ductaflow.errors import CellFailed as CellFailed
+    from ductaflow.errors import ConfigError as ConfigError
+    from ductaflow.errors import DuctaflowError as DuctaflowError
+    from ductaflow.errors import FlowError as FlowError
+    from ductaflow.errors import FlowNotFound as FlowNotFound
+    from ductaflow.errors import FlowSyntaxError as FlowSyntaxError
+    from ductaflow.errors import InstanceBusy as InstanceBusy
+    from ductaflow.errors import KernelFailed as KernelFailed
+    from ductaflow.errors import NameRefused as NameRefused
+    from ductaflow.errors import ParametersCellError as ParametersCellError
+    from ductaflow.errors import RunFailed as RunFailed
+    from ductaflow.errors import RunTimedOut as RunTimedOut
+    from ductaflow.errors import UnknownKernel as UnknownKernel
+    from ductaflow.model import Status as Status
+    from ductaflow.run import Run as Run
+
+_HOMES = {
+    "ductaflow.catalog": ("get_all_instances",),
+    "ductaflow.conductor": ("run_notebook", "run_step_flow"),
+    "ductaflow.errors": (
+        "ArtifactError", "CellFailed", "ConfigError", "DuctaflowError", "FlowError", "FlowNotFound",
+        "FlowSyntaxError", "InstanceBusy", "KernelFailed", "NameRefused", "ParametersCellError",
+        "RunFailed", "RunTimedOut", "UnknownKernel",
+    ),
+    "ductaflow.model": ("Status",),
+    "ductaflow.run": ("Run",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

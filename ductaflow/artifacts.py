@@ -1,0 +1,124 @@
+"""What one run leaves in its folder, and keeps up to date while it runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import final
+
+import attrs
+
+from ductaflow import jsonio
+from ductaflow.html import Fragment, renderer
+from ductaflow.layout import ArtifactPaths
+from ductaflow.model import Cell, InstancePlan, RunRecord
+from ductaflow.notebook import Notebook
+from ductaflow.runlog import RunLog
+
+SAVE_EVERY = 1.0  # seconds between saves of the running notebook
+SAVE_SHARE = 10  # at most a tenth of the time goes into such saves
+
+
+@final
+@attrs.define(eq=False)
+class Artifacts:
+    """The files of one run.
+
+    Attributes:
+        paths: Where they lie.
+        notebook: The executed notebook as it stands.
+        log: The run's log.
+    """
+
+    plan: InstancePlan
+    paths: ArtifactPaths
+    notebook: Notebook
+    log: RunLog
+    _fragments: dict[int, Fragment] = attrs.field(factory=dict)
+    _due: float = 0.0
+    _unsaved: bool = False
+
+    @classmethod
+    def begin(
+        cls, plan: InstancePlan, paths: ArtifactPaths, notebook: Notebook, record: RunRecord
+    ) -> Artifacts:
+        """Write what must be there before the first cell runs: config, record, log.
+
+        Raises:
+            ArtifactError: One of them cannot be written; an earlier run's notebook is intact.
+        """
+        if plan.config is not None:
+            jsonio.write_atomic(paths.config, jsonio.dumps(plan.config) + "\n")
+        write_record(paths.record, record)
+        log = RunLog.create(paths.log)
+        return cls(plan, paths, notebook, log, due=time.monotonic() + SAVE_EVERY)
+
+    def changed(self, *cells: int) -> None:
+        """Cells have new outputs or timing."""
+        for index in cells:
+            self._fragments.pop(index, None)
+        self._unsaved = True
+
+    def insert(self, index: int, cell: Cell) -> None:
+        """Put a cell of our own before the one at `index`."""
+        self.notebook.insert(index, cell)
+        self._fragments = {i + (i >= index): part for i, part in self._fragments.items()}
+
+    def settled(self, index: int) -> None:
+        """A cell is over: prepare its HTML now, while the kernel runs the next."""
+        if self.plan.options.html:
+            self._fragment(index)
+
+    def follow(self, now: float) -> None:
+        """Bring the notebook on disk and the log up to date, if it is time to.
+
+        Args:
+            now: A monotonic clock's seconds.
+        """
+        self.log.flush(now)
+        if self._unsaved and now >= self._due:
+            jsonio.write_atomic(self.paths.notebook, self.notebook.dumps())
+            self._unsaved = False
+            end = time.monotonic()
+            self._due = end + max(SAVE_EVERY, SAVE_SHARE * (end - now))
+
+    def finish(self, record: RunRecord) -> None:
+        """Write the final notebook, HTML and record.
+
+        Raises:
+            ArtifactError: One of them cannot be written.
+        """
+        self.log.close()
+        jsonio.write_atomic(self.paths.notebook, self.notebook.dumps())
+        if self.plan.options.html:
+            title = " / ".join(p for p in (self.plan.step, self.plan.instance) if p)
+            page = renderer().page(
+                [self._fragment(index) for index in range(len(self.notebook))],
+                title=title or self.plan.flow.name,
+                widget_state=self.notebook.widget_state,
+            )
+            jsonio.write_atomic(self.paths.html, page)
+        write_record(self.paths.record, record)
+
+    def _fragment(self, index: int) -> Fragment:
+        if index not in self._fragments:
+            self._fragments[index] = renderer().cell(self.notebook.cell(index))
+        return self._fragments[index]
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write `run.json`.
+
+    Raises:
+        ArtifactError: It cannot be written.
+    """
+    jsonio.write_atomic(path, jsonio.dumps(record.to_json()) + "\n")
+
+
+def read_record(path: Path) -> RunRecord | None:
+    """The record in a `run.json`; None if it is not there or is no record."""
+    try:
+        return RunRecord.from_json(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

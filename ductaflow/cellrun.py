@@ -1,0 +1,454 @@
+"""Run the cells of one plan on one kernel, and know at every moment which one is running."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from signal import SIGTERM
+from typing import Any, final
+
+import attrs
+from ductaflow_kernels.errors import KernelDied
+from ductaflow_kernels.messages import Message
+from ductaflow_kernels.process import describe_exit
+from ductaflow_kernels.session import KernelSession
+
+from ductaflow.artifacts import Artifacts
+from ductaflow.flow import annotate_traceback, failing_line
+from ductaflow.model import Cell, CellRecord, ErrorInfo, InstancePlan, Note, Status, Tag
+from ductaflow.outputs import Limits, OutputFolder
+from ductaflow.runlog import strip_ansi
+
+INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
+TERMINATE_AFTER = 5.0  # seconds after the interrupt
+KILL_AFTER = 7.0  # seconds after the interrupt
+FINISH_WITHIN = 10.0  # seconds for exit handlers and threads after the last cell
+SAMPLE_EVERY = 0.5  # seconds between looks at the kernel's memory
+STOP_POLL = 0.2  # seconds between looks at `Stop`
+
+
+@final
+@attrs.define(eq=False)
+class Stop:
+    """Asks a run to end early. Set from a signal handler or another thread."""
+
+    requests: int = 0
+
+    def request(self) -> None:
+        """Ask; a second time means at once."""
+        self.requests += 1
+
+
+@attrs.frozen
+class Outcome:
+    """How a run came out.
+
+    Attributes:
+        status: How it ended.
+        error: Why it did not succeed, or None.
+        failing: Index in the notebook of the cell at which it ended, or None.
+        cells: A record a code cell.
+        notes: What running noticed.
+        kernel: Facts about the kernel for the record.
+        environment: Versions for the record.
+        peak_memory: Bytes, or None.
+    """
+
+    status: Status
+    error: ErrorInfo | None = None
+    failing: int | None = None
+    cells: tuple[CellRecord, ...] = ()
+    notes: tuple[Note, ...] = ()
+    kernel: Mapping[str, Any] = attrs.field(factory=dict)
+    environment: Mapping[str, str] = attrs.field(factory=dict)
+    peak_memory: int | None = None
+
+
+@final
+@attrs.define(eq=False)
+class _State:
+    """Where one cell stands."""
+
+    index: int
+    cell: Cell
+    status: str = ""  # empty until its reply
+    reply: Mapping[str, Any] = attrs.field(factory=dict)
+    times: dict[str, str] = attrs.field(factory=dict)
+    begun: float | None = None  # monotonic
+    idle: bool = False
+
+    @property
+    def over(self) -> bool:
+        return bool(self.status) and self.idle
+
+
+@final
+@attrs.define(eq=False)
+class _Ending:
+    """A run that must end: asked politely first, then less so."""
+
+    status: Status
+    why: str
+    began: float
+    stage: int = 0
+
+
+@final
+class CellRun:
+    """Sends the cells, folds what comes back, minds the clock."""
+
+    def __init__(
+        self, session: KernelSession, plan: InstancePlan, artifacts: Artifacts, stop: Stop
+    ) -> None:
+        self._session = session
+        self._plan = plan
+        self._artifacts = artifacts
+        self._stop = stop
+        self._stops_seen = stop.requests
+        self._folder = OutputFolder(Limits(log=artifacts.paths.log.name))
+        self._states = {
+            index: _State(index, cell) for index, cell in enumerate(plan.cells) if cell.runs
+        }
+        self._unsent = deque(self._states.values())
+        self._by_request: dict[str, _State] = {}
+        self._by_count: dict[int, Cell] = {}
+        self._running: _State | None = None
+        self._error: ErrorInfo | None = None
+        self._failing: int | None = None
+        self._ending: _Ending | None = None
+        self._finish_id = ""
+        self._finish_sent: float | None = None
+        self._finish: dict[str, bool] = {"reply": False, "idle": False}
+        self._died: KernelDied | None = None
+        self._peak: int | None = None
+        self._sampled = 0.0
+        self._notes: list[Note] = []
+        self._start = time.monotonic()
+
+    def run(self) -> Outcome:
+        """Run to the end, whichever end that is."""
+        self._send()
+        while not self._done():
+            now = time.monotonic()
+            try:
+                messages = self._session.poll(self._wait(now))
+            except KernelDied as e:
+                self._died = e
+                break
+            for message in messages:
+                self._handle(message)
+            self._mind_the_clock(time.monotonic())
+        self._artifacts.follow(time.monotonic())
+        return self._outcome()
+
+    # --- sending ------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Send what can be sent: all cells ahead to a managed kernel, else one at a time."""
+        if self._session.spec.managed:
+            while self._unsent:
+                self._send_one()
+            self._finish_id = self._session.finish()
+        elif self._unsent and self._error is None and self._ending is None:
+            self._send_one()
+
+    def _send_one(self) -> None:
+        state = self._unsent.popleft()
+        request = self._session.execute(
+            state.cell.source,
+            cell_id=state.cell.id,
+            stop_on_error=Tag.RAISES not in state.cell.tags,
+        )
+        self._by_request[request] = state
+
+    def _done(self) -> bool:
+        if self._session.spec.managed:
+            return all(self._finish.values())
+        if self._unsent and self._error is None and self._ending is None:
+            return False
+        return all(state.over for state in self._by_request.values())
+
+    # --- listening ----------------------------------------------------------------------------
+
+    def _handle(self, message: Message) -> None:
+        state = self._by_request.get(message.parent)
+        if state is not None:
+            self._handle_cell(state, message)
+        elif message.parent == self._finish_id:
+            self._handle_finish(message)
+        elif message.channel == "iopub":
+            self._fold(None, message)
+
+    def _handle_cell(self, state: _State, message: Message) -> None:
+        kind = message.type
+        if kind == "status":
+            self._handle_status(state, message)
+        elif kind == "execute_input":
+            state.times["iopub.execute_input"] = message.date
+            self._by_count[message.content.get("execution_count") or 0] = state.cell
+            self._artifacts.notebook.set_execution(
+                state.index, message.content.get("execution_count"), state.times
+            )
+        elif kind == "execute_reply":
+            self._handle_reply(state, message)
+        elif message.channel == "iopub":
+            self._fold(state, message)
+        if state.over and kind in ("execute_reply", "status"):
+            self._settle(state)
+
+    def _handle_status(self, state: _State, message: Message) -> None:
+        phase = str(message.content.get("execution_state"))
+        state.times[f"iopub.status.{phase}"] = message.date
+        if phase == "busy":
+            state.begun = time.monotonic()
+            self._running = state
+        elif phase == "idle":
+            state.idle = True
+
+    def _handle_reply(self, state: _State, message: Message) -> None:
+        state.reply = message.content
+        state.status = str(message.content.get("status"))
+        state.times["shell.execute_reply"] = message.date
+        started = message.metadata.get("started")
+        if started:
+            state.times["shell.execute_reply.started"] = str(started)
+        failed = state.status == "error" and Tag.RAISES not in state.cell.tags
+        if failed and self._error is None and self._ending is None:
+            self._failing = state.index
+            self._error = self._cell_error(state)
+
+    def _settle(self, state: _State) -> None:
+        """A cell is over."""
+        if self._running is state:
+            self._running = None
+        if state.status != "aborted":
+            notebook = self._artifacts.notebook
+            notebook.set_execution(state.index, state.reply.get("execution_count"), state.times)
+            self._artifacts.changed(state.index)
+            self._artifacts.settled(state.index)
+            self._tell_widgets()
+        if not self._session.spec.managed:
+            self._send()
+
+    def _handle_finish(self, message: Message) -> None:
+        if message.type == "finish_reply":
+            self._finish["reply"] = True
+            self._peak = message.content.get("peak_memory") or self._peak
+            if message.content.get("status") != "ok":
+                self._note("unfinished", f"ending the kernel: {message.content.get('evalue')}")
+        elif message.type == "status":
+            if message.content.get("execution_state") == "busy":
+                self._finish_sent = time.monotonic()
+            else:
+                self._finish["idle"] = True
+        elif message.channel == "iopub":
+            self._fold(None, message)
+
+    def _fold(self, state: _State | None, message: Message) -> None:
+        if message.type == "stream":
+            name, text = str(message.content.get("name")), str(message.content.get("text"))
+            self._artifacts.log.stream(name, text, time.monotonic())
+        elif message.type in ("error", "execute_result", "display_data"):
+            if message.type == "error":
+                self._annotate(message)
+            self._artifacts.log.output(message.type, message.content)
+        changed = self._folder.apply(state.index if state else None, message)
+        for index in changed:
+            self._artifacts.notebook.set_outputs(index, partial(self._folder.outputs, index))
+        self._artifacts.changed(*changed)
+
+    def _tell_widgets(self) -> None:
+        """Let Output widgets in the kernel know what they have captured, as a front end does."""
+        for comm_id, state in self._folder.replies():
+            data = {"method": "update", "state": state, "buffer_paths": []}
+            self._session.request("comm_msg", {"comm_id": comm_id, "data": data})
+
+    def _annotate(self, message: Message) -> None:
+        message.content["traceback"] = annotate_traceback(
+            message.content.get("traceback", ()), self._by_count, self._plan.flow_display
+        )
+
+    # --- the clock ----------------------------------------------------------------------------
+
+    def _wait(self, now: float) -> float:
+        """Seconds until something must be looked at."""
+        waits = [STOP_POLL if self._ending is None else 0.1]
+        deadline = self._deadline()
+        if deadline is not None:
+            waits.append(deadline[0] - now)
+        return max(0.0, min(waits))
+
+    def _deadline(self) -> tuple[float, str] | None:
+        """When the next time limit is reached, and in words."""
+        options, limits = self._plan.options, []
+        if options.timeout is not None:
+            limits.append((self._start + options.timeout, f"the run's {options.timeout:g} s"))
+        running = self._running
+        if options.cell_timeout is not None and running is not None and running.begun is not None:
+            limits.append(
+                (running.begun + options.cell_timeout, f"a cell's {options.cell_timeout:g} s")
+            )
+        return min(limits, default=None)
+
+    def _mind_the_clock(self, now: float) -> None:
+        self._artifacts.follow(now)
+        if now - self._sampled > SAMPLE_EVERY:
+            self._sampled = now
+            self._peak = self._session.process.peak_memory() or self._peak
+        if self._ending is None:
+            deadline = self._deadline()
+            if self._stop.requests > self._stops_seen:
+                self._end(Status.INTERRUPTED, "interrupted", now)
+            elif deadline is not None and now >= deadline[0]:
+                self._end(Status.TIMED_OUT, f"it took longer than {deadline[1]}", now)
+            elif self._finish_sent and now - self._finish_sent > FINISH_WITHIN:
+                self._give_up_on_finish()
+        else:
+            self._escalate(self._ending, now)
+
+    def _give_up_on_finish(self) -> None:
+        self._note(
+            "unfinished",
+            f"threads or exit handlers of the flow still ran {FINISH_WITHIN:g} s after its last "
+            "cell and were ended; join them, or make the threads daemons",
+        )
+        self._finish = {"reply": True, "idle": True}
+
+    def _end(self, status: Status, why: str, now: float) -> None:
+        running = self._running
+        self._ending = _Ending(status, why, now)
+        self._failing = running.index if running else None
+        self._error = ErrorInfo(
+            kind=status.value,
+            type={Status.TIMED_OUT: "Timeout"}.get(status, "Interrupted"),
+            message=why,
+            cell=running.cell.number or None if running else None,
+            line=running.cell.line if running else None,
+        )
+        self._artifacts.log.say(f"{why}; interrupting the kernel")
+        self._session.interrupt()
+
+    def _escalate(self, ending: _Ending, now: float) -> None:
+        """Interrupt again, then terminate, then kill."""
+        since = now - ending.began
+        if ending.stage == 0 and since > INTERRUPT_AGAIN and self._running is not None:
+            ending.stage = 1
+            self._session.interrupt()
+        elif ending.stage <= 1 and since > TERMINATE_AFTER:
+            ending.stage = 2
+            self._artifacts.log.say("the kernel goes on; terminating it")
+            self._session.process.signal(SIGTERM)
+        elif since > KILL_AFTER or self._stop.requests > self._stops_seen + 1:
+            self._artifacts.log.say("the kernel goes on; killing it")
+            self._session.process.kill()
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def _outcome(self) -> Outcome:
+        notebook = self._artifacts.notebook
+        notebook.widget_state = self._folder.widget_state()
+        status, error, failing = Status.SUCCEEDED, self._error, self._failing
+        if self._ending is not None:
+            status = self._ending.status
+        elif self._died is not None:
+            status = Status.DIED
+            running = self._first_unanswered()
+            failing = running.index if running else None
+            error = self._death(self._died)
+        elif error is not None:
+            status = Status.FAILED
+        kernel: dict[str, Any] = {"source": self._session.source, "pid": self._session.process.pid}
+        if self._died is not None:
+            kernel["exit"] = describe_exit(self._died.exit_code)
+        return Outcome(
+            status=status,
+            error=error,
+            failing=failing,
+            cells=self._records(status),
+            notes=tuple(self._notes),
+            kernel=kernel,
+            environment={"python": self._session.info.get("language_info", {}).get("version", "")},
+            peak_memory=self._peak_memory(),
+        )
+
+    def _peak_memory(self) -> int | None:
+        at_death = self._died.peak_memory if self._died is not None else None
+        return max(filter(None, (self._peak, at_death)), default=None)
+
+    def _death(self, died: KernelDied) -> ErrorInfo:
+        running = self._first_unanswered()
+        peak = self._peak_memory()
+        parts = [describe_exit(died.exit_code)]
+        if peak:
+            parts.append(f"peak {format_bytes(peak)}")
+        number = running.cell.number if running else 0
+        parts.append(
+            f"during cell {number}"
+            if number
+            else "in an inserted cell"
+            if running
+            else "at its end"
+        )
+        return ErrorInfo(
+            kind="died",
+            type="KernelDied",
+            message="; ".join(parts),
+            cell=number or None,
+            line=running.cell.line if running else None,
+        )
+
+    def _first_unanswered(self) -> _State | None:
+        """The cell that a dead kernel was running: its last words may be lost, not the order."""
+        return next((state for state in self._states.values() if not state.status), None)
+
+    def _cell_error(self, state: _State) -> ErrorInfo:
+        reply, cell = state.reply, state.cell
+        name, message = str(reply.get("ename", "")), str(reply.get("evalue", ""))
+        if name == "StdinNotImplementedError":
+            message = "a run has nobody to answer input(); take the value from the config"
+        raw = [str(line) for line in reply.get("traceback", ())]
+        lines = annotate_traceback(raw, self._by_count, self._plan.flow_display)
+        return ErrorInfo(
+            kind="cell",
+            type=name,
+            message=message,
+            cell=cell.number or None,
+            line=failing_line(raw, self._by_count) or cell.line,
+            traceback=tuple(strip_ansi("\n".join(lines)).splitlines()),
+        )
+
+    def _records(self, status: Status) -> tuple[CellRecord, ...]:
+        records: list[CellRecord] = []
+        running = self._first_unanswered() if status is not Status.FAILED else None
+        for index, cell in enumerate(self._plan.cells):
+            state = self._states.get(index)
+            if cell.kind != "code" or (state is None and Tag.SKIP not in cell.tags):
+                continue
+            if state is None:
+                records.append(CellRecord(cell.number, cell.line, "skipped"))
+            else:
+                records.append(_cell_record(state, status if state is running else None))
+        return tuple(records)
+
+    def _note(self, kind: str, message: str) -> None:
+        self._notes.append(Note(kind, message))
+
+
+def _cell_record(state: _State, ended: Status | None) -> CellRecord:
+    started = state.times.get("iopub.execute_input")
+    finished = state.times.get("shell.execute_reply")
+    # Without a reply it was running when the run ended so, or never began.
+    status = state.status or (ended.value if ended else "aborted")
+    seconds = None
+    if started and finished:
+        span = datetime.fromisoformat(finished) - datetime.fromisoformat(started)
+        seconds = round(span.total_seconds(), 6)
+    return CellRecord(state.cell.number, state.cell.line, status, started, finished, seconds)
+
+
+def format_bytes(count: int) -> str:
+    """Bytes for people, as `3.1 GiB`."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

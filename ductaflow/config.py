@@ -1,0 +1,356 @@
+"""Configs: to JSON's types once at the boundary, to Python text, to a flow's variables."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from datetime import date, time, timedelta
+from enum import Enum
+from typing import Any
+
+from ductaflow.errors import ConfigError
+from ductaflow.model import Config
+
+MAX_DEPTH = 100
+"""Levels of nesting; Python reads a literal of at most 200."""
+
+_MAX_INT_BITS = 14_000  # CPython reads and writes integers of up to 4300 digits as text
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands: keys and list indices from the top."""
+
+
+# --- normalising -----------------------------------------------------------------------------
+
+
+def normalise(config: Mapping[str, Any]) -> Config:
+    """The config in JSON's types, which is what a flow sees.
+
+    Stay as they are: `None`, `bool`, `int`, `float` (NaN and infinities too), `str`, lists and
+    dicts. Converted: numpy and pandas scalars and subclasses of the builtins to the builtin;
+    tuples to lists; enum members to their value; paths to strings; dates and times to ISO 8601
+    strings, timedeltas to ISO 8601 durations; `pd.NA` and `NaT` to None. Nothing else is:
+    nothing is ever silently turned into a string.
+
+    Args:
+        config: A mapping, or a pandas Series as a table's row is one.
+
+    Returns:
+        A copy that shares no container with `config`, its keys in their order.
+
+    Raises:
+        ConfigError: A value or a key that cannot be normalised; names its dotted key, its type
+            and what to do.
+    """
+    if _is(config, "pandas", "Series"):
+        config = config.to_dict()  # type: ignore[attr-defined]
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"the config is of type {_type_name(config)}; give a dict, or a row of a table"
+        )
+    return _mapping(config, (), ())
+
+
+def dotted(path: KeyPath) -> str:
+    """A path as people write it: `a.b[2].c`; keys that are no names in brackets."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part.isidentifier():
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part!r}]"
+    return text
+
+
+def _at(path: KeyPath) -> str:
+    return f"the config's key `{dotted(path)}`" if path else "the config"
+
+
+def _mapping(value: Mapping[Any, Any], path: KeyPath, above: tuple[int, ...]) -> Config:
+    above = _enter(value, path, above)
+    result: Config = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise ConfigError(
+                f"{_at(path)} has the key {key!r} of type {_type_name(key)}; keys in a config "
+                f"are strings: write {str(key)!r}"
+            )
+        name = str.__str__(key)
+        result[name] = _value(item, (*path, name), above)
+    return result
+
+
+def _value(value: Any, path: KeyPath, above: tuple[int, ...]) -> Any:
+    kind = type(value)
+    if kind is str or kind is float or kind is bool or value is None:
+        return value
+    if isinstance(value, Enum):
+        return _value(value.value, path, above)
+    if isinstance(value, int):
+        return _integer(value, path)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return _mapping(value, path, above)
+    if isinstance(value, (list, tuple)):
+        above = _enter(value, path, above)
+        return [_value(item, (*path, i), above) for i, item in enumerate(value)]
+    return _scalar(value, path)
+
+
+def _scalar(value: Any, path: KeyPath) -> Any:
+    if _is(value, "pandas", "NaTType", "NAType"):  # before dates: NaT is a datetime to Python
+        return None
+    if isinstance(value, (date, time)):  # a datetime, and so a pd.Timestamp, is a date
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        microseconds = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
+        return _duration(microseconds * 1000 + int(getattr(value, "nanoseconds", 0)))
+    if isinstance(value, os.PathLike):
+        text = os.fspath(value)
+        if isinstance(text, str):
+            return str.__str__(text)
+    if _is(value, "numpy", "ndarray") and value.ndim == 0:
+        item = value[()]
+        if type(item) is not type(value):  # numpy.ma.masked has itself inside
+            return _value(item, path, ())
+    if _is(value, "numpy", "generic"):
+        kind = value.dtype.kind
+        if kind == "b":
+            return bool(value)
+        if kind in "iu":
+            return int(value)
+        if kind == "f":
+            return float(value)
+        if kind in "mM" and str(value) == "NaT":
+            return None
+        if kind == "M":  # numpy's text is ISO 8601, with as many digits as the unit has
+            return re.sub(r"\.0+$|(?<=\.\d{6})000$", "", str(value))
+        unit = re.fullmatch(r"timedelta64\[(\d*)(\w+)\]", value.dtype.name)
+        if unit and unit[2] in _NANOSECONDS:
+            ticks = int(value.astype("int64")) * int(unit[1] or 1)
+            return _duration(ticks * _NANOSECONDS[unit[2]])
+    raise ConfigError(
+        f"{_at(path)} is of type {_type_name(value)}, which JSON cannot hold; {_advice(value)}"
+    )
+
+
+_NANOSECONDS = {
+    "W": 604_800 * 10**9,
+    "D": 86_400 * 10**9,
+    "h": 3_600 * 10**9,
+    "m": 60 * 10**9,
+    "s": 10**9,
+    "ms": 10**6,
+    "us": 10**3,
+    "ns": 1,
+}
+
+
+def _duration(nanoseconds: int) -> str:
+    """ISO 8601 duration, as `P1DT2H3M4.5S`; a negative one has its sign in front."""
+    seconds, fraction = divmod(abs(nanoseconds), 10**9)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    decimals = f".{fraction:09d}".rstrip("0") if fraction else ""
+    sign = "-" if nanoseconds < 0 else ""
+    return f"{sign}P{days}DT{hours}H{minutes}M{seconds}{decimals}S"
+
+
+def _integer(value: int, path: KeyPath) -> int:
+    number = int.__int__(value)
+    if number.bit_length() > _MAX_INT_BITS:
+        raise ConfigError(
+            f"{_at(path)} is an integer of {number.bit_length()} bits, more than Python reads "
+            "back from text; give it as a float or as hex(...)"
+        )
+    return number
+
+
+def _enter(value: object, path: KeyPath, above: tuple[int, ...]) -> tuple[int, ...]:
+    """Step into a container, watching for one that holds itself."""
+    if id(value) in above:
+        raise ConfigError(
+            f"{_at(path)} is the same {_type_name(value)} as one that it lies in; "
+            "a config cannot hold itself: give a copy of the part that is meant"
+        )
+    if len(above) >= MAX_DEPTH:
+        raise ConfigError(
+            f"the config's key `{dotted(path[:4])}…` is nested deeper than {MAX_DEPTH} levels; "
+            "make it flatter, or write it to a file and give its path"
+        )
+    return (*above, id(value))
+
+
+_ADVICE = {
+    "ndarray": "give it as a list with `.tolist()`, or save it and give its path",
+    "Series": "give it as a list with `.tolist()`, or save it and give its path",
+    "Index": "give it as a list with `.tolist()`, or save it and give its path",
+    "DataFrame": "save it and give its path, or give `.to_dict('list')`",
+    "Decimal": "say which is meant, `float(...)` or `str(...)`",
+    "Fraction": "say which is meant, `float(...)` or `str(...)`",
+    "complex64": "give `[z.real, z.imag]`",
+    "complex": "give `[z.real, z.imag]`",
+    "set": "sets have no order: give `sorted(...)`",
+    "frozenset": "sets have no order: give `sorted(...)`",
+    "bytes": "give `.decode()` if it is text, or save it and give its path",
+    "bytearray": "give `.decode()` if it is text, or save it and give its path",
+    "range": "give `list(...)`",
+    "deque": "give `list(...)`",
+    "generator": "give `list(...)`",
+    "Period": "give `str(...)`",
+    "UUID": "give `str(...)`",
+    "timedelta64": "its unit has no fixed length: give it in days or shorter",
+}
+
+
+def _advice(value: object) -> str:
+    for kind in type(value).__mro__:
+        if kind.__name__ in _ADVICE:
+            return _ADVICE[kind.__name__]
+    if hasattr(value, "__dataclass_fields__"):
+        return "give `dataclasses.asdict(...)`"
+    if hasattr(value, "__attrs_attrs__"):
+        return "give `attrs.asdict(...)`"
+    if hasattr(value, "__iter__") and not hasattr(value, "read"):
+        return "give `list(...)`"
+    return "give a number, a string, a list or a dict in its place"
+
+
+def _is(value: object, package: str, *names: str) -> bool:
+    """Whether one of `value`'s classes is so named; imports nothing to find out."""
+    return any(
+        kind.__name__ in names and kind.__module__.partition(".")[0] == package
+        for kind in type(value).__mro__
+    )
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    module = kind.__module__.partition(".")[0]
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+# --- Python text -----------------------------------------------------------------------------
+
+_WIDTH = 88
+
+
+def to_python(config: Config) -> str:
+    """Python source of a literal that equals the config: one key a line, no imports needed.
+
+    Args:
+        config: A normalised config.
+
+    Returns:
+        Source to which `eval` gives the config back exactly, NaN, `-0.0` and lone surrogates
+        included; ASCII but for letters that can be read.
+    """
+    return _literal(config, "")
+
+
+def _literal(value: Any, indent: str) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, float):
+        return _float(value)
+    inner = f"{indent}    "
+    if isinstance(value, dict) and value:
+        items = [f"{quoted(key)}: {_literal(item, inner)}" for key, item in value.items()]
+        return "{\n" + "".join(f"{inner}{item},\n" for item in items) + f"{indent}}}"
+    if isinstance(value, list) and value:
+        items = [_literal(item, inner) for item in value]
+        one_line = f"[{', '.join(items)}]"
+        if len(indent) + len(one_line) <= _WIDTH and "\n" not in one_line:
+            return one_line
+        if any(isinstance(item, (dict, list)) for item in value):
+            rows = items
+        else:
+            rows = list(_filled(items, _WIDTH - len(inner)))
+        return "[\n" + "".join(f"{inner}{row},\n" for row in rows) + f"{indent}]"
+    return repr(value)
+
+
+def _filled(items: list[str], width: int) -> Iterator[str]:
+    """The items in rows of at most `width`, or one item that is longer."""
+    row, length = [items[0]], len(items[0])
+    for item in items[1:]:
+        if length + len(item) + 2 >= width:
+            yield ", ".join(row)
+            row, length = [item], len(item)
+        else:
+            row.append(item)
+            length += len(item) + 2
+    yield ", ".join(row)
+
+
+def quoted(text: str) -> str:
+    """A string as Python source, in double quotes."""
+    literal = repr(text)
+    if literal[0] == '"':
+        return literal
+    body = literal[1:-1].replace("\\'", "'").replace('"', '\\"')
+    return f'"{body}"'
+
+
+def _float(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    if math.isnan(value):
+        return 'float("nan")'
+    return 'float("inf")' if value > 0 else '-float("inf")'
+
+
+# --- variables -------------------------------------------------------------------------------
+
+_HISTORY = re.compile(r"_+|_\d+|_i+\d*|_[iod]h|__\w*__")
+
+
+def variables(config: Config) -> dict[str, tuple[str, ...]]:
+    """The variables that a flow gets from its config, each with the keys that lead to its value.
+
+    Every top-level key becomes one, and so does every key of a top-level dict, which keeps its
+    own name. A top-level key wins over a nested one; of nested ones the last wins. A key that is
+    no identifier, a keyword or reserved (`is_reserved`) stays in `config` alone. Names are in
+    the normal form that Python itself gives identifiers (NFKC).
+    """
+    top: dict[str, tuple[str, ...]] = {}
+    nested: dict[str, tuple[str, ...]] = {}
+    order: list[str] = []
+    for key, value in config.items():
+        if (name := variable_name(key)) is not None:
+            top[name] = (key,)
+            order.append(name)
+        if isinstance(value, dict):
+            for inner in value:
+                if (name := variable_name(inner)) is not None:
+                    nested[name] = (key, inner)
+                    order.append(name)
+    merged = {**nested, **top}
+    return {name: merged[name] for name in order}
+
+
+def variable_name(key: str) -> str | None:
+    """The variable for a key, or None if it gets none."""
+    name = key if key.isascii() else unicodedata.normalize("NFKC", key)
+    if name.isidentifier() and not keyword.iskeyword(name) and not is_reserved(name):
+        return name
+    return None
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a variable so named would break the notebook, or be overwritten by it.
+
+    These are `config` itself, `get_ipython` (magics call it), names with two underscores on
+    both sides, and IPython's history (`_`, `_3`, `_i`, `_oh` and their kind).
+    """
+    return name in ("config", "get_ipython") or _HISTORY.fullmatch(name) is not None

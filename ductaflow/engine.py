@@ -1,0 +1,204 @@
+"""Execute one planned instance: plan in, record out, everything saved on the way.
+
+    plan ──▶ lease a kernel ──▶ send the cells ahead ──▶ messages ──fold──▶ notebook, log ──▶ record
+
+Failure is a value here: a run that went wrong is a record that says how. Only artifacts that cannot
+be written, and a kernel that is asked for by a wrong name, raise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import socket
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import attrs
+from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.spec import KernelRequest, KernelSpec
+
+from ductaflow._version import __version__
+from ductaflow.artifacts import Artifacts, write_record
+from ductaflow.cellrun import CellRun, Outcome, Stop
+from ductaflow.errors import ArtifactError
+from ductaflow.flow import check_syntax
+from ductaflow.layout import ROOT_VARIABLE, ArtifactPaths
+from ductaflow.model import ErrorInfo, InstancePlan, RunRecord, Status
+from ductaflow.notebook import Notebook, failure_cells
+
+
+def execute(
+    plan: InstancePlan, paths: ArtifactPaths, spec: KernelSpec, pool: KernelPool, stop: Stop
+) -> RunRecord:
+    """Run an instance in its folder, which the caller has locked.
+
+    Args:
+        plan: What to run.
+        paths: Where its artifacts go.
+        spec: The kernel to run it on.
+        pool: Where that kernel comes from.
+        stop: Set by the caller, from any thread, to end the run early.
+
+    Returns:
+        The record, as saved in `run.json`.
+
+    Raises:
+        ArtifactError: An artifact could not be written; the kernel is ended.
+    """
+    began = time.monotonic()
+    record = _first_record(plan, spec)
+    notebook = Notebook(plan.cells, _metadata(plan, spec, record))
+    artifacts = Artifacts.begin(plan, paths, notebook, record)
+    artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
+    try:
+        outcome = _attempt(plan, spec, pool, artifacts, stop)
+        record = _last_record(record, outcome, time.monotonic() - began)
+        _conclude(plan, record, outcome, notebook, artifacts)
+        artifacts.finish(record)
+    except ArtifactError as e:
+        _record_failure(paths, record, e)
+        raise
+    finally:
+        with contextlib.suppress(ArtifactError):  # it has been raised for the first write
+            artifacts.log.close()
+    return record
+
+
+def _record_failure(paths: ArtifactPaths, record: RunRecord, error: ArtifactError) -> None:
+    """Let `run.json` say that the run did not end well, if that much can still be written."""
+    info = ErrorInfo("artifact", type(error).__name__, str(error))
+    finished = datetime.now(timezone.utc).isoformat()
+    failed = attrs.evolve(record, status=Status.FAILED, finished=finished, error=info)
+    with contextlib.suppress(ArtifactError):  # the caller hears of the first one
+        write_record(paths.record, failed)
+
+
+def _attempt(
+    plan: InstancePlan, spec: KernelSpec, pool: KernelPool, artifacts: Artifacts, stop: Stop
+) -> Outcome:
+    """The run itself, whatever comes of it."""
+    error = _syntax_error(plan) if spec.language == "python" else None
+    if error is not None:
+        return Outcome(Status.FAILED, error)
+    request = KernelRequest(spec, plan.directory, _environment(plan))
+    try:
+        session = pool.lease(request)
+    except KernelStartError as e:
+        return Outcome(Status.FAILED, ErrorInfo("start", type(e).__name__, str(e)))
+    try:
+        artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
+        return CellRun(session, plan, artifacts, stop).run()
+    finally:
+        pool.retire(session)
+
+
+def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
+    problem = check_syntax(plan.flow)
+    if problem is None:
+        return None
+    return ErrorInfo(
+        kind="syntax",
+        type="SyntaxError",
+        message=f"{problem.message}: {problem.text.strip()}",
+        cell=problem.cell,
+        line=problem.line,
+    )
+
+
+def _environment(plan: InstancePlan) -> Mapping[str, str]:
+    return {**os.environ, ROOT_VARIABLE: str(plan.root)}
+
+
+# --- records ------------------------------------------------------------------------------------
+
+
+def _first_record(plan: InstancePlan, spec: KernelSpec) -> RunRecord:
+    return RunRecord(
+        status=Status.RUNNING,
+        flow=plan.flow_display,
+        step=plan.step,
+        instance=plan.instance,
+        started=datetime.now(timezone.utc).isoformat(),
+        notes=plan.notes,
+        fingerprints=plan.fingerprints,
+        conductor={"pid": os.getpid(), "host": socket.gethostname()},
+        kernel={"name": spec.name, "interpreter": spec.argv[0]},
+        environment={"ductaflow": __version__, "platform": platform.platform()},
+    )
+
+
+def _last_record(record: RunRecord, outcome: Outcome, duration: float) -> RunRecord:
+    return attrs.evolve(
+        record,
+        status=outcome.status,
+        finished=datetime.now(timezone.utc).isoformat(),
+        duration=round(duration, 6),
+        cells=outcome.cells,
+        error=outcome.error,
+        notes=(*record.notes, *outcome.notes),
+        kernel={**record.kernel, **outcome.kernel},
+        environment={**record.environment, **outcome.environment},
+        peak_memory=outcome.peak_memory,
+    )
+
+
+def _metadata(plan: InstancePlan, spec: KernelSpec, record: RunRecord) -> dict[str, Any]:
+    """The executed notebook's metadata: the flow's own, its kernel, and what made it."""
+    kernelspec = {
+        "name": spec.name or "python3",
+        "display_name": spec.display_name,
+        "language": spec.language,
+    }
+    return {
+        **plan.flow.metadata,
+        "kernelspec": kernelspec,
+        "ductaflow": {
+            "version": __version__,
+            "flow": record.flow,
+            "step": plan.step,
+            "instance": plan.instance,
+            "status": record.status.value,
+            "started": record.started,
+        },
+    }
+
+
+def _conclude(
+    plan: InstancePlan,
+    record: RunRecord,
+    outcome: Outcome,
+    notebook: Notebook,
+    artifacts: Artifacts,
+) -> None:
+    """Put the end of the run into the notebook and the log."""
+    notebook.metadata["ductaflow"].update(status=record.status.value, duration=record.duration)
+    for note in outcome.notes:
+        artifacts.log.say(f"note: {note.message}")
+    if record.error is not None:
+        failing = _failing_index(plan, outcome)
+        banner, anchor = failure_cells(record.error, record.status, record.flow)
+        if anchor is not None and failing is not None:
+            artifacts.insert(failing, anchor)
+        artifacts.insert(0, banner)
+        artifacts.log.say(describe(record.error, record.flow))
+    artifacts.log.say(f"{record.status.label} in {record.duration:.2f} s")
+
+
+def _failing_index(plan: InstancePlan, outcome: Outcome) -> int | None:
+    """Where in the notebook the failing cell stands."""
+    if outcome.failing is not None or outcome.error is None or outcome.error.cell is None:
+        return outcome.failing
+    numbers = [cell.number for cell in plan.cells]
+    return numbers.index(outcome.error.cell)
+
+
+def describe(error: ErrorInfo, flow: str) -> str:
+    """An error in one line: what, and where in the flow file."""
+    where = f" in cell {error.cell}" if error.cell and error.kind != "died" else ""
+    line = f" ({flow}:{error.line})" if error.line else f" of {flow}" if error.cell else ""
+    return f"{error.type}: {error.message}{where}{line}"

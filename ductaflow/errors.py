@@ -1,0 +1,78 @@
+"""The error tree: every error says what happened, where, and what to do next.
+
+All of them pickle: each is built from its positional arguments alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ductaflow.run import Run
+
+
+class DuctaflowError(Exception):
+    """Base of everything ductaflow raises on purpose."""
+
+
+class FlowError(DuctaflowError):
+    """The flow file is missing, unreadable, or not a valid flow."""
+
+
+class FlowNotFound(FlowError):
+    """No flow file where one was named."""
+
+
+class ParametersCellError(FlowError):
+    """The flow has no `parameters` cell, or more than one."""
+
+
+class ConfigError(DuctaflowError):
+    """A config value that cannot be normalised; the message names its dotted key."""
+
+
+class NameRefused(DuctaflowError):
+    """A step or instance name that is not one portable folder name."""
+
+
+class UnknownKernel(DuctaflowError):
+    """No kernelspec of that name; the message lists those there are."""
+
+
+class InstanceBusy(DuctaflowError):
+    """Another live run holds the instance's folder."""
+
+
+class ArtifactError(DuctaflowError):
+    """An artifact could not be written; what was there before is intact."""
+
+
+class RunFailed(DuctaflowError):
+    """A run ended without success; everything it left is saved.
+
+    Attributes:
+        run: The failed run, with its status, record and the paths of its artifacts.
+    """
+
+    def __init__(self, message: str, run: Run) -> None:
+        super().__init__(message, run)
+        self.run = run
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CellFailed(RunFailed):
+    """A cell raised."""
+
+
+class FlowSyntaxError(RunFailed):
+    """A cell does not compile; no kernel was taken."""
+
+
+class RunTimedOut(RunFailed):
+    """A cell or the whole run took longer than it may."""
+
+
+class KernelFailed(RunFailed):
+    """The kernel did not start, or died during the run."""

@@ -1,0 +1,600 @@
+"""Flow files: text notebook to `Flow`, the line of every cell, the check before a run.
+
+Jupytext does the reading. What it does not tell, the line at which each cell begins, is found
+by laying the cells' sources along the file's lines (`_align`).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import json
+import os
+import re
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
+from ductaflow.model import INSERTED_TAGS, Cell, Flow, Tag
+
+FLOW_FOLDERS = ("flow", "flows")
+FLOW_SUFFIXES = (".py", ".md", ".ipynb", ".Rmd", ".qmd")
+
+_CACHED_VERSIONS = 64
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def read_flow(path: Path) -> Flow:
+    """The flow in a file, parsed once per version of its content.
+
+    Args:
+        path: Any notebook that jupytext reads: `.py` (percent, light, hydrogen), `.md`,
+            `.Rmd`, `.ipynb` and others.
+
+    Returns:
+        Its cells without outputs, and without those that an earlier execution had inserted.
+
+    Raises:
+        FlowNotFound: There is no such file; the message names the nearest.
+        FlowError: It is not readable, not UTF-8, or not a notebook.
+    """
+    path = _absolute(path)
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as e:
+        folders = [path.parent, *(up / f for up in path.parents[:2] for f in FLOW_FOLDERS)]
+        raise _not_found(str(path), path.name, folders) from e
+    except OSError as e:
+        raise FlowError(
+            f"cannot read the flow {path}: {e.strerror or e}; check its permissions"
+        ) from e
+    key = path, hashlib.sha256(data).hexdigest()
+    with _parsing:  # held while parsing: a version is parsed once however many threads ask
+        flow = _parsed.get(key)
+        if flow is None:
+            flow = _parsed[key] = _parse(path, data, key[1])
+        _parsed.move_to_end(key)
+        while len(_parsed) > _CACHED_VERSIONS:
+            _parsed.popitem(last=False)
+    return flow
+
+
+_parsed: OrderedDict[tuple[Path, str], Flow] = OrderedDict()
+_parsing = threading.Lock()
+
+
+def _parse(path: Path, data: bytes, sha256: str) -> Flow:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        raise FlowError(
+            f"{path}:{line}: the flow is not UTF-8 text (byte {data[e.start]:#04x}); "
+            "save it with the encoding UTF-8"
+        ) from e
+    is_json = path.suffix == ".ipynb"
+    try:
+        notebook = _read_ipynb(text) if is_json else _read_text(path, text)
+    except Exception as e:  # whatever a parser meets, the flow is at fault
+        raise FlowError(f"cannot read {path} as a notebook: {e}") from e
+    raw_cells: list[dict[str, Any]] = notebook["cells"]
+    sources = [(c["cell_type"], c["source"]) for c in raw_cells]
+    lines = [None] * len(sources) if is_json else _align(sources, text)
+    kept = [
+        (raw, line)
+        for raw, line in zip(raw_cells, lines, strict=True)
+        if INSERTED_TAGS.isdisjoint(raw["metadata"].get("tags", ()))
+    ]
+    ids = _cell_ids([raw for raw, _ in kept], keep=is_json)
+    cells = tuple(
+        Cell(
+            kind=raw["cell_type"],
+            source=raw["source"],
+            number=number,
+            line=line,
+            id=cell_id,
+            metadata=raw["metadata"],
+            attachments=raw.get("attachments"),
+        )
+        for number, ((raw, line), cell_id) in enumerate(zip(kept, ids, strict=True), 1)
+    )
+    return Flow(
+        path=path,
+        name=path.stem,
+        cells=cells,
+        parameters=next(iter(_parameters_cells(cells)), None),
+        metadata=notebook["metadata"],
+        sha256=sha256,
+    )
+
+
+def _read_text(path: Path, text: str) -> dict[str, Any]:
+    import jupytext
+    from jupytext.config import load_jupytext_config
+
+    config = load_jupytext_config(str(path))
+    notebook: dict[str, Any]
+    notebook = _plain(jupytext.reads(text, fmt={"extension": path.suffix}, config=config))
+    return notebook
+
+
+def _read_ipynb(text: str) -> dict[str, Any]:
+    notebook: dict[str, Any] = json.loads(text)
+    if not isinstance(notebook, dict) or "nbformat" not in notebook:
+        raise ValueError("it is no Jupyter notebook")
+    if notebook["nbformat"] != 4:
+        import nbformat
+
+        notebook = nbformat.convert(nbformat.reader.reads(text), 4)
+    notebook = _plain(notebook)
+    notebook.setdefault("metadata", {})
+    for number, cell in enumerate(notebook["cells"], 1):
+        if cell.get("cell_type") not in ("code", "markdown", "raw"):
+            raise ValueError(f"cell {number} has the type {cell.get('cell_type')!r}")
+        source = cell.get("source", "")
+        cell["source"] = source if isinstance(source, str) else "".join(source)
+        cell.setdefault("metadata", {})
+    return notebook
+
+
+def _plain(node: Any) -> Any:
+    """`node` with plain dicts in place of nbformat's attribute dicts."""
+    if isinstance(node, dict):
+        return {k: _plain(v) for k, v in node.items()}
+    return [_plain(v) for v in node] if isinstance(node, list) else node
+
+
+def _cell_ids(cells: Sequence[Mapping[str, Any]], *, keep: bool) -> list[str]:
+    """Unique ids, valid in nbformat 4.5; a cell's own if `keep`, else one of its text."""
+    ids: list[str] = []
+    own = [str(c.get("id", "")) if keep else "" for c in cells]
+    taken = set(own)
+    for cell, own_id in zip(cells, own, strict=True):
+        if re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", own_id) and own_id not in ids:
+            ids.append(own_id)
+            continue
+        text = f"{cell['cell_type']}\n{cell['source']}".encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(text).hexdigest()[:12]
+        cell_id, count = digest, 1
+        while cell_id in taken:
+            count += 1
+            cell_id = f"{digest}-{count}"
+        taken.add(cell_id)
+        ids.append(cell_id)
+    return ids
+
+
+# --- lines -----------------------------------------------------------------------------------
+
+_COMMENT = re.compile(r"^(\s*)(?:#'|//|--|;;|[#%;']) ?")
+_TRIPLE_QUOTE = re.compile(r"^\s*[rR]?(?:\"\"\"|''')|(?:\"\"\"|''')\s*$")
+
+
+def _align(cells: Sequence[tuple[str, str]], text: str) -> list[int | None]:
+    """The line of `text` where each (kind, source) begins; None for a cell without text.
+
+    Cells lie in the file in their order, and between two of them there are only markers and
+    blank lines; so the first place after the last cell that reads like the next one is it.
+    """
+    lines = _numbered_lines(text)
+    forms = [_forms(line) for _, line in lines]
+    position = _after_header(lines)
+
+    def find(wanted: list[str], code: bool) -> int | None:
+        def reads_like(at: int) -> bool:
+            return all(
+                want.strip() in (form[:2] if code else form)
+                for want, form in zip(wanted, forms[at : at + len(wanted)], strict=True)
+            )
+
+        last = len(lines) - len(wanted)
+        return next((at for at in range(position, last + 1) if reads_like(at)), None)
+
+    found: list[int | None] = []
+    for kind, source in cells:
+        wanted = source.splitlines()
+        if not source.strip():
+            found.append(None)
+            continue
+        at = find(wanted, kind == "code")
+        if at is None and wanted[0].startswith("%%") and len(wanted) > 1:
+            # jupytext makes this line from the marker's `language=`; it stands on the marker
+            at = find(wanted[1:], code=True)
+            at = None if at is None else at - 1
+        if at is not None:
+            position = at + len(wanted)
+        found.append(None if at is None else lines[at][0])
+    return found
+
+
+def _forms(line: str) -> tuple[str, ...]:
+    """What a line of the file may be in a cell; in a code cell only the first two."""
+    uncommented = _COMMENT.sub(r"\1", line, count=1)
+    twice = _COMMENT.sub(r"\1", uncommented, count=1)  # a magic in light markdown
+    unquoted = _TRIPLE_QUOTE.sub("", line)
+    return line.strip(), uncommented.strip(), twice.strip(), unquoted.strip()
+
+
+def _numbered_lines(text: str) -> list[tuple[int, str]]:
+    """Lines as jupytext cuts them, each with its number in an editor.
+
+    `str.splitlines`, which jupytext uses, also cuts at form feeds and the like.
+    """
+    lines = enumerate(re.split(r"\r\n|\r|\n", text), 1)
+    return [(number, part) for number, line in lines for part in line.splitlines() or [""]]
+
+
+def _after_header(lines: Sequence[tuple[int, str]]) -> int:
+    """Index of the first line after the YAML header; 0 if there is none."""
+    fences = [i for i, (_, line) in enumerate(lines) if _COMMENT.sub(r"\1", line).rstrip() == "---"]
+    if len(fences) < 2:
+        return 0
+    before = (line for _, line in lines[: fences[0]])
+    is_header = all(
+        not line.strip() or line.startswith(("#!", "<!--")) or "coding" in line for line in before
+    )
+    return fences[1] + 1 if is_header else 0
+
+
+# --- the parameters cell ---------------------------------------------------------------------
+
+_PARAMETERS_LINES = {
+    "percent": '# %% tags=["parameters"]\nconfig = {}\n# %%',
+    "hydrogen": '# %% tags=["parameters"]\nconfig = {}\n# %%',
+    "light": '# + tags=["parameters"]\nconfig = {}\n# -',
+    "markdown": '```python tags=["parameters"]\nconfig = {}\n```',
+    "rmarkdown": '```{python tags=c("parameters")}\nconfig = {}\n```',
+    "myst": "```{code-cell}\n:tags: [parameters]\n\nconfig = {}\n```",
+}
+
+
+def require_parameters(flow: Flow) -> int:
+    """Index into `flow.cells` of the one parameters cell.
+
+    Raises:
+        ParametersCellError: There is none, or more than one.
+    """
+    found = _parameters_cells(flow.cells)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        places = ", ".join(_place(flow.cells[i]) for i in found)
+        raise ParametersCellError(
+            f"{flow.path}: {len(found)} cells are tagged `{Tag.PARAMETERS}` ({places}), where one "
+            "gives `config` its default; keep the tag on one of them"
+        )
+    text_format = flow.metadata.get("jupytext", {}).get("text_representation", {})
+    lines = _PARAMETERS_LINES.get(text_format.get("format_name", ""))
+    other = next((c for c in flow.cells if Tag.PARAMETERS in c.tags), None)
+    wrong_kind = f" (the tagged one at {_place(other)} is {other.kind})" if other else ""
+    how = (
+        f"Add these lines near its top:\n\n{lines}\n"
+        if lines
+        else f"Add a code cell with `config = {{}}` near its top and give it the cell tag "
+        f"`{Tag.PARAMETERS}` (JupyterLab: Property Inspector, Cell Tags)."
+    )
+    raise ParametersCellError(
+        f"{flow.path}:1: no code cell is tagged `{Tag.PARAMETERS}`{wrong_kind}, "
+        f"so there is no place for the config. {how}"
+    )
+
+
+def default_config(flow: Flow) -> dict[str, Any] | None:
+    """The parameters cell's `config`, read without running it.
+
+    Returns:
+        Its value, or None where there is no plain `config = {...}` with literal values, or the
+        cell goes on to change it.
+    """
+    if flow.parameters is None:
+        return None
+    tree = parse_python(flow.cells[flow.parameters].source)
+    if tree is None:
+        return None
+    uses = [s for s in tree.body if any(_is_config(node) for node in ast.walk(s))]
+    if len(uses) != 1 or not isinstance(uses[0], (ast.Assign, ast.AnnAssign)):
+        return None
+    statement = uses[0]
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    if not all(_is_config(target) for target in targets) or statement.value is None:
+        return None
+    try:
+        value = ast.literal_eval(statement.value)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_config(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "config"
+
+
+def _parameters_cells(cells: Sequence[Cell]) -> list[int]:
+    return [i for i, c in enumerate(cells) if c.kind == "code" and Tag.PARAMETERS in c.tags]
+
+
+def _place(cell: Cell) -> str:
+    return f"cell {cell.number}" if cell.line is None else f"line {cell.line}"
+
+
+# --- language and syntax ---------------------------------------------------------------------
+
+
+def language(flow: Flow) -> str:
+    """The flow's language in lower case, `python` unless it says otherwise."""
+    meta = flow.metadata
+    named = (
+        meta.get("kernelspec", {}).get("language")
+        or meta.get("language_info", {}).get("name")
+        or meta.get("jupytext", {}).get("main_language")
+        or "python"
+    )
+    return re.sub(r"^i?python\d*$", "python", str(named).lower())
+
+
+@attrs.frozen
+class SyntaxProblem:
+    """Why a cell would not compile.
+
+    Attributes:
+        cell: The cell's number in the flow.
+        line: The flow file's line; None where lines mean nothing (`.ipynb`).
+        cell_line: The line within the cell, from 1.
+        message: What Python says about it.
+        text: The offending line, without indentation.
+    """
+
+    cell: int
+    line: int | None
+    cell_line: int
+    message: str
+    text: str
+
+
+@lru_cache(maxsize=_CACHED_VERSIONS)
+def check_syntax(flow: Flow) -> SyntaxProblem | None:
+    """The first cell of a Python flow that would not compile, or None.
+
+    Compiles as this interpreter and its IPython do, magics and top-level `await` included.
+    Cells that do not run, or are tagged `raises-exception`, are left alone.
+    """
+    for cell in flow.cells:
+        if not cell.runs or Tag.RAISES in cell.tags:
+            continue
+        problem = _compile_problem(cell.source)
+        if problem is not None:
+            at, message = problem
+            text = (cell.source.splitlines() or [""])[at - 1 : at]
+            line = None if cell.line is None else cell.line + at - 1
+            return SyntaxProblem(cell.number, line, at, message, "".join(text).strip())
+    return None
+
+
+def _compile_problem(source: str) -> tuple[int, str] | None:
+    """Line in `source`, from 1, and message of what does not compile."""
+    if _compile(source) is None:
+        return None  # plain Python: IPython, slow to import, has nothing to add
+    transformed = _transform(source)
+    error = _compile(transformed)
+    if error is None:
+        return None
+    line = _line_before_transform(source, transformed, getattr(error, "lineno", None) or 1)
+    return line, getattr(error, "msg", None) or str(error)
+
+
+_COMPILED_NAME = "ductaflow-syntax-check"
+
+
+def _compile(source: str) -> Exception | None:
+    """What compiling raises; statement by statement, as IPython does."""
+    # catch_warnings would swap the filters of the whole process under other threads' feet;
+    # this filter touches nothing but code compiled under this name.
+    warnings.filterwarnings("ignore", module=f"^{re.escape(_COMPILED_NAME)}$")
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    try:
+        tree = compile(source, _COMPILED_NAME, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+        for node in tree.body:
+            module = ast.Module([node], [])
+            compile(module, _COMPILED_NAME, "exec", flags, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+        return e
+    return None
+
+
+def parse_python(source: str) -> ast.Module | None:
+    """The syntax tree of plain Python, top-level `await` allowed; None for anything else."""
+    try:
+        return _syntax_tree(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _syntax_tree(source: str) -> ast.Module:
+    # catch_warnings would swap the filters of the whole process under other threads' feet;
+    # this filter touches nothing but code compiled under this name.
+    warnings.filterwarnings("ignore", module=f"^{re.escape(_COMPILED_NAME)}$")
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
+    tree = compile(source, _COMPILED_NAME, "exec", flags, dont_inherit=True)
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
+def _transform(source: str) -> str:
+    """`source` as IPython hands it to Python: magics become calls."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        return str(TransformerManager().transform_cell(source))
+    except (SyntaxError, RuntimeError):  # the kernel will say it better
+        return source
+
+
+def _line_before_transform(source: str, transformed: str, line: int) -> int:
+    """The line of `source` that `line` of `transformed` came from."""
+    before = [text.strip() for text in source.splitlines()]
+    after = [text.strip() for text in transformed.splitlines()]
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for _, start, end, new_start, new_end in matcher.get_opcodes():
+        if new_start <= line - 1 < new_end:
+            return min(start + line - 1 - new_start, max(end - 1, start)) + 1
+    return max(len(before), 1)
+
+
+# --- from the kernel's lines to the flow's ---------------------------------------------------
+
+
+def locate(cell: Cell, line: int, shown: str) -> str:
+    """Where a line of an executed cell stands in its flow file.
+
+    Args:
+        cell: A cell of the flow.
+        line: The line as the kernel counts it, from 1.
+        shown: The flow file as the reader knows it, as `flow/x.py`.
+
+    Returns:
+        `flow/x.py:45`, or `flow/x.ipynb, cell 3, line 2` where the file has no such lines.
+    """
+    at = _source_line(cell.source, line)
+    if cell.line is None:
+        return f"{shown}, cell {cell.number}, line {at}"
+    return f"{shown}:{cell.line + at - 1}"
+
+
+@lru_cache(maxsize=256)
+def _source_line(source: str, line: int) -> int:
+    """The line of `source` for a line of what IPython compiled from it."""
+    if _compile(source) is not None:
+        return _line_before_transform(source, _transform(source), line)
+    lines = source.splitlines()
+    blank = next((i for i, text in enumerate(lines) if text.strip()), 0)
+    return line + blank  # IPython drops leading blank lines
+
+
+_ANSI = r"(?:\x1b\[[0-9;]*m)*"
+_FRAME = re.compile(
+    rf"^[ ]*{_ANSI}[ ]*Cell{_ANSI}[ ]{_ANSI}In\[(\d+)\]{_ANSI}, line (\d+){_ANSI}", re.MULTILINE
+)
+
+
+def annotate_traceback(
+    lines: Sequence[str], by_execution_count: Mapping[int, Cell], shown: str
+) -> list[str]:
+    """A kernel's traceback with the flow file's own line beside `Cell In[3], line 2`.
+
+    Args:
+        lines: The traceback of an error message, colour codes included.
+        by_execution_count: The cells, by the number in `In[...]`.
+        shown: The flow file as the reader knows it, as `flow/x.py`.
+
+    Returns:
+        The same lines; frames of the flow's own cells end in ` (flow/x.py:45)`.
+    """
+
+    def add_place(match: re.Match[str]) -> str:
+        cell = by_execution_count.get(int(match[1]))
+        if cell is None or cell.number == 0:
+            return match[0]
+        return f"{match[0]} ({locate(cell, int(match[2]), shown)})"
+
+    return [_FRAME.sub(add_place, line) for line in lines]
+
+
+def failing_line(lines: Sequence[str], by_execution_count: Mapping[int, Cell]) -> int | None:
+    """The flow file's line of a traceback's innermost frame in the flow's own cells.
+
+    Args:
+        lines: The traceback of an error message.
+        by_execution_count: The cells, by the number in `In[...]`.
+    """
+    for match in reversed([m for line in lines for m in _FRAME.finditer(line)]):
+        cell = by_execution_count.get(int(match[1]))
+        if cell is not None and cell.line is not None:
+            return cell.line + _source_line(cell.source, int(match[2])) - 1
+    return None
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+def resolve_flow(name: str | os.PathLike[str], root: Path, cwd: Path) -> Path:
+    """The flow file that a name or path means.
+
+    Args:
+        name: A path relative to `cwd` or else `root`, or a bare name (with or without its
+            suffix) of a file in `flow/` or `flows/` of the root.
+        root: The project root.
+        cwd: The caller's working directory.
+
+    Returns:
+        Its absolute path. Of several suffixes, the first in `FLOW_SUFFIXES` wins.
+
+    Raises:
+        FlowNotFound: No such file; the message names the nearest.
+    """
+    given = Path(name).expanduser()
+    if given.name:
+        for candidate in _candidates(given, root, cwd):
+            if candidate.suffix and candidate.is_file():
+                return _absolute(candidate)
+    folders = [cwd / given.parent, root / given.parent, *(root / f for f in FLOW_FOLDERS)]
+    raise _not_found(os.fspath(name), given.name, folders, shown_from=root)
+
+
+def _candidates(given: Path, root: Path, cwd: Path) -> Iterator[Path]:
+    bases = [cwd / given, root / given]
+    if given.parent == Path():
+        bases += [root / folder / given for folder in FLOW_FOLDERS]
+    for base in bases:
+        yield base
+        for suffix in FLOW_SUFFIXES:
+            yield base.with_name(base.name + suffix)
+
+
+def _not_found(
+    named: str, wanted: str, folders: Sequence[Path], shown_from: Path | None = None
+) -> FlowNotFound:
+    """The error for a missing flow, with the nearest names there are."""
+    searched = list(dict.fromkeys(_absolute(f) for f in folders))
+    files = {f: None for folder in searched for f in _flow_files(folder)}
+    stem = Path(wanted).stem if Path(wanted).suffix in FLOW_SUFFIXES else wanted
+    by_stem: dict[str, list[Path]] = {}
+    for file in files:
+        by_stem.setdefault(file.stem.lower(), []).append(file)
+    close = difflib.get_close_matches(stem.lower(), by_stem, n=3, cutoff=0.5)
+    nearest = [_relative(file, shown_from) for near in close for file in by_stem[near]]
+    hint = (
+        f"did you mean {' or '.join(nearest[:3])}?"
+        if nearest
+        else f"searched {', '.join(str(f) for f in searched if f.is_dir()) or 'no folder there is'}"
+    )
+    is_folder = wanted and any((folder / wanted).is_dir() for folder in searched)
+    what = "is a folder, not a flow file" if is_folder else "there is no such flow file"
+    return FlowNotFound(f"{named or 'an empty name'}: {what}; {hint}")
+
+
+def _flow_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(f for f in folder.iterdir() if f.suffix in FLOW_SUFFIXES)
+    except OSError:
+        return []
+
+
+def _relative(path: Path, base: Path | None) -> str:
+    if base is not None and path.is_relative_to(_absolute(base)):
+        return path.relative_to(_absolute(base)).as_posix()
+    return str(path)
+
+
+def _absolute(path: Path) -> Path:
+    """`path` made absolute and tidy, its symlinks kept: a flow's name is the one it was given."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)

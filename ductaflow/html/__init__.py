@@ -1,0 +1,16 @@
+"""Executed notebooks as HTML reports that need no network.
+
+A page looks as nbconvert's `lab` template makes it, because that template renders each cell.
+What differs is that cells are rendered one by one, as they finish, and that what many notebooks
+share is rendered once:
+
+    cells ──cell()──▶ fragments ──page()──▶ one string
+              │                      │
+        nbconvert's template   styles, and MathJax, widgets or require.js
+        over two caches        only where a fragment needs them
+"""
+
+from ductaflow.html.renderer import Fragment as Fragment
+from ductaflow.html.renderer import HtmlRenderer as HtmlRenderer
+from ductaflow.html.renderer import NbCell as NbCell
+from ductaflow.html.renderer import renderer as renderer

@@ -1,0 +1,256 @@
+"""Cells to fragments, with a memory for what many notebooks share."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+import attrs
+
+from ductaflow import jsonio
+from ductaflow.html import page as pages
+from ductaflow.html.cache import BoundedCache
+from ductaflow.html.markup import calls_require, describe_images, has_math
+from ductaflow.html.text import encodable
+
+if TYPE_CHECKING:
+    from ductaflow.html.lab import Lab
+
+NbCell: TypeAlias = Mapping[str, Any]
+
+_REMOVE_CELL: Final = frozenset({"remove-cell", "remove_cell"})
+_REMOVE_INPUT: Final = frozenset({"remove-input", "remove_input"})
+_REMOVE_OUTPUT: Final = frozenset({"remove-output", "remove_output"})
+_HIDE_INPUT: Final = frozenset({"hide-input", "hide_input"})
+_HIDE_OUTPUT: Final = frozenset({"hide-output", "hide_output"})
+# All else in a cell's metadata, as the times of its execution, leaves no trace in the page.
+_METADATA: Final = ("tags", "jupyter", "raw_mimetype")
+_CONTENT: Final = ("cell_type", "source", "execution_count", "outputs", "attachments")
+_ID_LATER: Final = "ductaflow-id-later"
+_WRAPPER: Final = '<div class="jp-Cell-inputWrapper">'
+_MEBIBYTE: Final = 1 << 20
+
+
+@attrs.frozen
+class Fragment:
+    """One cell as HTML.
+
+    Attributes:
+        html: The cell's element; empty for a cell that is not to be shown.
+        needs: What the page around it must bring: `math`, `require`, `widgets`.
+    """
+
+    html: str
+    needs: frozenset[str] = frozenset()
+
+
+@final
+class HtmlRenderer:
+    """Renders cells as nbconvert's `lab` template does, and pages of them that need no network.
+
+    Whole cells are kept by their content (without their id), for those that come out the same in
+    every instance of a flow; the inputs within them apart, for those whose outputs differ.
+    Threads may share a renderer.
+
+    Attributes:
+        cells: The cells kept.
+        inputs: The code cells' inputs, and Markdown.
+    """
+
+    def __init__(self, *, cells: int = 32 * _MEBIBYTE, inputs: int = 8 * _MEBIBYTE) -> None:
+        """Make one with empty caches.
+
+        Args:
+            cells: Bytes of whole cells to keep.
+            inputs: Bytes of inputs to keep.
+        """
+        self.cells: BoundedCache[Fragment] = BoundedCache(cells)
+        self.inputs: BoundedCache[Fragment] = BoundedCache(inputs)
+        self._loading = threading.Lock()
+        self._loaded: Lab | None = None
+
+    def warm_up(self) -> None:
+        """Import nbconvert now rather than at the first cell; takes a good part of a second."""
+        self._lab  # noqa: B018
+
+    def cell(self, cell: NbCell, *, language: str = "python") -> Fragment:
+        """Render one cell.
+
+        Args:
+            cell: A cell as nbformat 4.5 writes it, with its texts as single strings.
+            language: What its code is written in: a kernel's language or a Pygments lexer.
+        """
+        metadata = cell.get("metadata", {})
+        tags = frozenset(metadata.get("tags", ()))
+        if tags & _REMOVE_CELL:
+            return Fragment("")
+        content = {key: cell[key] for key in _CONTENT if key in cell}
+        content["metadata"] = {key: metadata[key] for key in _METADATA if key in metadata}
+        if "id" in cell:
+            content["id"] = _ID_LATER
+        if tags & _REMOVE_OUTPUT:
+            content["outputs"] = []
+        fragment = _remembered(
+            self.cells, [content, language], lambda: self._rendered(content, tags, language)
+        )
+        own = html.escape(encodable(str(cell.get("id", ""))))
+        return attrs.evolve(fragment, html=fragment.html.replace(_ID_LATER, own, 1))
+
+    def page(
+        self,
+        fragments: Iterable[Fragment],
+        *,
+        title: str,
+        widget_state: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Join cells to a page that holds all that it needs.
+
+        Args:
+            fragments: The cells, in their order.
+            title: The page's title, as plain text.
+            widget_state: The notebook's widget state (`version_major`, `version_minor` and
+                `state`); without it, or for widgets that are not ipywidgets' own, their outputs'
+                next best form is shown.
+        """
+        fragments = [f for f in fragments if f.html]
+        needs = frozenset[str]().union(*(f.needs for f in fragments))
+        body = "\n".join(f.html for f in fragments)
+        math, state = "math" in needs, None
+        if "widgets" in needs:
+            body, live = pages.choose_views(body, widget_state)
+            if live and widget_state is not None:
+                state = pages.script_json(widget_state)
+                math = math or pages.labels_have_math(widget_state)
+        return pages.assemble(
+            body,
+            title=title,
+            css=self._lab.css,
+            math=math,
+            require="require" in needs,
+            widget_state=state,
+        )
+
+    @property
+    def _lab(self) -> Lab:
+        if self._loaded is None:
+            with self._loading:
+                if self._loaded is None:
+                    from ductaflow.html.lab import Lab
+
+                    self._loaded = Lab.load()
+        return self._loaded
+
+    def _rendered(
+        self, content: Mapping[str, Any], tags: frozenset[str], language: str
+    ) -> Fragment:
+        cell = _tidied(content)
+        if tags & _REMOVE_INPUT:
+            cell["metadata"]["transient"] = {"remove_source": True}  # as nbconvert's preprocessor
+        jupyter = cell["metadata"].get("jupyter", {})
+        parts = _CellParts(
+            cell=cell,
+            language=language,
+            inputs=self.inputs,
+            fold_input=bool(tags & _HIDE_INPUT or jupyter.get("source_hidden")),
+            fold_outputs=bool(tags & _HIDE_OUTPUT or jupyter.get("outputs_hidden")),
+        )
+        text = self._lab.render(cell, parts, language)
+        # Cells can be reached by keyboard, as nbconvert's.
+        text = text.replace(_WRAPPER, f'{_WRAPPER[:-1]} tabindex="0">', 1)
+        return Fragment(text, frozenset(parts.needs))
+
+
+_SHARED: Final = HtmlRenderer()
+
+
+def renderer() -> HtmlRenderer:
+    """The renderer that the whole process shares; what is slow in it comes with its first cell."""
+    return _SHARED
+
+
+@final
+@attrs.define(eq=False)
+class _CellParts:
+    """Gives the template a cell's parts and notes what they need."""
+
+    cell: Mapping[str, Any]
+    language: str
+    inputs: BoundedCache[Fragment]
+    fold_input: bool
+    fold_outputs: bool
+    needs: set[str] = attrs.field(factory=set)
+    _typeset: bool = False
+
+    def input(self, render: Callable[[], str]) -> str:
+        asked = ["code", self.cell["source"], self.cell.get("execution_count"), self.language]
+        text = _remembered(self.inputs, asked, lambda: Fragment(render())).html
+        return _folded("Code", text) if self.fold_input else text
+
+    def outputs(self, render: Callable[[], str]) -> str:
+        return _folded("Output", render()) if self.fold_outputs else render()
+
+    def output(self, render: Callable[[], str]) -> str:
+        self._typeset = False
+        text = describe_images(render())
+        # The first such class is that of the template's own element around what the kernel sent.
+        end = text.find('"', text.find("jp-OutputArea-output") + 1)
+        if end < 0:
+            return text
+        process = " mathjax_process" if self._typeset else ""
+        return f'{text[:end]}{process}" tabindex="0"{text[end + 1 :]}'
+
+    def choose(self, data: Mapping[str, Any], priority: list[str]) -> list[str]:
+        best = next((p for p in priority if p in data), "")
+        shown = data.get(best, "")
+        if best == "text/latex" or (best == "text/html" and has_math(shown)):
+            self.needs.add("math")
+            self._typeset = True
+        runs = best == "application/javascript" or (best == "text/html" and "<script" in shown)
+        if runs and calls_require(shown):
+            self.needs.add("require")
+        return [best] if best else []
+
+    def need(self, what: str) -> str:
+        self.needs.add(what)
+        return ""
+
+    def markdown(
+        self, source: str, attachments: Mapping[str, Any], render: Callable[[], tuple[str, bool]]
+    ) -> str:
+        def rendered() -> Fragment:
+            text, math = render()
+            return Fragment(text, frozenset({"math"} if math else ()))
+
+        fragment = _remembered(self.inputs, ["markdown", source, attachments], rendered)
+        self.needs |= fragment.needs
+        return fragment.html
+
+
+def _remembered(
+    cache: BoundedCache[Fragment], content: Any, render: Callable[[], Fragment]
+) -> Fragment:
+    key = hashlib.blake2b(jsonio.canonical(content).encode(), digest_size=20).digest()
+    kept = cache.get(key)
+    if kept is None:
+        kept = render()
+        cache.put(key, kept, sys.getsizeof(kept.html))
+    return kept
+
+
+def _tidied(value: Any) -> Any:
+    """A copy of a cell, all of whose text UTF-8 can hold."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, Mapping):
+        return {key: _tidied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_tidied(item) for item in value]
+    return value
+
+
+def _folded(label: str, text: str) -> str:
+    return f'<details class="ductaflow-folded"><summary>{label}</summary>\n{text}</details>'

@@ -1,0 +1,312 @@
+"""Frozen facts that every other module speaks in: cells, flows, plans, records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+Config = dict[str, Any]
+"""A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
+
+NbCell = dict[str, Any]
+"""A notebook cell as nbformat 4.5 writes it, `source` and text as single strings."""
+
+RECORD_SCHEMA = 1
+
+
+class Tag:
+    """Cell tags that mean something to ductaflow."""
+
+    PARAMETERS = "parameters"
+    INJECTED = "injected-parameters"
+    FLATTEN = "ductaflow-flatten"
+    CONFIG_TABLE = "ductaflow-config"
+    BANNER = "ductaflow-banner"
+    RAISES = "raises-exception"
+    SKIP = "skip-execution"
+
+
+INSERTED_TAGS = frozenset({Tag.INJECTED, Tag.FLATTEN, Tag.CONFIG_TABLE, Tag.BANNER})
+"""Cells with one of these were put in by ductaflow and are replaced on a re-run."""
+
+
+class Status(Enum):
+    """How a run stands; owns its symbol, label and colour."""
+
+    symbol: str
+    label: str
+    colour: str
+
+    def __new__(cls, value: str, symbol: str, label: str, colour: str) -> Status:
+        """Each member is its value; the rest is how it is shown."""
+        member = object.__new__(cls)
+        member._value_ = value
+        member.symbol, member.label, member.colour = symbol, label, colour
+        return member
+
+    RUNNING = "running", "▶", "running", "#1f6feb"
+    SUCCEEDED = "success", "✓", "succeeded", "#1a7f37"
+    FAILED = "failed", "✗", "failed", "#cf222e"
+    TIMED_OUT = "timeout", "⏱", "timed out", "#bc4c00"
+    DIED = "died", "☠", "kernel died", "#8250df"
+    INTERRUPTED = "interrupted", "⏸", "interrupted", "#9a6700"
+
+    @classmethod
+    def of(cls, value: str) -> Status:
+        """The status of that value.
+
+        Raises:
+            ValueError: There is none.
+        """
+        for member in cls:
+            if member.value == value:
+                return member
+        known = ", ".join(repr(member.value) for member in cls)
+        raise ValueError(f"no status is called {value!r}; there are {known}")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run ended well."""
+        return self is Status.SUCCEEDED
+
+
+@attrs.frozen
+class Cell:
+    """One cell of a flow, or one that ductaflow inserted.
+
+    Attributes:
+        kind: `code`, `markdown` or `raw`.
+        source: The text as the notebook shows it (commented magics are active here).
+        number: 1-based position in the flow file; 0 for an inserted cell.
+        line: 1-based line of the flow file where `source` begins; None where lines mean
+            nothing (`.ipynb`, inserted cells).
+        id: The cell's id in the notebook, stable for one flow version.
+        metadata: The cell's metadata, tags included.
+        attachments: A markdown cell's attachments, as in nbformat.
+    """
+
+    kind: str
+    source: str
+    number: int = 0
+    line: int | None = None
+    id: str = ""
+    metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    attachments: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The cell's tags."""
+        return tuple(self.metadata.get("tags", ()))
+
+    @property
+    def runs(self) -> bool:
+        """Whether the kernel gets this cell."""
+        return self.kind == "code" and Tag.SKIP not in self.tags and bool(self.source.strip())
+
+
+@attrs.frozen
+class Flow:
+    """One version of a flow file, parsed.
+
+    Attributes:
+        path: The file, absolute.
+        name: Its stem: the name of its notebook, HTML and log.
+        cells: Its cells, without what an earlier execution had inserted.
+        parameters: Index into `cells` of the parameters cell; None if there is none.
+        metadata: The notebook's metadata (the YAML header, or the `.ipynb`'s own).
+        sha256: Hash of the file's bytes.
+    """
+
+    path: Path
+    name: str
+    cells: tuple[Cell, ...]
+    parameters: int | None
+    metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    sha256: str = ""
+
+
+@attrs.frozen
+class Note:
+    """Something about a run that its reader should know, though it ran.
+
+    Attributes:
+        kind: A short machine word, as `unused-key`, `collision`, `shadow`.
+        message: One sentence for a person.
+        key: The dotted config key that it is about, or the empty string.
+    """
+
+    kind: str
+    message: str
+    key: str = ""
+
+
+@attrs.frozen
+class RunOptions:
+    """How to run, apart from what.
+
+    Attributes:
+        timeout: Seconds for the whole instance; None for no limit.
+        cell_timeout: Seconds for any one cell; None for no limit.
+        kernel_name: A kernelspec's name; None for the conductor's own interpreter.
+        html: Whether to write the HTML report.
+    """
+
+    timeout: float | None = None
+    cell_timeout: float | None = None
+    kernel_name: str | None = None
+    html: bool = True
+
+
+@attrs.frozen
+class InstancePlan:
+    """All that is needed to execute one instance.
+
+    Attributes:
+        flow: The parsed flow.
+        cells: Its cells with the config, injected and flattening cells in place.
+        config: The normalised config; None where nothing is injected.
+        step: The step's name; empty for a run outside `runs/`.
+        instance: The instance's name; empty likewise.
+        directory: Where it runs and leaves its artifacts, absolute.
+        root: The project root, absolute.
+        options: How to run it.
+        notes: What planning noticed.
+        fingerprints: Hashes of what goes in, as `flow` and `config`.
+    """
+
+    flow: Flow
+    cells: tuple[Cell, ...] = attrs.field(repr=False)
+    config: Config | None = attrs.field(hash=False)
+    step: str
+    instance: str
+    directory: Path
+    root: Path
+    options: RunOptions = RunOptions()
+    notes: tuple[Note, ...] = ()
+    fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+
+    @property
+    def flow_display(self) -> str:
+        """The flow's path for people: relative to the root where it lies inside it."""
+        path, root = self.flow.path, self.root
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    @property
+    def label(self) -> str:
+        """What people call it: `step/instance`, or the flow's name."""
+        return f"{self.step}/{self.instance}" if self.step else self.flow.name
+
+
+@attrs.frozen
+class CellRecord:
+    """How one executed cell went.
+
+    Attributes:
+        number: The cell's position in the flow file; 0 for an inserted cell.
+        line: The flow file's line where it begins, or None.
+        status: `ok`, `error`, `aborted`, `timeout`, `interrupted`, `died` or `skipped`.
+        started: ISO time from the kernel's own message, or None.
+        finished: Likewise.
+        duration: Seconds between the two, or None.
+    """
+
+    number: int
+    line: int | None
+    status: str
+    started: str | None = None
+    finished: str | None = None
+    duration: float | None = None
+
+
+@attrs.frozen
+class ErrorInfo:
+    """Why a run did not succeed.
+
+    Attributes:
+        kind: `cell`, `syntax`, `timeout`, `died`, `start`, `artifact` or
+            `interrupted`.
+        type: The exception's class name, or a word for what happened.
+        message: One line for a person.
+        cell: The failing cell's number in the flow file, or None.
+        line: The line of the flow file, or None.
+        traceback: Its lines, without colour codes.
+    """
+
+    kind: str
+    type: str
+    message: str
+    cell: int | None = None
+    line: int | None = None
+    traceback: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class RunRecord:
+    """What `run.json` holds: the whole story of one run.
+
+    Attributes:
+        status: How it stands.
+        flow: The flow file, relative to the project root where it lies inside it.
+        step: The step's name.
+        instance: The instance's name.
+        started: ISO time at which the run began.
+        finished: ISO time at which it ended, or None while it runs.
+        duration: Seconds from start to end, or None.
+        cells: One entry for every code cell sent to the kernel or skipped.
+        error: Why it failed, or None.
+        notes: What planning and running noticed.
+        reasons: Why it ran rather than being reused.
+        fingerprints: Hashes of what went in, as `flow` and `config`.
+        conductor: Process id, host and user of the process that ran it.
+        kernel: Interpreter, kernelspec name, source of the kernel, its exit if it died.
+        environment: Versions of Python, ductaflow and the platform.
+        peak_memory: The kernel's peak resident memory in bytes, or None if unknown.
+        schema: Version of this layout.
+    """
+
+    status: Status
+    flow: str
+    step: str
+    instance: str
+    started: str
+    finished: str | None = None
+    duration: float | None = None
+    cells: tuple[CellRecord, ...] = ()
+    error: ErrorInfo | None = None
+    notes: tuple[Note, ...] = ()
+    reasons: tuple[str, ...] = ()
+    fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    conductor: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    kernel: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    environment: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    peak_memory: int | None = None
+    schema: int = RECORD_SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON types."""
+        data = attrs.asdict(self)
+        data["status"] = self.status.value
+        return {"schema": data.pop("schema"), **data}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunRecord:
+        """The record from what `to_json` gave; keys of a later schema are ignored.
+
+        Raises:
+            KeyError, TypeError, ValueError: `data` is no run record.
+        """
+        known = {a.name for a in attrs.fields(cls)}
+        values = {k: v for k, v in data.items() if k in known}
+        values["status"] = Status.of(data["status"])
+        values["cells"] = tuple(CellRecord(**c) for c in data.get("cells", ()))
+        values["notes"] = tuple(Note(**n) for n in data.get("notes", ()))
+        values["reasons"] = tuple(data.get("reasons", ()))
+        if data.get("error"):
+            error = dict(data["error"])
+            error["traceback"] = tuple(error.get("traceback", ()))
+            values["error"] = ErrorInfo(**error)
+        return cls(**values)

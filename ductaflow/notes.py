@@ -1,0 +1,334 @@
+"""What a reader should know about a config and its flow: misspelt keys, clashing names."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import attrs
+
+from ductaflow.config import dotted, is_reserved, quoted, variable_name, variables
+from ductaflow.flow import default_config, language, parse_python
+from ductaflow.model import Config, Flow, Note
+
+MAX_NOTES = 10
+"""More notes of one kind than this are summed up in one."""
+
+_SUMMARY = {
+    "collision": "names stand for more than one key of the config",
+    "shadow": "keys of the config bear a name that Python or the notebook uses",
+    "not-identifier": "keys of the config are no variable names and stay in `config`",
+    "unused-key": "keys of the config are never mentioned by the flow",
+}
+
+
+def config_notes(flow: Flow, config: Config) -> tuple[Note, ...]:
+    """What is odd about a config, or about this flow with it; nothing here stops a run.
+
+    Args:
+        flow: The flow that will get the config.
+        config: The normalised config.
+
+    Returns:
+        Notes of the kinds `collision`, `shadow`, `not-identifier` and `unused-key`, in this
+        order; more than `MAX_NOTES` of a kind as one.
+    """
+    python = language(flow) == "python"
+    finders: dict[str, Iterator[_Finding]] = {
+        "collision": _collisions(config) if python else iter(()),
+        "shadow": _shadows(config) if python else iter(()),
+        "not-identifier": _not_identifiers(config) if python else iter(()),
+        "unused-key": _unused(flow, config),
+    }
+    return tuple(note for kind, found in finders.items() for note in _told(kind, list(found)))
+
+
+_Finding = tuple[str, Callable[[], str]]
+"""A dotted key and its message, which is costly enough to be made for few only."""
+
+
+def _told(kind: str, found: list[_Finding]) -> list[Note]:
+    if len(found) <= MAX_NOTES:
+        return [Note(kind, message(), key) for key, message in found]
+    named = ", ".join(f"`{key}`" for key, _ in found[:MAX_NOTES])
+    rest = len(found) - MAX_NOTES
+    return [Note(kind, f"{len(found):,} {_SUMMARY[kind]}: {named} and {rest:,} more.")]
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def _collisions(config: Config) -> Iterator[_Finding]:
+    sources: dict[str, list[tuple[str, ...]]] = {}
+    for path in _paths(config):
+        name = variable_name(path[-1])
+        if name is not None:
+            sources.setdefault(name, []).append(path)
+    holders = variables(config)
+    for name, paths in sources.items():
+        if len(paths) > 1:
+            holder = holders[name]
+            others = [path for path in paths if path != holder]
+            yield dotted(holder), partial(_collision, name, holder, others)
+
+
+def _collision(name: str, holder: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
+    named = ", ".join(f"`{_expression(path)}`" for path in others[:3])
+    rest = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+    return (
+        f"The variable `{name}` holds `{_expression(holder)}`; "
+        f"{named}{rest} can be had from `config` alone."
+    )
+
+
+_PYTHONS_OWN = frozenset({*dir(builtins), "In", "Out", "display", "exit", "quit"}) - {
+    "copyright",
+    "credits",
+    "license",
+}
+
+
+def _shadows(config: Config) -> Iterator[_Finding]:
+    for path in _paths(config):
+        if is_reserved(path[-1]):
+            yield dotted(path), partial(_reserved, path)
+        elif variable_name(path[-1]) in _PYTHONS_OWN:
+            yield dotted(path), partial(_shadow, path[-1])
+
+
+def _reserved(path: tuple[str, ...]) -> str:
+    return (
+        f"The key `{dotted(path)}` becomes no variable, for the notebook itself uses "
+        f"`{path[-1]}`; it is in `{_expression(path)}`."
+    )
+
+
+def _shadow(name: str) -> str:
+    return (
+        f"The variable `{name}` from the config takes the place of Python's own `{name}` "
+        "in this notebook; a key of another name would leave both."
+    )
+
+
+def _not_identifiers(config: Config) -> Iterator[_Finding]:
+    data = {key for key, value in config.items() if isinstance(value, dict) and _is_data(value)}
+    for path in _paths(config):
+        looks_data = len(path) > 1 and path[0] in data
+        if variable_name(path[-1]) is None and not is_reserved(path[-1]) and not looks_data:
+            yield dotted(path), partial(_not_identifier, path)
+
+
+def _not_identifier(path: tuple[str, ...]) -> str:
+    return f"The key `{dotted(path)}` is no variable name; it is in `{_expression(path)}`."
+
+
+def _is_data(part: Mapping[str, Any]) -> bool:
+    """Whether a dict's keys are data, as zone numbers, rather than names somebody chose."""
+    return 2 * sum(variable_name(key) is not None for key in part) <= len(part)
+
+
+def _paths(config: Config) -> Iterator[tuple[str, ...]]:
+    """The keys that the flattening looks at: top-level ones and those of top-level dicts."""
+    for key, value in config.items():
+        yield (key,)
+        if isinstance(value, dict):
+            for inner in value:
+                yield (key, inner)
+
+
+def _expression(path: tuple[str, ...]) -> str:
+    return "config" + "".join(f"[{quoted(key)}]" for key in path)
+
+
+# --- keys that the flow never mentions -------------------------------------------------------
+
+
+def _unused(flow: Flow, config: Config) -> Iterator[_Finding]:
+    mentions = _mentions(flow)
+    if "config" in mentions.whole:
+        return
+    default = default_config(flow) or {}
+    for key, value in config.items():
+        inner = value if isinstance(value, dict) else {}
+        known = default.get(key)
+        known = known if isinstance(known, dict) else {}
+        used = {name for name in inner if name in mentions}
+        if not used and key not in mentions:
+            yield dotted((key,)), partial(_unmentioned, (key,), config, default, mentions)
+        elif key not in mentions.whole and (used or known):
+            for name in inner:
+                if name not in used:
+                    path = (key, name)
+                    yield dotted(path), partial(_unmentioned, path, inner, known, mentions)
+
+
+def _unmentioned(
+    path: tuple[str, ...], given: Config, default: Mapping[str, Any], mentions: _Mentions
+) -> str:
+    close: list[str] = []
+    for candidates in (default, mentions.names):
+        others = [name for name in candidates if isinstance(name, str) and name not in given]
+        close = close or difflib.get_close_matches(path[-1], sorted(others), n=1, cutoff=0.7)
+    hint = f"; is `{close[0]}` meant?" if close else "."
+    return f"The flow never mentions the key `{dotted(path)}`{hint}"
+
+
+@attrs.frozen
+class _Mentions:
+    """What a flow's code says, comments apart.
+
+    Attributes:
+        names: Every identifier.
+        words: Every identifier, and every word in its strings and magics.
+        text: The strings and magics themselves.
+        whole: Names and keys whose value is used as a whole, so that anything in it may be:
+            passed on, looped over, assigned, indexed by what is not a literal.
+    """
+
+    names: frozenset[str]
+    words: frozenset[str]
+    text: str = attrs.field(repr=False)
+    whole: frozenset[str]
+
+    def __contains__(self, key: str) -> bool:
+        if key in self.words:
+            return True
+        return re.fullmatch(r"\w+", key) is None and key in self.text
+
+
+@lru_cache(maxsize=64)
+def _mentions(flow: Flow) -> _Mentions:
+    names: set[str] = set()
+    whole = _WholeUses()
+    texts: list[str] = []
+    python = language(flow) == "python"
+    for cell in flow.cells:
+        if cell.kind != "code":
+            continue
+        code, magics = _without_magics(cell.source)
+        tree = parse_python(code) if python else None
+        if tree is None:
+            texts.append(cell.source)
+            names.update(re.findall(r"\w+", cell.source))
+            continue
+        texts += magics
+        whole.visit(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant):
+                texts += [node.value] if isinstance(node.value, str) else []
+                continue
+            for _, value in ast.iter_fields(node):
+                values = value if isinstance(value, list) else [value]
+                names.update(v for v in values if isinstance(v, str))
+    text = "\n".join(texts)
+    words = names | set(re.findall(r"\w+", text))
+    return _Mentions(frozenset(names), frozenset(words), text, frozenset(whole.found))
+
+
+_MAGIC = re.compile(r"^(\s*)(?:[%!?]|[\w, .]+=\s*[%!]).*|^(\s*)\S+\?{1,2}\s*$")
+
+
+def _without_magics(source: str) -> tuple[str, list[str]]:
+    """The Python of a cell, with `pass` for each magic line, and those lines."""
+    code, magics = [], []
+    for line in source.splitlines():
+        match = _MAGIC.match(line)
+        if match:
+            magics.append(line)
+            line = f"{match[1] or match[2] or ''}pass"
+        code.append(line)
+    return "\n".join(code), magics
+
+
+_NAMESPACES = ("globals", "locals", "vars", "exec")
+_LOOPS = (ast.For, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LOOKERS = ("print", "len", "display", "pprint", "pp", "type", "isinstance", "bool")
+
+
+class _WholeUses(ast.NodeVisitor):
+    """Finds the names and keys whose value is used other than by a literal key.
+
+    A flow's own flattening of its config is no such use: `globals().update(config)`, a loop
+    that writes to `globals()` or `locals()`, a call that is given them.
+    """
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def visit(self, node: ast.AST) -> None:
+        if isinstance(node, _LOOPS) and _touches_namespace(node):
+            return
+        key = _accessed(node)
+        if key is None:
+            super().visit(node)
+            return
+        if not isinstance(getattr(node, "ctx", None), (ast.Store, ast.Del)):
+            self.found.add(key)
+        if isinstance(node, ast.Call):
+            for default in node.args[1:]:
+                self.visit(default)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        function = node.func
+        if isinstance(function, ast.Attribute):
+            if _is_namespace(function.value) and function.attr == "update":
+                return
+            name = function.attr
+        else:
+            name = function.id if isinstance(function, ast.Name) else ""
+        arguments = [*node.args, *(k.value for k in node.keywords)]
+        if any(_is_namespace(argument) for argument in arguments):
+            return
+        if name == "update" and isinstance(function, ast.Attribute):
+            if _accessed(function.value) is None:
+                self.visit(function.value)
+        else:
+            self.visit(function)
+        for argument in arguments:
+            if not (name in _LOOKERS and _accessed(argument)):
+                self.visit(argument)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        looks_up = isinstance(node.left, ast.Constant) and all(
+            isinstance(op, (ast.In, ast.NotIn)) for op in node.ops
+        )
+        if not (looks_up and all(_accessed(c) for c in node.comparators)):
+            self.generic_visit(node)
+
+
+def _accessed(node: ast.AST) -> str | None:
+    """The name or the last literal key of `x`, `x["key"]`, `x.get("key")` and chains of them."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Subscript) and _accessed(node.value) is not None:
+        return _string(node.slice)
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("get", "pop", "setdefault")
+        and node.args
+        and _accessed(node.func.value) is not None
+    ):
+        return _string(node.args[0])
+    return None
+
+
+def _string(node: ast.AST) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _is_namespace(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in _NAMESPACES
+    )
+
+
+def _touches_namespace(node: ast.AST) -> bool:
+    return any(_is_namespace(inner) for inner in ast.walk(node))

@@ -1,0 +1,124 @@
+"""The `Run` that callers hold: a finished run and the way to all it left."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+import attrs
+
+from ductaflow.errors import ArtifactError
+from ductaflow.layout import ArtifactPaths
+from ductaflow.model import Config, ErrorInfo, Note, RunRecord, Status
+
+
+@attrs.frozen
+class Run:
+    """One run of a flow. `os.fspath(run)` is its executed notebook.
+
+    Attributes:
+        record: All that `run.json` says.
+        paths: Where its artifacts lie.
+        reused: Whether an earlier run served, so that nothing was executed.
+    """
+
+    record: RunRecord
+    paths: ArtifactPaths
+    reused: bool = False
+
+    @property
+    def status(self) -> Status:
+        """How it ended."""
+        return self.record.status
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.record.status.ok
+
+    @property
+    def step(self) -> str:
+        """The step's name; empty outside `runs/`."""
+        return self.record.step
+
+    @property
+    def instance(self) -> str:
+        """The instance's name; empty outside `runs/`."""
+        return self.record.instance
+
+    @property
+    def dir(self) -> Path:
+        """The folder it ran in."""
+        return self.paths.directory
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return self.paths.notebook
+
+    @property
+    def html(self) -> Path:
+        """The HTML report."""
+        return self.paths.html
+
+    @property
+    def log(self) -> Path:
+        """The log of all text output."""
+        return self.paths.log
+
+    @property
+    def config(self) -> Config | None:
+        """The config as the flow saw it; None if nothing was injected.
+
+        Raises:
+            ArtifactError: `config.json` is gone or damaged.
+        """
+        if not self.record.fingerprints.get("config"):
+            return None
+        try:
+            data: Config = json.loads(self.paths.config.read_text("utf-8", "surrogatepass"))
+        except (OSError, ValueError) as e:
+            raise ArtifactError(f"cannot read {self.paths.config}: {e}. Run it again.") from e
+        return data
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from start to end."""
+        return self.record.duration
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it ran rather than being reused."""
+        return self.record.reasons
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What planning and running noticed."""
+        return self.record.notes
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """Why it failed, or None."""
+        return self.record.error
+
+    @property
+    def label(self) -> str:
+        """`step/instance`, or the flow where there is none."""
+        return f"{self.step}/{self.instance}" if self.step else self.record.flow
+
+    def __fspath__(self) -> str:
+        return str(self.notebook)
+
+    def __repr__(self) -> str:
+        seconds = "" if self.duration is None else f", {self.duration:.2f} s"
+        return f"<Run {self.label} {self.status.symbol} {self.status.label}{seconds}>"
+
+    def _repr_html_(self) -> str:
+        status = self.status
+        seconds = "" if self.duration is None else f" in {self.duration:.2f} s"
+        link = html.escape(self.paths.html.as_uri(), quote=True)
+        return (
+            f'<span style="color:{status.colour}">{status.symbol} {status.label}</span>{seconds}: '
+            f'<a href="{link}">{html.escape(self.label)}</a>'
+        )

@@ -1,0 +1,1 @@
+"""Kernels that are ready before they are asked for, each used once."""

@@ -1,0 +1,281 @@
+"""Start one IPython kernel, in the kernel's own interpreter.
+
+It runs as a file, never imported by the conductor, and needs nothing but that interpreter's own
+ipykernel.
+
+The process gets three pipes: stdin is the lifeline (it closes when the conductor is gone, however
+it went), stdout carries one line when the kernel is ready, stderr goes to a file that the conductor
+quotes if the start fails.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import io
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+READY = b"ready\n"
+
+
+# --- the lifeline -----------------------------------------------------------------------------
+
+
+def arm_lifeline(fd: int) -> None:
+    """Kill this process group as soon as the pipe behind `fd` loses its last writer.
+
+    On Linux the kernel itself sends SIGKILL (fcntl(2): F_SETSIG, F_SETOWN, O_ASYNC), so it works
+    while the GIL is held in native code. Elsewhere a thread waits for the end of file.
+    """
+    if not sys.platform.startswith("linux"):
+        threading.Thread(target=_wait_for_eof, args=(fd,), name="lifeline", daemon=True).start()
+        return
+    import fcntl
+
+    # O_ASYNC and its owner belong to the open file description, which a fork shares: take our own.
+    own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(own, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
+    os.set_inheritable(own, True)  # survives the exec of a foreign kernel
+    if _at_eof(own):  # the conductor went before we were armed
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _at_eof(fd: int) -> bool:
+    try:
+        return os.read(fd, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+def _wait_for_eof(fd: int) -> None:
+    while os.read(fd, 4096):
+        pass
+    if hasattr(os, "killpg"):
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
+def take_standard_pipes() -> tuple[int, int]:
+    """Move the lifeline and the ready pipe off fds 0 and 1, which the flow may use.
+
+    Returns:
+        The file descriptors of the lifeline and of the ready pipe.
+    """
+    lifeline, ready = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return lifeline, ready
+
+
+# --- the kernel -------------------------------------------------------------------------------
+
+
+def make_app(connection_file: str, folder: str) -> Any:
+    """An initialised kernel application: sockets bound, shell made, not yet serving.
+
+    Args:
+        connection_file: The Jupyter connection file that names its sockets and key.
+        folder: A private folder for its IPython profile and auxiliary socket.
+    """
+    from ipykernel import kernelapp
+
+    kernelapp.IOPubThread = _private_iopub_thread(folder)
+    with _environment(IPYTHONDIR=os.path.join(folder, "ipython")):
+        app = kernelapp.IPKernelApp.instance(
+            kernel_class=_kernel_class(), connection_file=connection_file
+        )
+    app.config.HistoryManager.enabled = False
+    app.initialize([])
+    # finish() runs the exit handlers, and its own answer still has to leave after them.
+    atexit.unregister(app.close)
+    atexit.unregister(app.iopub_thread.stop)
+    return app
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _private_iopub_thread(folder: str) -> type:
+    """The IOPubThread of ipykernel; its pipe for forked children is private, not a TCP port."""
+    import zmq
+    from ipykernel.iostream import IOPubThread
+    from zmq.eventloop.zmqstream import ZMQStream
+
+    address = "ipc://" + os.path.join(folder, "p")
+
+    class PrivateIOPubThread(IOPubThread):  # type: ignore[misc]
+        def _setup_pipe_in(self) -> None:
+            self._pipe_uuid = os.urandom(16)
+            pipe_in = self.socket.context.socket(zmq.PULL)
+            pipe_in.linger = 0
+            pipe_in.bind(address)
+            self._pipe_in = ZMQStream(pipe_in, self.io_loop)
+            self._pipe_in.on_recv(self._handle_pipe_msg)
+
+        def _setup_pipe_out(self) -> tuple[Any, Any]:
+            context: Any = zmq.Context()  # a context does not survive a fork
+            pipe_out = context.socket(zmq.PUSH)
+            pipe_out.linger = 3000
+            pipe_out.connect(address)
+            return context, pipe_out
+
+    return PrivateIOPubThread if os.name == "posix" else IOPubThread
+
+
+def _kernel_class() -> type:
+    from ipykernel.ipkernel import IPythonKernel
+
+    class FlowKernel(IPythonKernel):  # type: ignore[misc]
+        """An IPython kernel for one flow: it can be adopted, stays aborted, and ends tidily."""
+
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.shell_handlers["adopt_request"] = self.adopt_request
+            self.shell_handlers["finish_request"] = self.finish_request
+            self.control_handlers["abort_request"] = self.abort_request
+            self.shell.ask_exit = _refuse_exit
+
+        def _abort_queues(self, *_: Any, **__: Any) -> None:
+            # All cells are sent ahead. ipykernel stops aborting as soon as it has emptied its own
+            # queue, while later cells may still be in the socket; those must not run either.
+            self._aborting = True
+
+        async def adopt_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            """Become the kernel of one instance: its folder, its environment."""
+            self._reply(stream, ident, parent, "adopt_reply", adopt, parent["content"])
+
+        async def finish_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            """Do what a normal end of the interpreter does: exit handlers, open files."""
+            self._reply(stream, ident, parent, "finish_reply", finish)
+
+        async def abort_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            """Run no cell that has not begun."""
+            self._aborting = True
+            self._reply(stream, ident, parent, "abort_reply", dict)
+
+        def _reply(
+            self, stream: Any, ident: Any, parent: Any, name: str, do: Any, *args: Any
+        ) -> None:
+            try:
+                content = {"status": "ok", **do(*args)}
+            except Exception as e:
+                content = {"status": "error", "ename": type(e).__name__, "evalue": str(e)}
+            self.session.send(stream, name, content, parent, ident=ident)
+
+    return FlowKernel
+
+
+def _refuse_exit() -> None:
+    # ipykernel would go on with the cells that were sent ahead, and leave a little later.
+    raise SystemExit("exit() was called; no later cell has run")
+
+
+def adopt(content: dict[str, Any]) -> dict[str, Any]:
+    """Give a kernel that was started ahead of need the folder and environment of its instance."""
+    env = content["env"]
+    for name in set(os.environ) - set(env) - {"MPLBACKEND"}:
+        del os.environ[name]
+    for name, value in env.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    os.chdir(content["cwd"])
+    return {}
+
+
+def finish() -> dict[str, Any]:
+    """What the interpreter does on its way out, without going: a kernel is killed afterwards."""
+    threading._shutdown()  # type: ignore[attr-defined]  # joins the flow's non-daemon threads
+    atexit._run_exitfuncs()
+    gc.collect()
+    for item in gc.get_objects():
+        if type(item) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+            try:
+                if not item.closed:
+                    item.flush()
+            except (OSError, ValueError) as e:
+                print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
+    return {"peak_memory": peak_memory()}
+
+
+def peak_memory() -> int | None:
+    """This process's peak resident memory in bytes, or None where it cannot be known."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def serve(connection_file: str, folder: str, ready: int) -> None:
+    """Run a kernel in this process until it is told to stop."""
+    # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
+    sys.argv = [_launcher(), "-f", connection_file]
+    app = make_app(connection_file, folder)
+    # The kernel's four threads share the GIL; the default of 5 ms is a wait at every hand-over.
+    sys.setswitchinterval(1e-4)
+    _when_serving(ready)
+    app.start()
+
+
+def _when_serving(ready: int) -> None:
+    from tornado.ioloop import IOLoop
+
+    def say() -> None:
+        os.write(ready, READY)
+        os.close(ready)
+
+    IOLoop.current().add_callback(say)
+
+
+def _launcher() -> str:
+    import importlib.util
+
+    spec = importlib.util.find_spec("ipykernel_launcher")
+    return spec.origin if spec and spec.origin else "ipykernel_launcher.py"
+
+
+def main() -> None:
+    """Entry point: `boot.py kernel CONNECTION_FILE FOLDER` or `boot.py exec ARGV...`."""
+    del sys.path[0]  # this file's folder is no place to import from
+    lifeline, ready = take_standard_pipes()
+    arm_lifeline(lifeline)
+    mode, *args = sys.argv[1:]
+    if mode == "exec":  # a kernel that is not ours, kept on the lifeline
+        os.close(ready)
+        os.execvp(args[0], args)
+    random.seed()
+    serve(args[0], args[1], ready)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Kernels ready before they are asked for: lease one, use it once, give it back to be ended.
+
+    lease(request) ──▶ ready kernel of its warm key ──adopt──▶ session ──▶ retire(session)
+          │                    ▲                                              │
+          └── none: start one  └──── refill (background thread) ◀─────────────┘
+
+A kernel is never used twice: isolation is by construction, not by cleaning.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections import deque
+from typing import final
+
+import attrs
+
+from ductaflow_kernels.errors import KernelError, PoolClosed
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
+from ductaflow_kernels.spec import KernelRequest, WarmKey
+
+MAX_KEYS = 4  # kinds of kernel kept ready at once; the least recently leased one goes first
+
+
+@final
+@attrs.define(eq=False)
+class _Shelf:
+    """The ready kernels of one warm key."""
+
+    request: KernelRequest
+    ready: deque[KernelSession] = attrs.field(factory=deque)
+    starting: int = 0
+    failed: bool = False  # no start ahead until a lease has shown that it works again
+
+
+@final
+class KernelPool:
+    """Hands out fresh kernels, and keeps some started ahead of need.
+
+    Safe to use from several threads; a forked child must make its own.
+
+    Args:
+        spare: Ready kernels kept for each kind that is in use.
+        managed: The source of managed kernels; by default they are spawned ahead of need.
+        cold: The source of all others.
+    """
+
+    def __init__(
+        self,
+        *,
+        spare: int = 1,
+        managed: KernelSource | None = None,
+        cold: KernelSource | None = None,
+    ) -> None:
+        self._spare = spare
+        self._cold: KernelSource = cold or ColdSource()
+        self._managed: KernelSource = managed or PrespawnedSource()
+        self._shelves: dict[WarmKey, _Shelf] = {}
+        self._leased: set[KernelSession] = set()
+        self._changed = threading.Condition()
+        self._refiller: threading.Thread | None = None
+        self._closed = False
+
+    def lease(self, request: KernelRequest) -> KernelSession:
+        """A kernel that nobody has used, in the folder and environment of the request.
+
+        Raises:
+            KernelStartError: It did not come up.
+            PoolClosed: The pool is closed.
+        """
+        source = self._managed if request.spec.managed else self._cold
+        session = self._take(request) if source.ahead else None
+        if session is None:
+            session = source.start(request)
+        with self._changed:
+            closed = self._closed
+            if not closed:
+                self._leased.add(session)
+                if source.ahead:
+                    self._shelf(request).failed = False
+                    self._wake()
+        if closed:
+            session.close()
+            raise PoolClosed("this kernel pool is closed")
+        if source.ahead:
+            session.adopt(request.cwd, request.environment)
+        return session
+
+    def retire(self, session: KernelSession) -> None:
+        """End a leased kernel and remove what belongs to it. Twice does no harm."""
+        with self._changed:
+            if session not in self._leased:
+                return
+            self._leased.discard(session)
+        session.close()
+
+    def close(self) -> None:
+        """End every kernel, leased ones too. Twice does no harm."""
+        with self._changed:
+            self._closed = True
+            sessions = [*self._leased, *(s for h in self._shelves.values() for s in h.ready)]
+            self._leased.clear()
+            self._shelves.clear()
+            refiller, self._refiller = self._refiller, None
+            self._changed.notify_all()
+        for session in sessions:
+            session.close()
+        if refiller is not None and refiller is not threading.current_thread():
+            refiller.join()
+        self._managed.close()
+        self._cold.close()
+
+    def idle(self) -> int:
+        """How many kernels are ready now."""
+        with self._changed:
+            return sum(len(shelf.ready) for shelf in self._shelves.values())
+
+    def __enter__(self) -> KernelPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- the shelves; the condition is held ----------------------------------------------------
+
+    def _take(self, request: KernelRequest) -> KernelSession | None:
+        with self._changed:
+            if self._closed:
+                raise PoolClosed("this kernel pool is closed")
+            ready = self._shelf(request).ready
+            while ready:
+                session = ready.popleft()
+                if session.process.poll() is None:
+                    return session
+                session.close()  # died while it waited: another program's doing, or out of memory
+        return None
+
+    def _shelf(self, request: KernelRequest) -> _Shelf:
+        key = request.warm_key
+        shelf = self._shelves.pop(key, None) or _Shelf(request)
+        self._shelves[key] = shelf  # the most recently used is last
+        return shelf
+
+    def _wake(self) -> None:
+        if self._refiller is None:
+            self._refiller = threading.Thread(
+                target=_refill, args=(weakref.ref(self),), name="ductaflow-kernels", daemon=True
+            )
+            self._refiller.start()
+        self._changed.notify_all()
+
+    def _wanted(self) -> _Shelf | None:
+        for shelf in reversed(self._shelves.values()):
+            if not shelf.failed and len(shelf.ready) + shelf.starting < self._spare:
+                return shelf
+        return None
+
+    def _surplus(self) -> list[KernelSession]:
+        surplus: list[KernelSession] = []
+        while len(self._shelves) > MAX_KEYS:
+            oldest = next(iter(self._shelves))
+            surplus += self._shelves.pop(oldest).ready
+        return surplus
+
+    # --- the refilling thread ------------------------------------------------------------------
+
+    def _refill_once(self) -> bool:
+        """Wait for something to do, and do it; whether to go on."""
+        with self._changed:
+            shelf = self._wanted()
+            surplus = self._surplus()
+            if self._closed:
+                return False
+            if shelf is None and not surplus:
+                self._changed.wait(1.0)
+                return not self._closed
+            if shelf is not None:
+                shelf.starting += 1
+        for session in surplus:
+            session.close()
+        if shelf is not None:
+            self._start_ahead(shelf)
+        return True
+
+    def _start_ahead(self, shelf: _Shelf) -> None:
+        session = None
+        try:
+            session = self._managed.start(shelf.request)
+        except KernelError:
+            # The next lease starts one itself, and tells its caller what is wrong.
+            shelf.failed = True
+        with self._changed:
+            shelf.starting -= 1
+            kept = self._shelves.get(shelf.request.warm_key) is shelf and not self._closed
+            if kept and session is not None:
+                shelf.ready.append(session)
+                session = None
+        if session is not None:
+            session.close()
+
+
+def _refill(pool: weakref.ref[KernelPool]) -> None:
+    while True:
+        alive = pool()
+        if alive is None or not alive._refill_once():
+            return
+        del alive
+
+
+_shared: tuple[int, KernelPool] | None = None
+_shared_lock = threading.Lock()
+
+
+def shared_pool() -> KernelPool:
+    """This process's own pool, made when first asked for and closed when the process ends."""
+    global _shared
+    with _shared_lock:
+        if _shared is None or _shared[0] != os.getpid():
+            _shared = (os.getpid(), KernelPool())
+            atexit.register(close_shared_pool)
+        return _shared[1]
+
+
+def close_shared_pool() -> None:
+    """End the shared pool's kernels; the next use makes a new one."""
+    global _shared
+    with _shared_lock:
+        mine = _shared is not None and _shared[0] == os.getpid()
+        pool = _shared[1] if _shared is not None and mine else None
+        _shared = None
+    if pool is not None:
+        pool.close()

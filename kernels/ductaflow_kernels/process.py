@@ -1,0 +1,176 @@
+"""A kernel's process: its end, its signals, its memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Protocol, final
+
+import attrs
+
+UNKNOWN_EXIT = 255  # of a process whose exit code went to somebody else
+
+
+class KernelProcess(Protocol):
+    """A process that runs one kernel, in a process group of its own.
+
+    Attributes:
+        pid: Its process id, which is its group's too.
+    """
+
+    pid: int
+
+    @property
+    def sentinel(self) -> int | None:
+        """A file descriptor that becomes readable when the process ends, where there is one."""
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal's number; None while it lives."""
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to its whole group; nothing happens if it has ended."""
+
+    def kill(self) -> None:
+        """End it and its group at once, and take its exit code."""
+
+    def peak_memory(self) -> int | None:
+        """Its peak resident memory in bytes as last known, or None."""
+
+    def close(self) -> None:
+        """Give up the sentinel and the pipes; the process has ended."""
+
+
+@final
+@attrs.define(eq=False)
+class SpawnedProcess:
+    """A kernel's process that is a direct child of this one."""
+
+    popen: subprocess.Popen[bytes]
+    pid: int = attrs.field(init=False)
+    sentinel: int | None = attrs.field(init=False, default=None)
+    _peak: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.pid = self.popen.pid
+        self.sentinel = open_pidfd(self.pid)
+
+    def poll(self) -> int | None:
+        if self.popen.returncode is None and hasattr(os, "wait4"):
+            self._reap(os.WNOHANG)
+        return self.popen.poll()
+
+    def signal(self, signum: int) -> None:
+        if self.poll() is None:
+            signal_group(self.pid, signum)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            self.peak_memory()
+        signal_group(self.pid, KILL)
+        if sys.platform == "win32":
+            self.popen.kill()
+        if self.popen.returncode is None and hasattr(os, "wait4"):
+            self._reap(0)
+        self.popen.wait()
+
+    def _reap(self, flags: int) -> None:
+        """Take the exit code, and with it the peak memory, which nobody can ask for later."""
+        with self.popen._waitpid_lock:  # type: ignore[attr-defined]
+            if self.popen.returncode is not None:
+                return
+            try:
+                pid, status, usage = os.wait4(self.pid, flags)
+            except ChildProcessError:  # somebody else's wait took it
+                self.popen.returncode = UNKNOWN_EXIT
+                return
+            if pid:
+                self.popen.returncode = os.waitstatus_to_exitcode(status)
+                self._peak = max(self._peak or 0, _own_peak(usage.ru_maxrss)) or None
+
+    def peak_memory(self) -> int | None:
+        if self.popen.returncode is None:
+            self._peak = max(self._peak or 0, read_peak_memory(self.pid) or 0) or None
+        return self._peak
+
+    def close(self) -> None:
+        if self.sentinel is not None:
+            os.close(self.sentinel)
+            self.sentinel = None
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _own_peak(ru_maxrss: int) -> int:
+    """A dead child's peak in bytes; 0 where it cannot be told from ours.
+
+    On Linux a child begins with its parent's peak and keeps it through exec (see getrusage(2)).
+    """
+    import resource
+
+    if ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        return 0
+    return ru_maxrss if sys.platform == "darwin" else ru_maxrss * 1024
+
+
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+def signal_group(pid: int, signum: int) -> None:
+    """Signal the group that `pid` leads; a group that is gone is no error."""
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(pid, signum)
+        else:
+            os.kill(pid, signum)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that is readable once `pid` has ended (Linux 5.3), or None."""
+    if hasattr(os, "pidfd_open"):
+        try:
+            return os.pidfd_open(pid)
+        except OSError:
+            return None
+    return None
+
+
+def read_peak_memory(pid: int) -> int | None:
+    """Peak resident memory of a live process in bytes, or None (proc(5), VmHWM)."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+def describe_exit(code: int | None) -> str:
+    """An exit code in words, as `killed by SIGKILL; often out of memory`."""
+    if code is None:
+        return "ended with an unknown exit code"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    often = {"SIGKILL": "; often out of memory", "SIGSEGV": "; a crash in native code"}
+    return f"killed by {name}{often.get(name, '')}"
+
+
+def wait_until_gone(process: KernelProcess, seconds: float) -> bool:
+    """Wait for the end of a process; whether it came in time."""
+    end = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.005)
+    return True

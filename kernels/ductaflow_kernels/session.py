@@ -1,0 +1,270 @@
+"""Drive one kernel: send requests, read messages, notice its end. One thread at a time owns one.
+
+There is no event loop here: the sockets and the process are polled together, so it makes no
+difference whether the caller runs a loop of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+import zmq
+from jupyter_client.session import Session
+
+from ductaflow_kernels.connection import Connection
+from ductaflow_kernels.errors import KernelDied, KernelStartError
+from ductaflow_kernels.messages import Message
+from ductaflow_kernels.process import KernelProcess, describe_exit
+from ductaflow_kernels.spec import KernelSpec
+
+FOREVER = 3600.0
+PROCESS_POLL = 0.1  # seconds, where the process has no sentinel
+LAST_WORDS = 0.2  # seconds to read on after the process has ended
+
+_context: tuple[int, zmq.Context[Any]] | None = None
+
+
+def zmq_context() -> zmq.Context[Any]:
+    """This process's ZeroMQ context; a forked child gets its own."""
+    global _context
+    if _context is None or _context[0] != os.getpid():
+        context: zmq.Context[Any] = zmq.Context()
+        context.max_sockets = 8192
+        _context = (os.getpid(), context)
+    return _context[1]
+
+
+@final
+@attrs.define(eq=False)
+class KernelSession:
+    """A kernel that is up, and the way to talk to it.
+
+    Attributes:
+        spec: What kind of kernel it is.
+        process: Its process.
+        connection: Its addresses and key.
+        source: Name of the source that made it.
+        info: Its answer to `kernel_info_request`.
+    """
+
+    spec: KernelSpec
+    process: KernelProcess
+    connection: Connection
+    source: str
+    info: dict[str, Any] = attrs.field(factory=dict, repr=False)
+    _wire: Session = attrs.field(init=False, repr=False)
+    _sockets: dict[str, Any] = attrs.field(init=False, factory=dict, repr=False)
+    _poller: zmq.Poller = attrs.field(init=False, factory=zmq.Poller, repr=False)
+    _gone: KernelDied | None = attrs.field(init=False, default=None, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._wire = Session(key=self.connection.key.encode(), username="ductaflow")
+
+    # --- opening and closing ------------------------------------------------------------------
+
+    def open(self, timeout: float) -> None:
+        """Connect, and wait until the kernel answers and its outputs reach us.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Raises:
+            KernelStartError: It did not answer in time, or died.
+        """
+        for channel, kind in (("shell", zmq.DEALER), ("control", zmq.DEALER), ("iopub", zmq.SUB)):
+            socket = zmq_context().socket(kind)
+            socket.linger = 0
+            socket.rcvhwm = 0  # outputs wait in memory rather than get lost
+            socket.reconnect_ivl = 10
+            if channel == "iopub":
+                socket.subscribe(b"")
+            else:
+                socket.identity = self._wire.bsession
+            socket.connect(self.connection.address(channel))
+            self._sockets[channel] = socket
+            self._poller.register(socket, zmq.POLLIN)
+        if self.process.sentinel is not None:
+            self._poller.register(self.process.sentinel, zmq.POLLIN)
+        self._shake_hands(time.monotonic() + timeout)
+
+    def _shake_hands(self, deadline: float) -> None:
+        # A SUB socket hears only what is published after its subscription has arrived, so ask
+        # until both the answer and something on iopub are here.
+        heard = False
+        asked = 0.0
+        while not (self.info and heard):
+            now = time.monotonic()
+            if now > deadline:
+                raise KernelStartError(f"{self} did not answer in time")
+            if now - asked > 0.05 and (not self.info or asked):
+                self.request("kernel_info_request", {})
+                asked = now
+            try:
+                messages = self.poll(0.05)
+            except KernelDied as e:
+                raise KernelStartError(str(e)) from e
+            for message in messages:
+                heard = heard or message.channel == "iopub"
+                if message.type == "kernel_info_reply":
+                    self.info = message.content
+
+    def close(self) -> None:
+        """End the kernel at once, if it lives, and remove its sockets and files."""
+        self.process.kill()
+        for socket in self._sockets.values():
+            socket.close(linger=0)
+        self._sockets.clear()
+        self.process.close()
+        self.connection.remove()
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def execute(
+        self, code: str, *, cell_id: str = "", stop_on_error: bool = True, silent: bool = False
+    ) -> str:
+        """Send code to run; several may be sent ahead, and run in order.
+
+        Args:
+            code: The cell's source.
+            cell_id: Its id, which the kernel may show in tracebacks.
+            stop_on_error: Whether an error keeps later requests from running.
+            silent: Run without counting or publishing it.
+
+        Returns:
+            The request's `msg_id`, which every answer names as its parent.
+        """
+        content = {
+            "code": code,
+            "silent": silent,
+            "store_history": not silent,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": stop_on_error,
+        }
+        return self.request("execute_request", content, metadata={"cellId": cell_id})
+
+    def request(
+        self,
+        kind: str,
+        content: Mapping[str, Any],
+        *,
+        channel: str = "shell",
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[bytes] = (),
+    ) -> str:
+        """Send any request; see `execute` for what it returns."""
+        message = self._wire.msg(kind, dict(content), metadata=dict(metadata or {}))
+        frames = self._wire.serialize(message)
+        self._sockets[channel].send_multipart([*frames, *buffers])
+        return str(message["header"]["msg_id"])
+
+    def adopt(self, cwd: Path, env: Mapping[str, str]) -> str:
+        """Give a managed kernel that was started ahead its folder and environment."""
+        return self.request("adopt_request", {"cwd": str(cwd), "env": dict(env)})
+
+    def finish(self) -> str:
+        """Ask a managed kernel to run its exit handlers and flush its files."""
+        return self.request("finish_request", {})
+
+    def interrupt(self) -> None:
+        """Interrupt the running cell, and let no later one begin."""
+        if self.spec.managed:
+            self.request("abort_request", {}, channel="control")
+        if self.spec.interrupt_mode == "message":
+            self.request("interrupt_request", {}, channel="control")
+        else:
+            self.process.signal(signal.SIGINT)
+
+    # --- listening ----------------------------------------------------------------------------
+
+    def poll(self, timeout: float | None = None) -> list[Message]:
+        """Wait for messages; all those that are there, oldest first, iopub before replies.
+
+        Args:
+            timeout: Seconds to wait for the first; None for as long as the kernel lives.
+
+        Returns:
+            The messages; none if the time is over.
+
+        Raises:
+            KernelDied: The process has ended, and all it had said was returned before.
+        """
+        if self._gone:
+            raise self._gone
+        deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
+        while True:
+            wait = max(0.0, deadline - time.monotonic())
+            if self.process.sentinel is None:
+                wait = min(wait, PROCESS_POLL)
+            ready = self._poller.poll(int(wait * 1000))
+            messages = self._read() if ready else []
+            if self._ended(ready):
+                messages += self._last_words()
+                self._gone = self._death()
+                if not messages:
+                    raise self._gone
+            if messages or (time.monotonic() >= deadline and timeout is not None):
+                return messages
+
+    def _ended(self, ready: list[tuple[Any, int]]) -> bool:
+        sentinel = self.process.sentinel
+        if sentinel is not None and not any(item == sentinel for item, _ in ready):
+            return False
+        return self.process.poll() is not None
+
+    def _last_words(self) -> list[Message]:
+        """What is still on its way from a kernel that has ended."""
+        sockets = zmq.Poller()
+        for socket in self._sockets.values():
+            sockets.register(socket, zmq.POLLIN)
+        messages: list[Message] = []
+        end = time.monotonic() + LAST_WORDS
+        while time.monotonic() < end and sockets.poll(int(LAST_WORDS / 4 * 1000)):
+            messages += self._read()
+        return messages
+
+    def _death(self) -> KernelDied:
+        code = self.process.poll()
+        peak = self.process.peak_memory()
+        return KernelDied(f"{self} {describe_exit(code)}", code, peak)
+
+    def _read(self) -> list[Message]:
+        return [m for channel in ("iopub", "shell", "control") for m in self._read_channel(channel)]
+
+    def _read_channel(self, channel: str) -> list[Message]:
+        messages: list[Message] = []
+        socket = self._sockets[channel]
+        while True:
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return messages
+            _, frames = self._wire.feed_identities(frames)
+            raw = self._wire.deserialize(frames)
+            messages.append(
+                Message(
+                    channel=channel,
+                    type=raw["msg_type"],
+                    parent=raw["parent_header"].get("msg_id", ""),
+                    date=_iso(raw["header"].get("date")),
+                    content=raw["content"],
+                    metadata=raw["metadata"],
+                    buffers=[bytes(b) for b in raw["buffers"]],
+                )
+            )
+
+    def __str__(self) -> str:
+        name = self.spec.name or self.spec.display_name
+        return f"kernel {name!r} (pid {self.process.pid})"
+
+
+def _iso(date: Any) -> str:
+    if date is None:
+        return ""
+    return date if isinstance(date, str) else str(date.isoformat())

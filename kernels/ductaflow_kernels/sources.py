@@ -1,0 +1,155 @@
+"""Where kernels come from, behind one Protocol."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Protocol, final
+
+import attrs
+
+from ductaflow_kernels.connection import Connection, new_connection
+from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.process import KernelProcess, SpawnedProcess, describe_exit
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.spec import KernelRequest, KernelSpec
+
+BOOT = Path(__file__).with_name("inside") / "boot.py"
+START_TIMEOUT = 60.0
+
+
+class KernelSource(Protocol):
+    """Makes kernels, one at a time, each fresh.
+
+    Attributes:
+        name: A word for records and messages.
+        ahead: Whether a kernel may be started before it is known for which instance; it is then
+            given its folder and environment by `KernelSession.adopt`.
+    """
+
+    name: str
+    ahead: bool
+
+    def start(self, request: KernelRequest) -> KernelSession:
+        """A kernel that is up; blocks until it is.
+
+        Raises:
+            KernelStartError: It did not come up; the message says what it printed.
+        """
+
+    def close(self) -> None:
+        """Release what the source itself holds; its kernels are not its own."""
+
+
+@final
+@attrs.define(eq=False)
+class ColdSource:
+    """Starts a kernel when it is asked for, in its folder and environment: works for any kernel."""
+
+    name: str = "cold"
+    ahead: bool = False
+    timeout: float = START_TIMEOUT
+
+    def start(self, request: KernelRequest) -> KernelSession:
+        return spawn(request, request.cwd, self.name, self.timeout)
+
+    def close(self) -> None:
+        return None
+
+
+@final
+@attrs.define(eq=False)
+class PrespawnedSource:
+    """Starts managed kernels before it is known what for, to be adopted later."""
+
+    name: str = "prespawned"
+    ahead: bool = True
+    timeout: float = START_TIMEOUT
+
+    def start(self, request: KernelRequest) -> KernelSession:
+        return spawn(request, None, self.name, self.timeout)
+
+    def close(self) -> None:
+        return None
+
+
+def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float) -> KernelSession:
+    """Start a kernel as a new process.
+
+    Args:
+        request: Which kernel, with what environment.
+        cwd: Its folder; None for a private one, until it is adopted.
+        source: Name of the source, for records.
+        timeout: Seconds within which it must be up.
+
+    Raises:
+        KernelStartError: It did not come up; the message says what it printed.
+    """
+    deadline = time.monotonic() + timeout
+    connection = new_connection()
+    connection.write()
+    log = connection.folder / "start.log"
+    process: KernelProcess | None = None
+    session: KernelSession | None = None
+    try:
+        with log.open("wb") as errors:
+            popen = subprocess.Popen(
+                _command(request.spec, connection),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=cwd or connection.folder,
+                env=request.environment,
+                start_new_session=True,
+            )
+        process = SpawnedProcess(popen)
+        if request.spec.managed:
+            _wait_for_ready(popen, deadline)
+        session = KernelSession(request.spec, process, connection, source)
+        session.open(max(0.0, deadline - time.monotonic()))
+    except BaseException as e:
+        said = _tail(log)
+        if session is not None:
+            session.close()
+        else:
+            if process is not None:
+                process.kill()
+                process.close()
+            connection.remove()
+        if isinstance(e, OSError | KernelStartError):
+            raise KernelStartError(
+                f"kernel {request.spec.name or request.spec.argv[0]!r} did not start: {e}{said}"
+            ) from e
+        raise
+    return session
+
+
+def _command(spec: KernelSpec, connection: Connection) -> list[str]:
+    if spec.managed:
+        return [*spec.argv, str(BOOT), "kernel", str(connection.file), str(connection.folder)]
+    argv = [part.replace("{connection_file}", str(connection.file)) for part in spec.argv]
+    if sys.platform.startswith("linux"):  # elsewhere a foreign kernel minds its own parent
+        return [sys.executable, str(BOOT), "exec", *argv]
+    return argv
+
+
+def _wait_for_ready(popen: subprocess.Popen[bytes], deadline: float) -> None:
+    """Read the one line that boot.py prints when its kernel serves."""
+    assert popen.stdout is not None
+    left = max(0.0, deadline - time.monotonic())
+    if os.name == "posix" and not select.select([popen.stdout], [], [], left)[0]:
+        raise KernelStartError("it was not ready in time")
+    if popen.stdout.readline() != b"ready\n":
+        raise KernelStartError(describe_exit(popen.wait()))
+
+
+def _tail(log: Path) -> str:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+    return f"\nIt printed:\n{text[-2000:]}" if text else ""

@@ -1,0 +1,136 @@
+"""What kernel is meant: an interpreter or kernelspec, an environment, a folder."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from ductaflow_kernels.errors import UnknownKernelspec
+
+STARTUP_PREFIXES = (
+    "PYTHON", "LD_", "DYLD_", "OMP_", "MKL_", "OPENBLAS_", "VECLIB_", "NUMEXPR_", "BLIS_", "GOTO_",
+    "NUMBA_", "POLARS_", "RAYON_", "CUDA_", "MPL", "MALLOC_", "ARROW_",
+)  # fmt: skip
+STARTUP_NAMES = frozenset({"PATH", "HOME", "TZ", "LANG", "LANGUAGE", "TMPDIR", "VIRTUAL_ENV"})
+
+
+@attrs.frozen
+class KernelSpec:
+    """How a kernel of one kind is started.
+
+    Attributes:
+        name: The kernelspec's name; empty for the conductor's own interpreter.
+        argv: The interpreter alone, if `managed`; else the whole command, with
+            `{connection_file}` where the connection file goes.
+        managed: Whether it is an ipykernel that we start through our own boot file, and so can
+            be adopted ahead of need and finished tidily.
+        env: Variables that the kernelspec adds.
+        language: As in the kernelspec, lower case.
+        display_name: For people and for the notebook's metadata.
+        interrupt_mode: `signal` or `message`.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    managed: bool = True
+    env: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    language: str = "python"
+    display_name: str = "Python 3"
+    interrupt_mode: str = "signal"
+
+
+@attrs.frozen
+class KernelRequest:
+    """One kernel, wanted now.
+
+    Attributes:
+        spec: Of which kind.
+        cwd: Its working directory, absolute.
+        env: Its whole environment, without what the kernelspec adds.
+        preload: Modules that its flow imports, which a source may import ahead of need.
+    """
+
+    spec: KernelSpec
+    cwd: Path
+    env: Mapping[str, str] = attrs.field(hash=False, repr=False)
+    preload: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment with the kernelspec's own variables."""
+        return {**self.env, **self.spec.env}
+
+    @property
+    def warm_key(self) -> WarmKey:
+        """What a kernel started ahead must have in common with this request."""
+        startup = (
+            (name, value)
+            for name, value in sorted(self.environment.items())
+            if name in STARTUP_NAMES or name.startswith((*STARTUP_PREFIXES, "LC_"))
+        )
+        return WarmKey(self.spec, tuple(startup), self.preload)
+
+
+@attrs.frozen
+class WarmKey:
+    """Kernels of one key are interchangeable until they are adopted.
+
+    Attributes:
+        spec: Of which kind.
+        startup_env: Variables that an interpreter or a library reads once, when it starts; the
+            others are given at adoption.
+        preload: Modules to import ahead.
+    """
+
+    spec: KernelSpec
+    startup_env: tuple[tuple[str, str], ...] = attrs.field(repr=False)
+    preload: tuple[str, ...] = ()
+
+
+def own_interpreter() -> KernelSpec:
+    """The kernel of the interpreter that is running now."""
+    return KernelSpec(name="", argv=(sys.executable,))
+
+
+def find_spec(name: str | None) -> KernelSpec:
+    """The kernel of a kernelspec's name; of the running interpreter for None.
+
+    Raises:
+        UnknownKernelspec: There is none of that name; the message lists those there are.
+    """
+    if name is None:
+        return own_interpreter()
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    manager = KernelSpecManager()
+    try:
+        found = manager.get_kernel_spec(name)
+    except NoSuchKernel:
+        known = sorted(manager.find_kernel_specs())
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnknownKernelspec(
+            f"no kernelspec is named {name!r}.{hint} There are: {', '.join(known) or 'none'}. "
+            "`jupyter kernelspec list` shows where they lie; leave kernel_name out to use this "
+            "interpreter."
+        ) from None
+    argv = [part.replace("{resource_dir}", found.resource_dir) for part in found.argv]
+    managed = _is_ipykernel(argv)
+    return KernelSpec(
+        name=name,
+        argv=tuple(argv[: argv.index("-m")] if managed else argv),
+        managed=managed,
+        env={k: os.path.expandvars(v) for k, v in found.env.items()},
+        language=found.language.lower(),
+        display_name=found.display_name,
+        interrupt_mode=found.interrupt_mode,
+    )
+
+
+def _is_ipykernel(argv: list[str]) -> bool:
+    return "-m" in argv[1:] and argv[argv.index("-m") + 1] in ("ipykernel_launcher", "ipykernel")

@@ -1,0 +1,87 @@
+"""Fixtures: a project to run flows in, and a suite that leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psutil
+import pytest
+from ductaflow_kernels.connection import remove_home
+from ductaflow_kernels.pool import close_shared_pool
+
+from ductaflow import Run, run_step_flow
+
+
+@attrs.frozen
+class Project:
+    """A throw-away project."""
+
+    root: Path
+
+    def write(self, name: str, *cells: str, parameters: str = "config = {}") -> Path:
+        """Write `flow/{name}.py`: a parameters cell, then these."""
+        path = self.root / "flow" / f"{name}.py"
+        parts = [f'# %% tags=["parameters"]\n{parameters}\n']
+        parts += [c if c.startswith("# %%") else f"# %%\n{c}\n" for c in cells]
+        path.write_text("\n".join(parts), encoding="utf-8")
+        return path
+
+    def run(self, name: str, config: Mapping[str, Any] | None = None, **options: Any) -> Run:
+        """Run `flow/{name}.py` as its instance `a`."""
+        return run_step_flow(name, name, "a", config or {}, **options)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project; the current folder is its root."""
+    (tmp_path / "flow").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DUCTAFLOW_ROOT", raising=False)
+    return Project(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No process, socket or temporary folder may outlive the suite."""
+    before = _kernel_folders()
+    yield
+    close_shared_pool()
+    remove_home()
+    wait_until(lambda: not _children())
+    assert _children() == []
+    assert _kernel_folders() <= before
+
+
+def _children() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if p.status() != "zombie"]
+
+
+def _kernel_folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("dfk-*"))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether something comes true in time; for what has no event to wait for."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def process_alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+requires_posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")

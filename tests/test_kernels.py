@@ -1,0 +1,352 @@
+"""One contract for every source of kernels, and the pool over them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import process_alive, wait_until
+from ductaflow_kernels.errors import KernelDied, KernelStartError, PoolClosed, UnknownKernelspec
+from ductaflow_kernels.messages import Message
+from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.process import describe_exit
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
+from ductaflow_kernels.spec import KernelRequest, KernelSpec, find_spec, own_interpreter
+
+SOURCES: dict[str, Callable[[], KernelSource]] = {
+    "cold": ColdSource,
+    "prespawned": PrespawnedSource,
+}
+
+
+@pytest.fixture(params=SOURCES)
+def pool(request: pytest.FixtureRequest) -> Iterator[KernelPool]:
+    with KernelPool(managed=SOURCES[request.param]()) as pool:
+        yield pool
+
+
+def request_in(folder: Path, **env: str) -> KernelRequest:
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+    return KernelRequest(own_interpreter(), folder, {**inherited, **env})
+
+
+def run(session: KernelSession, *codes: str, timeout: float = 30.0) -> list[Message]:
+    """Run cells and return every message, up to the last reply and its idle status."""
+    last = [session.execute(code) for code in codes][-1]
+    messages: list[Message] = []
+    waiting = {"execute_reply", "idle"}
+    end = time.monotonic() + timeout
+    while waiting:
+        assert time.monotonic() < end, messages
+        for message in session.poll(0.5):
+            messages.append(message)
+            if message.parent == last:
+                waiting -= {message.type, message.content.get("execution_state")}
+    return messages
+
+
+def text(messages: list[Message]) -> str:
+    return "".join(m.content["text"] for m in messages if m.type == "stream")
+
+
+def printed(session: KernelSession, expression: str) -> object:
+    """The value of an expression in the kernel."""
+    return json.loads(text(run(session, f"import json; print(json.dumps({expression}))")))
+
+
+def test_runs_cells_in_order(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    messages = run(session, "x = 1", "print(x)", "x + 1")
+    assert text(messages) == "1\n"
+    assert [m.content["status"] for m in messages if m.type == "execute_reply"] == ["ok"] * 3
+    assert [m.content["execution_count"] for m in messages if m.type == "execute_input"] == [
+        1,
+        2,
+        3,
+    ]
+
+
+def test_has_the_folder_and_the_whole_environment_asked_for(
+    pool: KernelPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEFT_BEHIND", "1")
+    first = pool.lease(request_in(tmp_path))
+    assert printed(first, "__import__('os').environ['LEFT_BEHIND']") == "1"
+    monkeypatch.delenv("LEFT_BEHIND")
+    folder = tmp_path / "sub folder é"
+    folder.mkdir()
+    session = pool.lease(request_in(folder, GIVEN="a b=ü"))
+    assert printed(session, "__import__('os').getcwd()") == str(folder)
+    assert printed(session, "__import__('os').environ.get('GIVEN')") == "a b=ü"
+    assert printed(session, "'LEFT_BEHIND' in __import__('os').environ") is False
+
+
+def test_looks_like_an_ordinary_ipykernel(pool: KernelPool, tmp_path: Path) -> None:
+    """Compared with one that jupyter_client starts by itself."""
+    probe = (
+        "import json, os, sys, signal; print(json.dumps([__name__, sys.argv[0], sys.argv[1], "
+        "sys.path, type(get_ipython()).__name__, os.environ['MPLBACKEND'], "
+        "sorted(k for k in globals() if not k.startswith('_')), "
+        "sys.flags.optimize, sys.executable, os.environ.get('PWD'), "
+        "signal.getsignal(signal.SIGTERM), sys.stdin is not None]))"
+    )
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(cwd=str(tmp_path))
+    try:
+        heard: list[str] = []
+        client.execute_interactive(
+            probe,
+            output_hook=lambda m: heard.append(m["content"].get("text", "")),
+            allow_stdin=False,
+        )
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.context.destroy(linger=0)
+    assert text(run(pool.lease(request_in(tmp_path)), probe)) == "".join(heard)
+
+
+def test_after_an_error_nothing_sent_ahead_runs(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    codes = ["1/0", *(f"open('ran{i}', 'w').close()" for i in range(200))]
+    messages = run(session, *codes)
+    statuses = [m.content["status"] for m in messages if m.type == "execute_reply"]
+    assert statuses == ["error"] + ["aborted"] * 200
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_may_happen_stops_nothing(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    session.execute("1/0", stop_on_error=False)
+    assert text(run(session, "print('on')")) == "on\n"
+
+
+def test_finish_flushes_files_and_runs_exit_handlers(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    run(
+        session,
+        "import atexit, threading, time\nf = open('open.txt', 'w'); f.write('kept')",
+        "atexit.register(lambda: open('atexit.txt', 'w').write('ran'));",
+        "def late(): time.sleep(.3); open('thread.txt', 'w').write('t')",
+        "threading.Thread(target=late).start()",
+    )
+    asked = session.finish()
+    while not any(m.parent == asked and m.type == "finish_reply" for m in session.poll(10)):
+        pass
+    pool.retire(session)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"open.txt": "kept", "atexit.txt": "ran", "thread.txt": "t"}
+
+
+def test_an_interrupt_ends_the_cell_and_all_after_it(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    session.execute("print('go'); import time; time.sleep(60)")
+    while not any(m.type == "stream" for m in session.poll(30)):
+        pass
+    began = time.monotonic()
+    session.interrupt()
+    messages = run(session, "print('not this')")
+    assert time.monotonic() - began < 10
+    assert "not this" not in text(messages)
+    assert any(m.content.get("ename") == "KeyboardInterrupt" for m in messages)
+
+
+def test_death_is_noticed_with_its_signal(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    session.execute("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(KernelDied, match="SIGKILL; often out of memory") as caught:
+        run(session, "never")
+    assert caught.value.exit_code == -signal.SIGKILL
+
+
+def test_c_level_output_and_forked_children_are_heard(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    messages = run(
+        session,
+        "import os, subprocess; os.write(1, b'raw\\n'); subprocess.run(['echo', 'child'])",
+        "import time; time.sleep(.5)",
+    )
+    assert {"raw", "child"} <= set(text(messages).split())
+    forked = (
+        "import multiprocessing as mp\n"
+        "say = lambda: print('forked', flush=True)\n"
+        "p = mp.get_context('fork').Process(target=say)\n"
+        "p.start(); p.join(); time.sleep(.5)"
+    )
+    assert "forked" in text(run(session, forked))
+
+
+def test_sockets_are_private_and_no_port_is_open(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    folder = session.connection.folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(session.connection.file.stat().st_mode) == 0o600
+    process = psutil.Process(session.process.pid)
+    assert [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN] == []
+
+
+def test_retire_ends_the_kernel_its_children_and_its_files(
+    pool: KernelPool, tmp_path: Path
+) -> None:
+    session = pool.lease(request_in(tmp_path))
+    child = printed(session, "__import__('subprocess').Popen(['sleep', '60']).pid")
+    assert isinstance(child, int)
+    pool.retire(session)
+    pool.retire(session)
+    assert wait_until(lambda: not process_alive(session.process.pid))
+    assert wait_until(lambda: not process_alive(child))
+    assert wait_until(lambda: not session.connection.folder.exists())
+
+
+def test_nothing_passes_from_one_kernel_to_the_next(pool: KernelPool, tmp_path: Path) -> None:
+    leak = (
+        "import os, sys, json, math, logging, warnings, random, locale, tempfile, atexit\n"
+        "secret = 1; math.pi = 3; sys.modules['ghost'] = math; sys.path.append('/ghost')\n"
+        "os.environ['GHOST'] = '1'; os.chdir('/'); random.seed(1); os.umask(0o777)\n"
+        "logging.getLogger().setLevel(1); warnings.simplefilter('error')\n"
+        "tempfile.tempdir = '/ghost'"
+    )
+    look = (
+        "import os, sys, math, logging, warnings, tempfile\n"
+        "print('secret' in globals(), math.pi > 3, 'ghost' in sys.modules, '/ghost' in sys.path, "
+        "'GHOST' in os.environ, os.getcwd() == '/', logging.getLogger().level, "
+        "tempfile.tempdir == '/ghost', "
+        "warnings.filters[0][0] == 'error', os.umask(0o22) == 0o777)"
+    )
+    run(pool.lease(request_in(tmp_path)), leak)
+    for _ in range(3):
+        said = text(run(pool.lease(request_in(tmp_path)), look))
+        assert said == "False True False False False False 30 False False False\n"
+
+
+def test_random_states_do_not_repeat(pool: KernelPool, tmp_path: Path) -> None:
+    draw = (
+        "[__import__('random').random(), str(__import__('uuid').uuid4()), "
+        "__import__('tempfile').mktemp(), __import__('secrets').token_hex()]"
+    )
+    draws = [printed(pool.lease(request_in(tmp_path)), draw) for _ in range(3)]
+    for values in zip(*draws, strict=True):
+        assert len(set(values)) == 3
+
+
+def test_leases_from_many_threads(pool: KernelPool, tmp_path: Path) -> None:
+    results: list[object] = []
+
+    def work(number: int) -> None:
+        session = pool.lease(request_in(tmp_path))
+        results.append(printed(session, f"{number} * 2"))
+        pool.retire(session)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [0, 2, 4, 6]  # type: ignore[type-var]
+
+
+def test_a_closed_pool_gives_nothing(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    pool.close()
+    pool.close()
+    assert not process_alive(session.process.pid)
+    with pytest.raises(PoolClosed):
+        pool.lease(request_in(tmp_path))
+
+
+CONDUCTOR = """
+import os, sys, time
+from pathlib import Path
+from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.spec import KernelRequest, own_interpreter
+from ductaflow_kernels.sources import *
+sys.path.insert(0, {tests!r})
+from test_kernels import SOURCES, printed
+pool = KernelPool(managed=SOURCES[{source!r}]())
+session = pool.lease(KernelRequest(own_interpreter(), Path.cwd(), dict(os.environ)))
+child = printed(session, "__import__('subprocess').Popen(['sleep', '60']).pid")
+session.execute("while True: pass")
+print(session.process.pid, child, session.connection.folder.parent, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_killed_conductor_takes_its_kernels_with_it(source: str, tmp_path: Path) -> None:
+    script = CONDUCTOR.format(tests=str(Path(__file__).parent), source=source)
+    conductor = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert conductor.stdout is not None
+    with conductor.stdout:
+        kernel, child, folder = conductor.stdout.readline().split()
+        tree = [p.pid for p in psutil.Process(conductor.pid).children(recursive=True)]
+        assert {int(kernel), int(child)} <= set(tree)
+        conductor.kill()
+        conductor.wait()
+    assert wait_until(lambda: not any(map(process_alive, tree)), seconds=2.0)
+    # What it could not remove itself, the next conductor does.
+    code = "from ductaflow_kernels import connection as c; c.home(); c.remove_home()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert not Path(folder).exists()
+
+
+def test_a_kernel_that_does_not_start_says_what_it_printed(tmp_path: Path) -> None:
+    code = "import sys; sys.exit('no such luck')"
+    spec = KernelSpec("broken", (sys.executable, "-c", code), managed=False)
+    with (
+        KernelPool() as pool,
+        pytest.raises(
+            KernelStartError, match=r"'broken' did not start: .*code 1\n.*\nno such luck"
+        ),
+    ):
+        pool.lease(KernelRequest(spec, tmp_path, dict(os.environ)))
+
+
+def test_a_foreign_kernel_lives_and_dies_with_us(tmp_path: Path) -> None:
+    """A kernelspec that we do not start through our own boot file."""
+    argv = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
+    spec = KernelSpec("foreign", argv, managed=False)
+    with KernelPool() as pool:
+        session = pool.lease(KernelRequest(spec, tmp_path, dict(os.environ)))
+        assert session.source == "cold"
+        assert printed(session, "__import__('os').getcwd()") == str(tmp_path)
+        assert session.process.poll() is None
+    assert not process_alive(session.process.pid)
+
+
+def test_an_unknown_kernelspec_names_those_there_are() -> None:
+    with pytest.raises(UnknownKernelspec, match=r"Did you mean 'python3'.*There are: .*python3"):
+        find_spec("pyhton3")
+
+
+def test_a_kernelspec_of_ipykernel_is_managed() -> None:
+    spec = find_spec("python3")
+    assert spec.managed
+    assert "ipykernel_launcher" not in spec.argv
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "exited with code 0"),
+        (-signal.SIGKILL, "killed by SIGKILL; often out of memory"),
+        (-signal.SIGSEGV, "killed by SIGSEGV; a crash in native code"),
+        (None, "ended with an unknown exit code"),
+    ],
+)
+def test_exit_codes_in_words(code: int | None, words: str) -> None:
+    assert describe_exit(code) == words

@@ -1,0 +1,73 @@
+"""The public API as its users' type checkers see it: mypy reads this file, nobody runs it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import assert_type
+
+import ductaflow
+from ductaflow import Run, RunFailed, Status, get_all_instances, run_notebook, run_step_flow
+from ductaflow.model import ErrorInfo, Note, RunRecord
+
+config: dict[str, Any] = {"seed": 1, "paths": {"out": Path("out")}}
+
+assert_type(ductaflow.__version__, str)
+
+# Running: positional, by keywords, in the short form, and with any path-like.
+run = run_step_flow("flow/analysis.py", "analysis", "scenario_A", config)
+assert_type(run, Run)
+run_step_flow(
+    notebook_path=Path("flow/analysis.py"),
+    step_name="analysis",
+    instance_name="scenario_A",
+    config=config,
+    root=Path.cwd(),
+    timeout=60,
+    cell_timeout=1.5,
+    kernel_name="python3",
+    html=False,
+)
+run_step_flow("analysis", "scenario_A", config)
+run_step_flow("analysis", "scenario_A")
+assert_type(run_notebook("notebook.ipynb"), Run)
+assert_type(run_notebook(Path("notebook.ipynb"), config, "out", timeout=None), Run)
+
+# What a run tells.
+assert_type(run.status, Status)
+assert_type(run.ok, bool)
+assert_type(run.step, str)
+assert_type(run.instance, str)
+assert_type(run.dir, Path)
+assert_type(run.notebook, Path)
+assert_type(run.html, Path)
+assert_type(run.log, Path)
+assert_type(run.config, dict[str, Any] | None)
+assert_type(run.duration, float | None)
+assert_type(run.reused, bool)
+assert_type(run.reasons, tuple[str, ...])
+assert_type(run.notes, tuple[Note, ...])
+assert_type(run.error, ErrorInfo | None)
+assert_type(run.record, RunRecord)
+assert_type(os.fspath(run), str)
+assert_type(Status.FAILED.label, str)
+
+# Finding runs.
+assert_type(get_all_instances("analysis"), list[Run])
+get_all_instances("analysis", status=None, root=".")
+get_all_instances("analysis", status=Status.FAILED)
+get_all_instances("analysis", status="failed")
+
+# Failures lead to their run.
+try:
+    run_step_flow("analysis", "scenario_A", config)
+except RunFailed as failed:
+    assert_type(failed.run, Run)
+
+# Mistakes that a type checker finds.
+run_step_flow("analysis", "scenario_A", config, timeout="1 min")  # type: ignore[arg-type]
+run_step_flow("analysis", "scenario_A", config, cel_timeout=1)  # type: ignore[call-arg]
+run_notebook(None)  # type: ignore[arg-type]
+run.status = Status.FAILED  # type: ignore[misc]
