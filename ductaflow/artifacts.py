@@ -52,13 +52,15 @@ class Artifacts:
             jsonio.write_atomic(paths.config, jsonio.dumps(plan.config) + "\n")
         write_record(paths.record, record)
         log = RunLog.create(paths.log)
-        return cls(plan, paths, notebook, log, due=time.monotonic() + SAVE_EVERY)
+        return cls(plan, paths, notebook, log)
 
     def changed(self, *cells: int) -> None:
         """Cells have new outputs or timing."""
         for index in cells:
             self._fragments.pop(index, None)
-        self._unsaved = True
+        if not self._unsaved:
+            self._unsaved = True
+            self._due = max(self._due, time.monotonic() + SAVE_EVERY)
 
     def insert(self, index: int, cell: Cell) -> None:
         """Put a cell of our own before the one at `index`."""

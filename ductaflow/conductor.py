@@ -7,7 +7,7 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def run_step_flow(
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
     html: bool = True,
+    preload: Sequence[str] | bool = True,
 ) -> Run:
     """Run a flow as the instance `runs/{step_name}/{instance_name}/` of the project.
 
@@ -76,6 +77,8 @@ def run_step_flow(
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name; the conductor's own interpreter if left out.
         html: Whether to write the HTML report.
+        preload: Kernels have the installed modules that the flow imports before it asks for them;
+            names add to these, False turns it off.
 
     Returns:
         The finished run.
@@ -102,7 +105,7 @@ def run_step_flow(
         step_name, instance_name = path.stem, step_name
     step = check_name(step_name if step_name is not None else path.stem, "step")
     instance = check_name(instance_name, "instance")
-    options = RunOptions(timeout, cell_timeout, kernel_name, html)
+    options = RunOptions(timeout, cell_timeout, kernel_name, html, _preload(preload))
     plan = _plan(
         read_flow(path), config, step, instance, instance_dir(project, step, instance), project,
         options, with_config=True,
@@ -120,6 +123,7 @@ def run_notebook(
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
     html: bool = True,
+    preload: Sequence[str] | bool = True,
 ) -> Run:
     """Run any text notebook in any folder, its artifacts beside what it writes.
 
@@ -132,6 +136,8 @@ def run_notebook(
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name.
         html: Whether to write the HTML report.
+        preload: Kernels have the installed modules that the flow imports before it asks for them;
+            names add to these, False turns it off.
 
     Returns:
         The finished run.
@@ -144,7 +150,7 @@ def run_notebook(
     parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
     folder = Path.cwd() / (execution_dir if execution_dir is not None else "")
     folder = folder.resolve()
-    options = RunOptions(timeout, cell_timeout, kernel_name, html)
+    options = RunOptions(timeout, cell_timeout, kernel_name, html, _preload(preload))
     plan = _plan(parsed, config, "", "", folder, project, options, with_config=config is not None)
     paths = ArtifactPaths.of(folder, parsed.name)
     if paths.notebook == parsed.path and "ductaflow" not in parsed.metadata:
@@ -189,6 +195,14 @@ def _plan(
         notes=notes,
         fingerprints=fingerprints,
     )
+
+
+def _preload(preload: Sequence[str] | bool) -> tuple[str, ...] | None:
+    if isinstance(preload, bool):
+        return () if preload else None
+    if isinstance(preload, str):
+        raise TypeError(f"preload takes a list of module names, as [{preload!r}]")
+    return tuple(preload)
 
 
 def _default(flow: Flow) -> Mapping[str, Any]:

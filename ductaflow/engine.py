@@ -30,6 +30,7 @@ from ductaflow.flow import check_syntax
 from ductaflow.layout import ROOT_VARIABLE, ArtifactPaths
 from ductaflow.model import ErrorInfo, InstancePlan, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
+from ductaflow.preload import imports
 
 
 def execute(
@@ -85,7 +86,9 @@ def _attempt(
     error = _syntax_error(plan) if spec.language == "python" else None
     if error is not None:
         return Outcome(Status.FAILED, error)
-    request = KernelRequest(spec, plan.directory, _environment(plan))
+    extra = plan.options.preload
+    ahead = () if extra is None else (*imports(plan.flow), *extra)
+    request = KernelRequest(spec, plan.directory, _environment(plan), ahead)
     try:
         session = pool.lease(request)
     except KernelStartError as e:

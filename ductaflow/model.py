@@ -153,12 +153,14 @@ class RunOptions:
         cell_timeout: Seconds for any one cell; None for no limit.
         kernel_name: A kernelspec's name; None for the conductor's own interpreter.
         html: Whether to write the HTML report.
+        preload: Modules to import ahead besides those that the flow imports; None to import none.
     """
 
     timeout: float | None = None
     cell_timeout: float | None = None
     kernel_name: str | None = None
     html: bool = True
+    preload: tuple[str, ...] | None = ()
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from conftest import process_alive, wait_until
 from ductaflow_kernels.errors import KernelDied, KernelStartError, PoolClosed, UnknownKernelspec
+from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.messages import Message
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.process import describe_exit
@@ -28,6 +29,8 @@ SOURCES: dict[str, Callable[[], KernelSource]] = {
     "cold": ColdSource,
     "prespawned": PrespawnedSource,
 }
+if forking_works():
+    SOURCES["forked"] = ForkSource
 
 
 @pytest.fixture(params=SOURCES)

@@ -19,6 +19,7 @@ from typing import final
 import attrs
 
 from ductaflow_kernels.errors import KernelError, PoolClosed
+from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, WarmKey
@@ -45,20 +46,20 @@ class KernelPool:
 
     Args:
         spare: Ready kernels kept for each kind that is in use.
-        managed: The source of managed kernels; by default they are spawned ahead of need.
+        managed: The source of managed kernels; by default the fastest that this system has.
         cold: The source of all others.
     """
 
     def __init__(
         self,
         *,
-        spare: int = 1,
+        spare: int = 2,
         managed: KernelSource | None = None,
         cold: KernelSource | None = None,
     ) -> None:
         self._spare = spare
         self._cold: KernelSource = cold or ColdSource()
-        self._managed: KernelSource = managed or PrespawnedSource()
+        self._managed: KernelSource = managed or best_source()
         self._shelves: dict[WarmKey, _Shelf] = {}
         self._leased: set[KernelSession] = set()
         self._changed = threading.Condition()
@@ -209,6 +210,11 @@ def _refill(pool: weakref.ref[KernelPool]) -> None:
         if alive is None or not alive._refill_once():
             return
         del alive
+
+
+def best_source() -> KernelSource:
+    """The fastest source of managed kernels that this system has."""
+    return ForkSource() if forking_works() else PrespawnedSource()
 
 
 _shared: tuple[int, KernelPool] | None = None

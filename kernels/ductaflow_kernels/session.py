@@ -25,6 +25,7 @@ from ductaflow_kernels.spec import KernelSpec
 
 FOREVER = 3600.0
 PROCESS_POLL = 0.1  # seconds, where the process has no sentinel
+ASK_AGAIN = 0.05  # seconds between questions to a kernel that is coming up
 LAST_WORDS = 0.2  # seconds to read on after the process has ended
 
 _context: tuple[int, zmq.Context[Any]] | None = None
@@ -68,11 +69,12 @@ class KernelSession:
 
     # --- opening and closing ------------------------------------------------------------------
 
-    def open(self, timeout: float) -> None:
+    def open(self, timeout: float, info: Mapping[str, Any] | None = None) -> None:
         """Connect, and wait until the kernel answers and its outputs reach us.
 
         Args:
             timeout: Seconds to wait.
+            info: What a kernel of the same kind has said of itself, to save asking.
 
         Raises:
             KernelStartError: It did not answer in time, or died.
@@ -91,22 +93,23 @@ class KernelSession:
             self._poller.register(socket, zmq.POLLIN)
         if self.process.sentinel is not None:
             self._poller.register(self.process.sentinel, zmq.POLLIN)
+        self.info = dict(info or {})
         self._shake_hands(time.monotonic() + timeout)
 
     def _shake_hands(self, deadline: float) -> None:
-        # A SUB socket hears only what is published after its subscription has arrived, so ask
-        # until both the answer and something on iopub are here.
+        # A SUB socket hears only what is published after its subscription has arrived. Recent
+        # ipykernels greet a subscriber (`iopub_welcome`); others are asked until something comes.
         heard = False
-        asked = 0.0
+        ask_at = 0.0 if not self.info else time.monotonic() + ASK_AGAIN
         while not (self.info and heard):
             now = time.monotonic()
             if now > deadline:
                 raise KernelStartError(f"{self} did not answer in time")
-            if now - asked > 0.05 and (not self.info or asked):
+            if now >= ask_at:
                 self.request("kernel_info_request", {})
-                asked = now
+                ask_at = now + ASK_AGAIN
             try:
-                messages = self.poll(0.05)
+                messages = self.poll(min(ask_at, deadline) - now)
             except KernelDied as e:
                 raise KernelStartError(str(e)) from e
             for message in messages:

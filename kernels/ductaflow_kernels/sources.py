@@ -14,11 +14,12 @@ import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
-from ductaflow_kernels.process import KernelProcess, SpawnedProcess, describe_exit
+from ductaflow_kernels.process import KILL, KernelProcess, SpawnedProcess, describe_exit
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
-BOOT = Path(__file__).with_name("inside") / "boot.py"
+INSIDE = Path(__file__).with_name("inside")
+BOOT = INSIDE / "ductaflow_boot.py"
 START_TIMEOUT = 60.0
 
 
@@ -108,11 +109,12 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
             )
         process = SpawnedProcess(popen)
         if request.spec.managed:
-            _wait_for_ready(popen, deadline)
+            assert popen.stdout is not None
+            wait_for_ready(popen.stdout.fileno(), deadline)
         session = KernelSession(request.spec, process, connection, source)
         session.open(max(0.0, deadline - time.monotonic()))
     except BaseException as e:
-        said = _tail(log)
+        said = tail(log)
         if session is not None:
             session.close()
         else:
@@ -121,8 +123,11 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
                 process.close()
             connection.remove()
         if isinstance(e, OSError | KernelStartError):
+            code = process.poll() if process is not None else None
+            ended = f"; {describe_exit(code)}" if code is not None and code != -KILL else ""
             raise KernelStartError(
-                f"kernel {request.spec.name or request.spec.argv[0]!r} did not start: {e}{said}"
+                f"kernel {request.spec.name or request.spec.argv[0]!r} did not start: {e}{ended}"
+                f"{said}"
             ) from e
         raise
     return session
@@ -137,17 +142,29 @@ def _command(spec: KernelSpec, connection: Connection) -> list[str]:
     return argv
 
 
-def _wait_for_ready(popen: subprocess.Popen[bytes], deadline: float) -> None:
-    """Read the one line that boot.py prints when its kernel serves."""
-    assert popen.stdout is not None
-    left = max(0.0, deadline - time.monotonic())
-    if os.name == "posix" and not select.select([popen.stdout], [], [], left)[0]:
-        raise KernelStartError("it was not ready in time")
-    if popen.stdout.readline() != b"ready\n":
-        raise KernelStartError(describe_exit(popen.wait()))
+def wait_for_ready(pipe: int, deadline: float) -> None:
+    """Read the one line that the boot file writes when its kernel serves.
+
+    Args:
+        pipe: The file descriptor to read it from.
+        deadline: When it must be there, by the monotonic clock.
+
+    Raises:
+        KernelStartError: It did not come.
+    """
+    said = b""
+    while not said.endswith(b"\n"):
+        left = max(0.0, deadline - time.monotonic())
+        if os.name == "posix" and not select.select([pipe], [], [], left)[0]:
+            raise KernelStartError("it was not ready in time")
+        piece = os.read(pipe, 64)
+        if not piece:
+            raise KernelStartError("its process ended")
+        said += piece
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
+    """The end of what a kernel printed before it was up, for an error message."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import io
 import os
@@ -81,26 +82,99 @@ def take_standard_pipes() -> tuple[int, int]:
 # --- the kernel -------------------------------------------------------------------------------
 
 
-def make_app(connection_file: str, folder: str) -> Any:
-    """An initialised kernel application: sockets bound, shell made, not yet serving.
+def prepare(folder: str) -> Any:
+    """All of a kernel that can exist before it is known which: its configuration and its shell.
+
+    No socket, thread or ZeroMQ context is made, so that the process can still be forked. What it
+    imports from here on finds an IPython shell, as a flow's own imports do.
 
     Args:
+        folder: What IPython takes for its home; the user's own is neither read nor written.
+
+    Returns:
+        The application, for `complete`.
+    """
+    from ipykernel.compiler import XCachingCompiler
+    from ipykernel.zmqshell import ZMQInteractiveShell
+
+    with _environment(IPYTHONDIR=folder):
+        app = _app_class().instance(kernel_class=_kernel_class())
+        app.initialize_base([])
+        app.config.HistoryManager.enabled = False
+        app.user_ns = {}
+        app.init_pdb()
+        ZMQInteractiveShell.instance(
+            parent=app,
+            ipython_dir=folder,
+            profile_dir=app.profile_dir,
+            user_ns=app.user_ns,
+            compiler_class=XCachingCompiler,
+        )
+    # As IPKernelApp.init_gui_pylab does before a flow's first import.
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    return app
+
+
+def complete(app: Any, connection_file: str, folder: str) -> None:
+    """Make a prepared application a kernel: sockets bound, threads started, not yet serving.
+
+    Args:
+        app: What `prepare` made, in this process or in one that this was forked from.
         connection_file: The Jupyter connection file that names its sockets and key.
         folder: A private folder for its IPython profile and auxiliary socket.
     """
     from ipykernel import kernelapp
 
     kernelapp.IOPubThread = _private_iopub_thread(folder)
-    with _environment(IPYTHONDIR=os.path.join(folder, "ipython")):
-        app = kernelapp.IPKernelApp.instance(
-            kernel_class=_kernel_class(), connection_file=connection_file
-        )
-    app.config.HistoryManager.enabled = False
+    app.connection_file = connection_file
+    app.move_profile(folder)
     app.initialize([])
     # finish() runs the exit handlers, and its own answer still has to leave after them.
     atexit.unregister(app.close)
     atexit.unregister(app.iopub_thread.stop)
-    return app
+
+
+def _app_class() -> Any:
+    from ipykernel.kernelapp import IPKernelApp
+    from ipykernel.zmqshell import ZMQInteractiveShell
+    from IPython.core.application import BaseIPythonApplication
+    from IPython.core.profiledir import ProfileDir
+
+    class Base(BaseIPythonApplication):  # type: ignore[misc]
+        """Stands between IPKernelApp and its base, whose part `prepare` has done already."""
+
+        def initialize(self, argv: Any = None) -> None:
+            """Nothing is left to do."""
+
+    class FlowKernelApp(IPKernelApp, Base):  # type: ignore[misc]
+        """An IPKernelApp that is initialised in two steps."""
+
+        def initialize_base(self, argv: list[str]) -> None:
+            """The first step, without a profile folder."""
+            BaseIPythonApplication.initialize(self, argv)
+
+        def init_profile_dir(self) -> None:
+            """A profile that is nowhere yet; nothing is read from the user's own."""
+            self.profile_dir = ProfileDir()
+
+        def init_config_files(self) -> None:
+            """None: the profile is empty."""
+
+        def load_config_file(self, *_: Any, **__: Any) -> None:
+            """None: the profile is empty."""
+
+        def move_profile(self, folder: str) -> None:
+            """Give the kernel a profile folder of its own."""
+            self.profile_dir = ProfileDir(location=os.path.join(folder, "profile"))
+            shell = ZMQInteractiveShell.instance()
+            shell.profile_dir = self.profile_dir
+            if "db" in vars(shell):  # IPython 8 opens its store at once
+                shell.db = type(shell.db)(os.path.join(folder, "profile", "db"))
+
+        def init_heartbeat(self) -> None:
+            """None: a conductor learns of a kernel's death from its process."""
+
+    return FlowKernelApp
 
 
 @contextlib.contextmanager
@@ -144,14 +218,16 @@ def _private_iopub_thread(folder: str) -> type:
     return PrivateIOPubThread if os.name == "posix" else IOPubThread
 
 
-def _kernel_class() -> type:
+def _kernel_class() -> Any:
     from ipykernel.ipkernel import IPythonKernel
 
     class FlowKernel(IPythonKernel):  # type: ignore[misc]
         """An IPython kernel for one flow: it can be adopted, stays aborted, and ends tidily."""
 
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
+            super().__init__(**kwargs)  # takes the shell that prepare() has made
+            self.shell.parent = self
+            self.shell.kernel = self
             self.shell_handlers["adopt_request"] = self.adopt_request
             self.shell_handlers["finish_request"] = self.finish_request
             self.control_handlers["abort_request"] = self.abort_request
@@ -236,12 +312,19 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def serve(connection_file: str, folder: str, ready: int) -> None:
-    """Run a kernel in this process until it is told to stop."""
+def serve(app: Any, connection_file: str, folder: str, ready: int) -> None:
+    """Run a kernel in this process until it is told to stop.
+
+    Args:
+        app: What `prepare` made.
+        connection_file: See `complete`.
+        folder: See `complete`.
+        ready: A file descriptor on which to say so once it serves.
+    """
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     sys.argv = [_launcher(), "-f", connection_file]
-    app = make_app(connection_file, folder)
-    # The kernel's four threads share the GIL; the default of 5 ms is a wait at every hand-over.
+    complete(app, connection_file, folder)
+    # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over.
     sys.setswitchinterval(1e-4)
     _when_serving(ready)
     app.start()
@@ -257,6 +340,7 @@ def _when_serving(ready: int) -> None:
     IOLoop.current().add_callback(say)
 
 
+@functools.lru_cache(maxsize=1)
 def _launcher() -> str:
     import importlib.util
 
@@ -274,7 +358,7 @@ def main() -> None:
         os.close(ready)
         os.execvp(args[0], args)
     random.seed()
-    serve(args[0], args[1], ready)
+    serve(prepare(args[1]), args[0], args[1], ready)
 
 
 if __name__ == "__main__":

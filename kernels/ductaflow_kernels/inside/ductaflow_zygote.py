@@ -1,0 +1,273 @@
+"""The fork tree: one zygote an interpreter, a template a flow, and instance kernels forked off it.
+
+    conductor ──exec──▶ zygote (ipykernel imported)
+                            └──fork──▶ template (the flow's imports, a shell)
+                                           └──fork──▶ instance kernel, used once
+
+Runs in the kernel's own interpreter, as a file. No thread and no ZeroMQ context exists before the
+last fork; each instance makes its own. Orders come over Unix sockets as one JSON object a packet,
+with file descriptors beside it where one is handed on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import importlib.util
+import json
+import os
+import random
+import site
+import socket
+import sys
+import sysconfig
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import ductaflow_boot as boot  # beside this file
+
+MAX_PACKET = 1 << 20
+
+
+# --- packets ------------------------------------------------------------------------------------
+
+
+def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """The next order and its file descriptors; None when the other end is gone."""
+    data, fds, _, _ = socket.recv_fds(channel, MAX_PACKET, 4)
+    return (json.loads(data) if data else None), fds
+
+
+def send(channel: socket.socket, **answer: Any) -> None:
+    """Answer an order."""
+    channel.send(json.dumps(answer).encode())
+
+
+def fork() -> int:
+    """os.fork, without the warning that libraries' native threads call for since Python 3.12.
+
+    They are at rest, and their libraries mind forks themselves (OpenBLAS, OpenMP, Arrow).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+# --- zygote -------------------------------------------------------------------------------------
+
+
+def zygote(channel: socket.socket, lifeline: int) -> None:
+    """Fork a template for every order, until the conductor is gone."""
+    _import_kernel()
+    gc.collect()
+    gc.freeze()
+    send(channel, ready=True, pid=os.getpid(), folders=_package_folders())
+    while True:
+        _reap_silently()
+        order, fds = receive(channel)
+        if order is None:
+            os._exit(0)
+        pid = fork()
+        if pid == 0:
+            channel.close()
+            os.setpgid(0, 0)
+            boot.arm_lifeline(lifeline)
+            template(socket.socket(fileno=fds[0]), lifeline, order)
+        for fd in fds:
+            os.close(fd)
+
+
+# All that a kernel imports by itself, so that a forked one imports nothing.
+KERNEL_MODULES = (
+    "comm",
+    "IPython.core.completerlib",
+    "IPython.core.interactiveshell",
+    "IPython.core.magics",
+    "IPython.extensions.storemagic",
+    "IPython.core.pylabtools",
+    "IPython.lib.pretty",
+    "ipykernel.comm",
+    "ipykernel.datapub",
+    "ipykernel.debugger",
+    "ipykernel.embed",
+    "ipykernel.heartbeat",
+    "ipykernel.ipkernel",
+    "ipykernel.kernelapp",
+    "ipykernel.subshell",
+    "ipykernel.zmqshell",
+    "matplotlib_inline.config",
+    "tornado.platform.asyncio",
+    "zmq.eventloop.zmqstream",
+)
+
+
+def _import_kernel() -> None:
+    for name in KERNEL_MODULES:
+        with contextlib.suppress(ImportError):  # another version of ipykernel
+            importlib.import_module(name)
+
+
+def _reap_silently() -> None:
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+# --- template -----------------------------------------------------------------------------------
+
+
+def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> None:
+    """Import what the flow imports, then fork an instance for every order."""
+    app = boot.prepare(order["folder"])
+    for name in order["preload"]:
+        send(channel, importing=name)
+        problem = preload(name)
+        if problem:
+            # An import cannot be undone: the conductor asks for a template without this one.
+            send(channel, bad=name, why=problem)
+            os._exit(0)
+    gc.collect()
+    gc.freeze()  # the collector of an instance leaves the shared pages alone
+    send(channel, ready=True, pid=os.getpid())
+    while True:
+        next_order, fds = receive(channel)
+        if next_order is None:
+            os._exit(0)
+        elif next_order["do"] == "fork":
+            _fork_instance(app, channel, lifeline, next_order, fds)
+        elif next_order["do"] == "reap":
+            _, status, usage = os.wait4(next_order["pid"], 0)
+            code = os.waitstatus_to_exitcode(status)
+            send(channel, exit=code, peak=usage.ru_maxrss * 1024)
+
+
+def preload(name: str) -> str:
+    """Import a module ahead of need.
+
+    Code of the project is left alone, so that an edit is always seen, and so is what is not there.
+
+    Args:
+        name: `package.module`, or `package:name` for `from package import name`.
+
+    Returns:
+        What makes it unfit to be imported ahead, or the empty string.
+    """
+    module, _, attribute = name.partition(":")
+    if not _installed(_origin(module.partition(".")[0])):
+        return ""
+    before = set(sys.modules)
+    try:
+        printed = _printed(lambda: __import__(module, fromlist=[attribute or "__name__"]))
+    except BaseException as e:
+        return f"{type(e).__name__}: {e}"
+    if printed:
+        return "prints when it is imported"
+    if threading.active_count() > 1:
+        return "starts a thread when it is imported"
+    for new in set(sys.modules) - before:
+        file = getattr(sys.modules[new], "__file__", None)
+        if file and not _installed(file):
+            return f"imports {new}, which is not an installed package"
+    return ""
+
+
+def _origin(top: str) -> str:
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return ""
+    if spec is None:
+        return ""
+    if spec.submodule_search_locations:
+        return next(iter(spec.submodule_search_locations), "")
+    return spec.origin or ""
+
+
+def _installed(path: str) -> bool:
+    """Whether a file belongs to the interpreter or its packages, not to a project."""
+    if path in ("built-in", "frozen"):
+        return True
+    return any(path.startswith(folder + os.sep) for folder in _package_folders())
+
+
+@functools.lru_cache(maxsize=1)
+def _package_folders() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = {sysconfig.get_path(name) for name in names}
+    folders.update(site.getsitepackages())
+    return tuple(folder for folder in folders if folder)
+
+
+def _printed(do: Callable[[], object]) -> bytes:
+    """What is printed while something is done, in Python or below it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with tempfile.TemporaryFile(buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            do()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            os.close(kept[0])
+            os.close(kept[1])
+        return os.pread(file.fileno(), 1000, 0)
+
+
+def _fork_instance(
+    app: Any, channel: socket.socket, lifeline: int, order: dict[str, Any], fds: list[int]
+) -> None:
+    pid = fork()
+    if pid == 0:
+        try:
+            channel.close()
+            os.setsid()
+            boot.arm_lifeline(lifeline)
+            ready, errors = fds
+            os.dup2(errors, 1)
+            os.dup2(errors, 2)
+            os.close(errors)
+            os.chdir(order["folder"])
+            random.seed()
+            _reseed_numpy()
+            boot.serve(app, order["file"], order["folder"], ready)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    for fd in fds:
+        os.close(fd)
+    send(channel, pid=pid)
+
+
+def _reseed_numpy() -> None:
+    """Generators that a library seeded when it was imported must not repeat across forks."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def main() -> None:
+    """Entry point: `zygote.py FD`, where FD is the channel to the conductor."""
+    del sys.path[0]
+    lifeline, ready = boot.take_standard_pipes()
+    os.close(ready)
+    boot.arm_lifeline(lifeline)
+    zygote(socket.socket(fileno=int(sys.argv[1])), lifeline)
+
+
+if __name__ == "__main__":
+    main()
