@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import final
 
@@ -48,6 +50,8 @@ class Artifacts:
         Raises:
             ArtifactError: One of them cannot be written; an earlier run's notebook is intact.
         """
+        if plan.options.html:
+            _warm_up_renderer()
         if plan.config is not None:
             jsonio.write_atomic(paths.config, jsonio.dumps(plan.config) + "\n")
         write_record(paths.record, record)
@@ -107,6 +111,12 @@ class Artifacts:
         if index not in self._fragments:
             self._fragments[index] = renderer().cell(self.notebook.cell(index))
         return self._fragments[index]
+
+
+@lru_cache(maxsize=1)
+def _warm_up_renderer() -> None:
+    """Import nbconvert while the first kernel of this process starts."""
+    threading.Thread(target=renderer().warm_up, name="ductaflow-html", daemon=True).start()
 
 
 def write_record(path: Path, record: RunRecord) -> None:

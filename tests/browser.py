@@ -42,7 +42,7 @@ def unavailable(reason: str) -> None:
     pytest.skip(f"{reason}; these tests open pages in a headless Chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps a loop running in this thread meanwhile
 def chromium() -> Iterator[Browser]:
     """The Chromium of this machine."""
     try:

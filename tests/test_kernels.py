@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import stat
@@ -10,27 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import process_alive, wait_until
 from ductaflow_kernels.errors import KernelDied, KernelStartError, PoolClosed, UnknownKernelspec
-from ductaflow_kernels.forked import ForkSource, forking_works
-from ductaflow_kernels.messages import Message
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.process import describe_exit
-from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, KernelSpec, find_spec, own_interpreter
-
-SOURCES: dict[str, Callable[[], KernelSource]] = {
-    "cold": ColdSource,
-    "prespawned": PrespawnedSource,
-}
-if forking_works():
-    SOURCES["forked"] = ForkSource
+from kernel_client import SOURCES, printed, run, text
 
 
 @pytest.fixture(params=SOURCES)
@@ -42,30 +31,6 @@ def pool(request: pytest.FixtureRequest) -> Iterator[KernelPool]:
 def request_in(folder: Path, **env: str) -> KernelRequest:
     inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
     return KernelRequest(own_interpreter(), folder, {**inherited, **env})
-
-
-def run(session: KernelSession, *codes: str, timeout: float = 30.0) -> list[Message]:
-    """Run cells and return every message, up to the last reply and its idle status."""
-    last = [session.execute(code) for code in codes][-1]
-    messages: list[Message] = []
-    waiting = {"execute_reply", "idle"}
-    end = time.monotonic() + timeout
-    while waiting:
-        assert time.monotonic() < end, messages
-        for message in session.poll(0.5):
-            messages.append(message)
-            if message.parent == last:
-                waiting -= {message.type, message.content.get("execution_state")}
-    return messages
-
-
-def text(messages: list[Message]) -> str:
-    return "".join(m.content["text"] for m in messages if m.type == "stream")
-
-
-def printed(session: KernelSession, expression: str) -> object:
-    """The value of an expression in the kernel."""
-    return json.loads(text(run(session, f"import json; print(json.dumps({expression}))")))
 
 
 def test_runs_cells_in_order(pool: KernelPool, tmp_path: Path) -> None:
@@ -153,6 +118,18 @@ def test_finish_flushes_files_and_runs_exit_handlers(pool: KernelPool, tmp_path:
     assert found == {"open.txt": "kept", "atexit.txt": "ran", "thread.txt": "t"}
 
 
+def test_finish_does_not_wait_for_idle_executors(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    run(
+        session,
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "ThreadPoolExecutor(2).submit(print, 'work').result()",
+    )
+    asked = session.finish()
+    while not any(m.parent == asked and m.type == "finish_reply" for m in session.poll(10)):
+        pass
+
+
 def test_an_interrupt_ends_the_cell_and_all_after_it(pool: KernelPool, tmp_path: Path) -> None:
     session = pool.lease(request_in(tmp_path))
     session.execute("print('go'); import time; time.sleep(60)")
@@ -227,7 +204,7 @@ def test_nothing_passes_from_one_kernel_to_the_next(pool: KernelPool, tmp_path: 
         "print('secret' in globals(), math.pi > 3, 'ghost' in sys.modules, '/ghost' in sys.path, "
         "'GHOST' in os.environ, os.getcwd() == '/', logging.getLogger().level, "
         "tempfile.tempdir == '/ghost', "
-        "warnings.filters[0][0] == 'error', os.umask(0o22) == 0o777)"
+        "warnings.filters[0][:3] == ('error', None, Warning), os.umask(0o22) == 0o777)"
     )
     run(pool.lease(request_in(tmp_path)), leak)
     for _ in range(3):
@@ -275,9 +252,8 @@ import os, sys, time
 from pathlib import Path
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
-from ductaflow_kernels.sources import *
 sys.path.insert(0, {tests!r})
-from test_kernels import SOURCES, printed
+from kernel_client import SOURCES, printed
 pool = KernelPool(managed=SOURCES[{source!r}]())
 session = pool.lease(KernelRequest(own_interpreter(), Path.cwd(), dict(os.environ)))
 child = printed(session, "__import__('subprocess').Popen(['sleep', '60']).pid")

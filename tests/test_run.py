@@ -229,6 +229,22 @@ def test_a_progress_bar_ends_as_one_line(project: Project) -> None:
     assert "100%" in cell.outputs[0].text
 
 
+@pytest.mark.parametrize("preload", [True, False])
+def test_a_figure_is_shown(project: Project, preload: bool) -> None:
+    project.write(
+        "figure",
+        "import matplotlib.pyplot as plt",
+        "plt.plot([1, 2]);",
+        "fig, ax = plt.subplots(); ax.plot([2, 1]); plt.show(); print(plt.get_fignums())",
+        "%matplotlib inline\nplt.rcParams['figure.dpi'] = 50\nplt.figure();",
+    )
+    run = project.run("figure", preload=preload)
+    cells = nbformat.read(run.notebook, 4).cells
+    shown = [[next(iter(o.get("data", {"text": 0}))) for o in c.outputs] for c in cells[-3:]]
+    assert shown == [["image/png"], ["image/png", "text"], ["text/plain"]]
+    assert "[]" in outputs(run.notebook)
+
+
 def test_widgets_are_kept(project: Project) -> None:
     project.write(
         "widgets",

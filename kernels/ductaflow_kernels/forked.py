@@ -128,17 +128,21 @@ class Zygote:
                 raise
         return Branch(ours)
 
-    def end(self) -> None:
-        """End it and its templates."""
+    def wither(self) -> None:
+        """End it and its templates; their kernels live on."""
         for template in self.templates.values():
             template.end()
         self.templates.clear()
         self.branch.end()
-        assert self.popen.stdin is not None
-        self.popen.stdin.close()
         self.popen.kill()
         self.popen.wait()
         self.connection.remove()
+
+    def end(self) -> None:
+        """End it, its templates and their kernels, whose lifeline it holds."""
+        self.wither()
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
 
 
 @final
@@ -216,7 +220,7 @@ class ForkSource:
     def __init__(self, timeout: float = START_TIMEOUT) -> None:
         self._timeout = timeout
         self._zygotes: dict[tuple[KernelSpec, Any], Zygote] = {}
-        self._info: dict[KernelSpec, dict[str, Any]] = {}
+        self._withered: list[Zygote] = []  # replaced; their kernels may be in use
         self._lock = threading.Lock()
 
     def start(self, request: KernelRequest) -> KernelSession:
@@ -229,11 +233,33 @@ class ForkSource:
                 return self._fork(request)
         return spawn(request, None, "prespawned", self._timeout)
 
+    def launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:
+        """A kernel for a front end, which made the connection file and will connect by itself.
+
+        It has a heartbeat, and aborts and exits as ipykernel's own does.
+
+        Args:
+            request: Its interpreter, folder, environment and what to preload.
+            file: The connection file, absolute.
+
+        Returns:
+            Its process, and a connection of which only the folder counts: the caller removes it.
+
+        Raises:
+            KernelStartError: It did not come up.
+        """
+        try:
+            return self._launch(request, file)
+        except TreeBroken:
+            self._discard(request.warm_key)
+            return self._launch(request, file)
+
     def close(self) -> None:
-        """End the tree; kernels that were leased live on until they are closed."""
+        """End the tree and every kernel of it."""
         with self._lock:
-            zygotes = list(self._zygotes.values())
+            zygotes = [*self._zygotes.values(), *self._withered]
             self._zygotes.clear()
+            self._withered.clear()
         for zygote in zygotes:
             zygote.end()
 
@@ -249,8 +275,7 @@ class ForkSource:
             connection.write()
             process = _fork_process(template, connection, deadline)
             session = KernelSession(request.spec, process, connection, self.name)
-            session.open(max(0.0, deadline - time.monotonic()), self._info.get(request.spec))
-            self._info[request.spec] = session.info
+            session.open(max(0.0, deadline - time.monotonic()))
         except BaseException as e:
             said = tail(connection.folder / "start.log")
             if session is not None:
@@ -264,6 +289,18 @@ class ForkSource:
                 raise KernelStartError(f"a forked kernel did not start: {e}{said}") from e
             raise
         return session
+
+    def _launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:
+        deadline = time.monotonic() + self._timeout
+        template = self._template(request)
+        own = new_connection()
+        try:
+            given = json.dumps({"cwd": str(request.cwd), "env": request.environment})
+            (own.folder / "launch.json").write_text(given, encoding="utf-8")
+            return _fork_process(template, own, deadline, file), own
+        except BaseException:
+            own.remove()
+            raise
 
     def _template(self, request: KernelRequest) -> Branch:
         """The template for a request, made if there is none."""
@@ -323,16 +360,27 @@ class ForkSource:
     def _end_zygote(self, key: WarmKey) -> None:
         zygote = self._zygotes.pop((key.spec, key.startup_env), None)
         if zygote is not None:
-            zygote.end()
+            zygote.wither()
+            self._withered.append(zygote)
 
 
-def _fork_process(template: Branch, connection: Connection, deadline: float) -> ForkedProcess:
-    """Fork an instance and wait until its kernel serves."""
+def _fork_process(
+    template: Branch, connection: Connection, deadline: float, front_end: Path | None = None
+) -> ForkedProcess:
+    """Fork an instance and wait until its kernel serves.
+
+    A front end's kernel uses that connection file, and its log goes where the front end's does.
+    """
     ready, answer = os.pipe()
     try:
-        log = os.open(connection.folder / "start.log", os.O_WRONLY | os.O_CREAT, 0o600)
+        log = _own_stderr() if front_end else None
+        if log is None:
+            log = os.open(connection.folder / "start.log", os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             order = {"do": "fork", "file": str(connection.file), "folder": str(connection.folder)}
+            if front_end:
+                given = connection.folder / "launch.json"
+                order.update(file=str(front_end), launch=str(given))
             forked = template.ask(order, (answer, log))
         finally:
             os.close(log)
@@ -347,6 +395,13 @@ def _fork_process(template: Branch, connection: Connection, deadline: float) -> 
     finally:
         os.close(ready)
     return process
+
+
+def _own_stderr() -> int | None:
+    try:
+        return os.dup(2)
+    except OSError:  # a server without one
+        return None
 
 
 def _start_zygote(request: KernelRequest, timeout: float) -> Zygote:

@@ -62,6 +62,7 @@ class KernelPool:
         self._managed: KernelSource = managed or best_source()
         self._shelves: dict[WarmKey, _Shelf] = {}
         self._leased: set[KernelSession] = set()
+        self._retired: list[KernelSession] = []
         self._changed = threading.Condition()
         self._refiller: threading.Thread | None = None
         self._closed = False
@@ -92,18 +93,22 @@ class KernelPool:
         return session
 
     def retire(self, session: KernelSession) -> None:
-        """End a leased kernel and remove what belongs to it. Twice does no harm."""
+        """End a leased kernel; what belongs to it is removed soon after. Twice does no harm."""
         with self._changed:
             if session not in self._leased:
                 return
             self._leased.discard(session)
-        session.close()
+            self._retired.append(session)
+            self._wake()
+        session.kill()
 
     def close(self) -> None:
         """End every kernel, leased ones too. Twice does no harm."""
         with self._changed:
             self._closed = True
-            sessions = [*self._leased, *(s for h in self._shelves.values() for s in h.ready)]
+            ready = [session for shelf in self._shelves.values() for session in shelf.ready]
+            sessions = [*self._retired, *self._leased, *ready]
+            self._retired.clear()
             self._leased.clear()
             self._shelves.clear()
             refiller, self._refiller = self._refiller, None
@@ -160,31 +165,30 @@ class KernelPool:
                 return shelf
         return None
 
-    def _surplus(self) -> list[KernelSession]:
-        surplus: list[KernelSession] = []
+    def _useless(self) -> list[KernelSession]:
+        useless, self._retired = self._retired, []
         while len(self._shelves) > MAX_KEYS:
             oldest = next(iter(self._shelves))
-            surplus += self._shelves.pop(oldest).ready
-        return surplus
+            useless += self._shelves.pop(oldest).ready
+        return useless
 
     # --- the refilling thread ------------------------------------------------------------------
 
     def _refill_once(self) -> bool:
         """Wait for something to do, and do it; whether to go on."""
         with self._changed:
-            shelf = self._wanted()
-            surplus = self._surplus()
             if self._closed:
                 return False
-            if shelf is None and not surplus:
+            shelf, useless = self._wanted(), self._useless()
+            if shelf is None and not useless:
                 self._changed.wait(1.0)
                 return not self._closed
             if shelf is not None:
                 shelf.starting += 1
-        for session in surplus:
-            session.close()
         if shelf is not None:
             self._start_ahead(shelf)
+        for session in useless:
+            session.close()
         return True
 
     def _start_ahead(self, shelf: _Shelf) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import gc
 import io
+import json
 import os
 import random
 import signal
@@ -103,16 +104,27 @@ def prepare(folder: str) -> Any:
         app.config.HistoryManager.enabled = False
         app.user_ns = {}
         app.init_pdb()
-        ZMQInteractiveShell.instance(
+        shell = ZMQInteractiveShell.instance(
             parent=app,
             ipython_dir=folder,
             profile_dir=app.profile_dir,
             user_ns=app.user_ns,
             compiler_class=XCachingCompiler,
         )
+    _exercise(shell)
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     return app
+
+
+def _exercise(shell: Any) -> None:
+    """Have the shell build what it builds when first used: parsers, formatters, tracebacks."""
+    shell.run_cell("pass", silent=True, store_history=False)
+    shell.display_formatter.format(0)
+    try:
+        shell.user_ns["no such name"]
+    except KeyError:
+        shell.InteractiveTB.structured_traceback(*sys.exc_info())
 
 
 def complete(app: Any, connection_file: str, folder: str) -> None:
@@ -123,15 +135,17 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
         connection_file: The Jupyter connection file that names its sockets and key.
         folder: A private folder for its IPython profile and auxiliary socket.
     """
-    from ipykernel import kernelapp
+    from ipykernel import iostream, kernelapp
 
-    kernelapp.IOPubThread = _private_iopub_thread(folder)
+    kernelapp.IOPubThread = _iopub_thread_class(folder)
+    iostream.OutStream = _stream_class()
     app.connection_file = connection_file
     app.move_profile(folder)
     app.initialize([])
-    # finish() runs the exit handlers, and its own answer still has to leave after them.
-    atexit.unregister(app.close)
-    atexit.unregister(app.iopub_thread.stop)
+    if not app.front_end:
+        # finish() runs the exit handlers, and its own answer still has to leave after them.
+        atexit.unregister(app.close)
+        atexit.unregister(app.iopub_thread.stop)
 
 
 def _app_class() -> Any:
@@ -171,8 +185,12 @@ def _app_class() -> Any:
             if "db" in vars(shell):  # IPython 8 opens its store at once
                 shell.db = type(shell.db)(os.path.join(folder, "profile", "db"))
 
+        front_end = False  # whether a front end uses it, who expects ipykernel's own habits
+
         def init_heartbeat(self) -> None:
-            """None: a conductor learns of a kernel's death from its process."""
+            """None for a flow: a conductor learns of a kernel's death from its process."""
+            if self.front_end:
+                super().init_heartbeat()
 
     return FlowKernelApp
 
@@ -191,34 +209,85 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _private_iopub_thread(folder: str) -> type:
-    """The IOPubThread of ipykernel; its pipe for forked children is private, not a TCP port."""
+def _iopub_thread_class(folder: str) -> type:
+    """The IOPubThread of ipykernel, with fewer wake-ups and no TCP port.
+
+    Args:
+        folder: Where the socket lies over which forked children print.
+    """
     import zmq
     from ipykernel.iostream import IOPubThread
     from zmq.eventloop.zmqstream import ZMQStream
 
     address = "ipc://" + os.path.join(folder, "p")
 
-    class PrivateIOPubThread(IOPubThread):  # type: ignore[misc]
-        def _setup_pipe_in(self) -> None:
-            self._pipe_uuid = os.urandom(16)
-            pipe_in = self.socket.context.socket(zmq.PULL)
-            pipe_in.linger = 0
-            pipe_in.bind(address)
-            self._pipe_in = ZMQStream(pipe_in, self.io_loop)
-            self._pipe_in.on_recv(self._handle_pipe_msg)
+    class FlowIOPubThread(IOPubThread):  # type: ignore[misc]
+        _waking = False
 
-        def _setup_pipe_out(self) -> tuple[Any, Any]:
-            context: Any = zmq.Context()  # a context does not survive a fork
-            pipe_out = context.socket(zmq.PUSH)
-            pipe_out.linger = 3000
-            pipe_out.connect(address)
-            return context, pipe_out
+        def schedule(self, f: Any) -> None:
+            """Queue `f` for the thread; one wake-up serves all that is queued until it is up."""
+            if not self.thread.is_alive():
+                f()
+                return
+            self._events.append(f)
+            if not self._waking:
+                self._waking = True
+                self._event_pipe.send(b"")
 
-    return PrivateIOPubThread if os.name == "posix" else IOPubThread
+        def _handle_event(self, msg: Any) -> None:
+            self._waking = False  # before the queue is read: what comes later wakes again
+            try:
+                super()._handle_event(msg)
+            finally:
+                if self._events:  # one of them raised
+                    self.schedule(lambda: None)
+
+        if os.name == "posix":
+
+            def _setup_pipe_in(self) -> None:
+                self._pipe_uuid = os.urandom(16)
+                pipe_in = self.socket.context.socket(zmq.PULL)
+                pipe_in.linger = 0
+                pipe_in.bind(address)
+                self._pipe_in = ZMQStream(pipe_in, self.io_loop)
+                self._pipe_in.on_recv(self._handle_pipe_msg)
+
+            def _setup_pipe_out(self) -> tuple[Any, Any]:
+                context: Any = zmq.Context()  # a context does not survive a fork
+                pipe_out = context.socket(zmq.PUSH)
+                pipe_out.linger = 3000
+                pipe_out.connect(address)
+                return context, pipe_out
+
+    return FlowIOPubThread
+
+
+def _stream_class() -> type:
+    """The OutStream of ipykernel, which waits for nothing after a cell."""
+    from ipykernel import iostream
+
+    if hasattr(iostream.OutStream, "in_cell"):
+        return iostream.OutStream  # type: ignore[no-any-return]
+
+    class FlowOutStream(iostream.OutStream):  # type: ignore[misc]
+        in_cell = False
+
+        def flush(self) -> None:
+            """Send what is buffered; in a cell, wait until it has left: a crash may follow.
+
+            After a cell ipykernel flushes both streams twice. All messages leave in the order in
+            which they are queued, so there is nothing to wait for.
+            """
+            if type(self).in_cell or self.pub_thread is None:
+                super().flush()
+            elif self._buffers:
+                self._flush()
+
+    return FlowOutStream
 
 
 def _kernel_class() -> Any:
+    from ipykernel import iostream
     from ipykernel.ipkernel import IPythonKernel
 
     class FlowKernel(IPythonKernel):  # type: ignore[misc]
@@ -228,12 +297,25 @@ def _kernel_class() -> Any:
             super().__init__(**kwargs)  # takes the shell that prepare() has made
             self.shell.parent = self
             self.shell.kernel = self
+            self._execute_sleep = 0.0  # a remedy for flushes that did wait
             self.shell_handlers["adopt_request"] = self.adopt_request
             self.shell_handlers["finish_request"] = self.finish_request
             self.control_handlers["abort_request"] = self.abort_request
-            self.shell.ask_exit = _refuse_exit
+            if not self.parent.front_end:
+                self.shell.ask_exit = _refuse_exit
 
-        def _abort_queues(self, *_: Any, **__: Any) -> None:
+        async def do_execute(self, code: str, *args: Any, **kwargs: Any) -> Any:
+            """Execute a cell; what it flushes itself has left when flush() returns."""
+            iostream.OutStream.in_cell = True
+            try:
+                return await super().do_execute(code, *args, **kwargs)
+            finally:
+                iostream.OutStream.in_cell = False
+
+        def _abort_queues(self, *args: Any, **kwargs: Any) -> None:
+            if self.parent.front_end:
+                super()._abort_queues(*args, **kwargs)
+                return
             # All cells are sent ahead. ipykernel stops aborting as soon as it has emptied its own
             # queue, while later cells may still be in the socket; those must not run either.
             self._aborting = True
@@ -282,7 +364,14 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
 
 def finish() -> dict[str, Any]:
     """What the interpreter does on its way out, without going: a kernel is killed afterwards."""
-    threading._shutdown()  # type: ignore[attr-defined]  # joins the flow's non-daemon threads
+    # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
+    # socket over which the answer would leave.
+    for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
+        leave()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    _keep_the_way_out_open()
     atexit._run_exitfuncs()
     gc.collect()
     for item in gc.get_objects():
@@ -293,6 +382,16 @@ def finish() -> dict[str, Any]:
             except (OSError, ValueError) as e:
                 print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
     return {"peak_memory": peak_memory()}
+
+
+def _keep_the_way_out_open() -> None:
+    """Spare from the exit handlers what still carries our messages."""
+    from zmq.utils.garbage import gc as zmq_collector
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Large messages are not copied: without its collector, ZeroMQ cannot send them.
+    atexit.unregister(zmq_collector._atexit)
 
 
 def peak_memory() -> int | None:
@@ -312,7 +411,7 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def serve(app: Any, connection_file: str, folder: str, ready: int) -> None:
+def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str = "") -> None:
     """Run a kernel in this process until it is told to stop.
 
     Args:
@@ -320,7 +419,10 @@ def serve(app: Any, connection_file: str, folder: str, ready: int) -> None:
         connection_file: See `complete`.
         folder: See `complete`.
         ready: A file descriptor on which to say so once it serves.
+        launch: For a front end's kernel, a JSON file of its `cwd` and `env`; it is removed.
     """
+    if launch:
+        _become_ordinary(app, launch)
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     sys.argv = [_launcher(), "-f", connection_file]
     complete(app, connection_file, folder)
@@ -328,6 +430,17 @@ def serve(app: Any, connection_file: str, folder: str, ready: int) -> None:
     sys.setswitchinterval(1e-4)
     _when_serving(ready)
     app.start()
+    if launch:
+        finish()
+        os._exit(0)
+
+
+def _become_ordinary(app: Any, launch: str) -> None:
+    with open(launch, encoding="utf-8") as file:
+        adopt(json.load(file))
+    os.remove(launch)
+    app.front_end = True
+    app.parent_handle = 1  # do not watch the parent: there is the lifeline
 
 
 def _when_serving(ready: int) -> None:

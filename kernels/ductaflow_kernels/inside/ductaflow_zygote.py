@@ -82,7 +82,8 @@ def zygote(channel: socket.socket, lifeline: int) -> None:
             os.close(fd)
 
 
-# All that a kernel imports by itself, so that a forked one imports nothing.
+# What a kernel imports by itself, so that a forked one imports nothing. Not matplotlib_inline: it
+# would load matplotlib before there is a shell and a backend.
 KERNEL_MODULES = (
     "comm",
     "IPython.core.completerlib",
@@ -100,7 +101,6 @@ KERNEL_MODULES = (
     "ipykernel.kernelapp",
     "ipykernel.subshell",
     "ipykernel.zmqshell",
-    "matplotlib_inline.config",
     "tornado.platform.asyncio",
     "zmq.eventloop.zmqstream",
 )
@@ -243,7 +243,7 @@ def _fork_instance(
             os.chdir(order["folder"])
             random.seed()
             _reseed_numpy()
-            boot.serve(app, order["file"], order["folder"], ready)
+            boot.serve(app, order["file"], order["folder"], ready, order.get("launch", ""))
         except BaseException:
             traceback.print_exc()
         finally:

@@ -1,0 +1,44 @@
+"""A small client of kernels for tests, and the sources that they come from."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from ductaflow_kernels.forked import ForkSource, forking_works
+from ductaflow_kernels.messages import Message
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
+
+SOURCES: dict[str, Callable[[], KernelSource]] = {
+    "cold": ColdSource,
+    "prespawned": PrespawnedSource,
+}
+if forking_works():
+    SOURCES["forked"] = ForkSource
+
+
+def run(session: KernelSession, *codes: str, timeout: float = 30.0) -> list[Message]:
+    """Run cells and return every message, up to the last reply and its idle status."""
+    last = [session.execute(code) for code in codes][-1]
+    messages: list[Message] = []
+    waiting = {"execute_reply", "idle"}
+    end = time.monotonic() + timeout
+    while waiting:
+        assert time.monotonic() < end, messages
+        for message in session.poll(0.5):
+            messages.append(message)
+            if message.parent == last:
+                waiting -= {message.type, message.content.get("execution_state")}
+    return messages
+
+
+def text(messages: list[Message]) -> str:
+    """All that was printed."""
+    return "".join(m.content["text"] for m in messages if m.type == "stream")
+
+
+def printed(session: KernelSession, expression: str) -> object:
+    """The value of an expression in the kernel."""
+    return json.loads(text(run(session, f"import json; print(json.dumps({expression}))")))
