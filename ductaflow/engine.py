@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow._version import __version__
@@ -28,7 +29,7 @@ from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.errors import ArtifactError
 from ductaflow.flow import check_syntax
 from ductaflow.layout import ROOT_VARIABLE, ArtifactPaths
-from ductaflow.model import ErrorInfo, InstancePlan, RunRecord, Status
+from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.preload import imports
 
@@ -95,9 +96,23 @@ def _attempt(
         return Outcome(Status.FAILED, ErrorInfo("start", type(e).__name__, str(e)))
     try:
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
-        return CellRun(session, plan, artifacts, stop).run()
+        outcome = CellRun(session, plan, artifacts, stop).run()
+        return attrs.evolve(outcome, notes=(*_preload_notes(session), *outcome.notes))
     finally:
         pool.retire(session)
+
+
+_reported: set[str] = set()
+
+
+def _preload_notes(session: KernelSession) -> list[Note]:
+    """What could not be imported ahead, told once in the life of this process."""
+    new = {name: why for name, why in session.left_out.items() if name not in _reported}
+    _reported.update(new)
+    return [
+        Note("preload", f"{name.replace(':', '.')} is not imported ahead of need: {why}")
+        for name, why in new.items()
+    ]
 
 
 def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -401,6 +401,7 @@ def test_papermill(tmp_path: Path) -> None:
     papermill = pytest.importorskip("papermill")
     notebook = new_notebook(cells=[new_code_cell("a = 1", metadata={"tags": ["parameters"]})])
     notebook.cells.append(new_code_cell("print(a)"))
+    notebook.metadata["kernelspec"] = {"name": NAME, "language": "python", "display_name": "W"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
     papermill.execute_notebook(
         tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"a": 2}, kernel_name=NAME

@@ -51,10 +51,14 @@ class Branch:
     Attributes:
         channel: Our end of the socket.
         pid: Its process id, known once it is ready.
+        left_out: Modules that a template was to import and could not, and why.
+        package_folders: When each folder of packages was last changed, as of its zygote's start.
     """
 
     channel: socket.socket
     pid: int = 0
+    left_out: dict[str, str] = attrs.field(factory=dict)
+    package_folders: dict[str, int] = attrs.field(factory=dict)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def ask(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -86,6 +90,10 @@ class Branch:
         answer: dict[str, Any] = json.loads(data)
         return answer
 
+    def fresh(self) -> bool:
+        """Whether no package has been installed, upgraded or removed since its zygote began."""
+        return _stamps(self.package_folders) == self.package_folders
+
     def end(self) -> None:
         """End it; kernels that it has forked live on."""
         self.channel.close()
@@ -102,7 +110,6 @@ class Zygote:
     popen: subprocess.Popen[bytes]
     branch: Branch
     connection: Connection  # its folder holds the log
-    package_folders: dict[str, int] = attrs.field(factory=dict)
     templates: dict[tuple[str, ...], Branch] = attrs.field(factory=dict)
     left_out: dict[str, str] = attrs.field(factory=dict)  # module → why it is not imported ahead
 
@@ -113,7 +120,7 @@ class Zygote:
 
     def fresh(self) -> bool:
         """Whether it lives, and no package has been installed or removed since it began."""
-        return self.alive and _stamps(self.package_folders) == self.package_folders
+        return self.alive and self.branch.fresh()
 
     def fork_template(self, modules: Sequence[str]) -> Branch:
         """A template that begins to import the modules; it says so on its channel."""
@@ -126,7 +133,7 @@ class Zygote:
             except TreeBroken:
                 ours.close()
                 raise
-        return Branch(ours)
+        return Branch(ours, package_folders=self.branch.package_folders)
 
     def wither(self) -> None:
         """End it and its templates; their kernels live on."""
@@ -152,7 +159,7 @@ class ForkedProcess:
     def __init__(self, pid: int, template: Branch) -> None:
         self.pid = pid
         self.sentinel = open_pidfd(pid)
-        self._template = template
+        self.template = template
         self._code: int | None = None
         self._peak: int | None = None
 
@@ -198,7 +205,7 @@ class ForkedProcess:
         # Until its template has taken the exit code the pid cannot be anybody else's.
         signal_group(self.pid, signal.SIGKILL)  # what the flow has left running
         try:
-            answer = self._template.ask({"do": "reap", "pid": self.pid})
+            answer = self.template.ask({"do": "reap", "pid": self.pid})
         except TreeBroken:
             self._code = UNKNOWN_EXIT
             return
@@ -232,6 +239,11 @@ class ForkSource:
                 self._discard(request.warm_key)
                 return self._fork(request)
         return spawn(request, None, "prespawned", self._timeout)
+
+    def fresh(self, session: KernelSession) -> bool:
+        """See `KernelSource`."""
+        process = session.process
+        return not isinstance(process, ForkedProcess) or process.template.fresh()
 
     def launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:
         """A kernel for a front end, which made the connection file and will connect by itself.
@@ -274,7 +286,7 @@ class ForkSource:
         try:
             connection.write()
             process = _fork_process(template, connection, deadline)
-            session = KernelSession(request.spec, process, connection, self.name)
+            session = KernelSession(request.spec, process, connection, self.name, template.left_out)
             session.open(max(0.0, deadline - time.monotonic()))
         except BaseException as e:
             said = tail(connection.folder / "start.log")
@@ -330,6 +342,9 @@ class ForkSource:
                     importing = word.get("importing", importing)
                     if word.get("ready"):
                         template.pid = word["pid"]
+                        template.left_out = {
+                            name: why for name, why in zygote.left_out.items() if name in preload
+                        }
                         return template
                     if "bad" in word:
                         zygote.left_out[word["bad"]] = word["why"]
@@ -437,7 +452,7 @@ def _start_zygote(request: KernelRequest, timeout: float) -> Zygote:
         zygote.end()
         raise KernelStartError(f"the kernel zygote did not start: {e}{said}") from e
     zygote.branch.pid = int(word["pid"])
-    zygote.package_folders = _stamps(word["folders"])
+    zygote.branch.package_folders = _stamps(word["folders"])
     return zygote
 
 

@@ -46,6 +46,8 @@ class KernelPool:
 
     Args:
         spare: Ready kernels kept for each kind that is in use.
+        workers: How many kernels work at once. Their numerical libraries get the cores divided by
+            it as threads, unless the request's environment says otherwise.
         managed: The source of managed kernels; by default the fastest that this system has.
         cold: The source of all others.
     """
@@ -54,10 +56,12 @@ class KernelPool:
         self,
         *,
         spare: int = 2,
+        workers: int = 1,
         managed: KernelSource | None = None,
         cold: KernelSource | None = None,
     ) -> None:
         self._spare = spare
+        self._threads = _thread_limits(workers)
         self._cold: KernelSource = cold or ColdSource()
         self._managed: KernelSource = managed or best_source()
         self._shelves: dict[WarmKey, _Shelf] = {}
@@ -74,6 +78,8 @@ class KernelPool:
             KernelStartError: It did not come up.
             PoolClosed: The pool is closed.
         """
+        if self._threads:
+            request = attrs.evolve(request, env={**self._threads, **request.env})
         source = self._managed if request.spec.managed else self._cold
         session = self._take(request) if source.ahead else None
         if session is None:
@@ -140,9 +146,9 @@ class KernelPool:
             ready = self._shelf(request).ready
             while ready:
                 session = ready.popleft()
-                if session.process.poll() is None:
+                if session.process.poll() is None and self._managed.fresh(session):
                     return session
-                session.close()  # died while it waited: another program's doing, or out of memory
+                self._retired.append(session)  # it died while it waited, or has been overtaken
         return None
 
     def _shelf(self, request: KernelRequest) -> _Shelf:
@@ -214,6 +220,28 @@ def _refill(pool: weakref.ref[KernelPool]) -> None:
         if alive is None or not alive._refill_once():
             return
         del alive
+
+
+# What the numerical libraries take for the number of threads they may use.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+
+
+def _thread_limits(workers: int) -> dict[str, str]:
+    """Variables that keep `workers` kernels from fighting over the cores; none for a single one."""
+    if workers <= 1:
+        return {}
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    return dict.fromkeys(THREAD_VARIABLES, str(max(1, cores // workers)))
 
 
 def best_source() -> KernelSource:

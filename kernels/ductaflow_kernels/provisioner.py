@@ -34,6 +34,7 @@ from ductaflow_kernels.spec import KernelRequest, KernelSpec
 PROVISIONER = "ductaflow-warm-provisioner"  # the entry point's name
 DEFAULT_PRELOAD = ("numpy", "pandas", "matplotlib.pyplot")
 KILL_TIMEOUT = 5.0  # seconds; a process in the middle of disk input may take that long to go
+SHUTDOWN_MOMENT = 0.1  # seconds
 UNDERSTOOD = frozenset({"cwd", "env", "kernel_id", "extra_arguments"})  # launch options
 
 
@@ -115,9 +116,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
             await super().kill(restart=restart)
             return
         await self._kernel.signal(KILL)
-        # KernelManager looks every 100 ms: better it finds the kernel gone when it first does.
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._kernel.ended(), KILL_TIMEOUT)
+        await self._kernel.ended_within(KILL_TIMEOUT)
 
     async def terminate(self, restart: bool = False) -> None:
         """Ask the kernel's process to end."""
@@ -125,6 +124,11 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]
             await super().terminate(restart=restart)
         else:
             await self._kernel.signal(signal.SIGTERM)
+
+    async def shutdown_requested(self, restart: bool = False) -> None:  # noqa: ARG002
+        """Give the kernel a moment to end, as most do; KernelManager looks every 100 ms only."""
+        if self._kernel is not None:
+            await self._kernel.ended_within(SHUTDOWN_MOMENT)
 
     async def cleanup(self, restart: bool = False) -> None:
         """Give up what a kernel that has ended had."""
@@ -178,6 +182,11 @@ class _Kernel:
                 loop.remove_reader(own)
         finally:
             os.close(own)
+
+    async def ended_within(self, seconds: float) -> None:
+        """Return once the process has ended, or the time is over."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.ended(), seconds)
 
     def release(self) -> None:
         """Give up its descriptors and files; it has ended."""

@@ -53,6 +53,7 @@ class KernelSession:
         process: Its process.
         connection: Its addresses and key.
         source: Name of the source that made it.
+        left_out: Modules that could not be imported ahead, and why.
         info: Its answer to `kernel_info_request`.
     """
 
@@ -60,6 +61,7 @@ class KernelSession:
     process: KernelProcess
     connection: Connection
     source: str
+    left_out: Mapping[str, str] = attrs.field(factory=dict)
     info: dict[str, Any] = attrs.field(factory=dict, repr=False)
     _wire: Session = attrs.field(init=False, repr=False)
     _sockets: dict[str, Any] = attrs.field(init=False, factory=dict, repr=False)

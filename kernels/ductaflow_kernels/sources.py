@@ -42,6 +42,9 @@ class KernelSource(Protocol):
             KernelStartError: It did not come up; the message says what it printed.
         """
 
+    def fresh(self, session: KernelSession) -> bool:
+        """Whether a kernel that has waited is still what a new one would be."""
+
     def close(self) -> None:
         """Release what the source itself holds; its kernels are not its own."""
 
@@ -58,6 +61,9 @@ class ColdSource:
     def start(self, request: KernelRequest) -> KernelSession:
         return spawn(request, request.cwd, self.name, self.timeout)
 
+    def fresh(self, session: KernelSession) -> bool:  # noqa: ARG002
+        return True
+
     def close(self) -> None:
         return None
 
@@ -73,6 +79,9 @@ class PrespawnedSource:
 
     def start(self, request: KernelRequest) -> KernelSession:
         return spawn(request, None, self.name, self.timeout)
+
+    def fresh(self, session: KernelSession) -> bool:  # noqa: ARG002
+        return True  # it has imported nothing but ipykernel
 
     def close(self) -> None:
         return None

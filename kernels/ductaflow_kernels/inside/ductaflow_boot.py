@@ -138,7 +138,8 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
     from ipykernel import iostream, kernelapp
 
     kernelapp.IOPubThread = _iopub_thread_class(folder)
-    iostream.OutStream = _stream_class()
+    if not app.front_end:
+        iostream.OutStream = _stream_class()
     app.connection_file = connection_file
     app.move_profile(folder)
     app.initialize([])
@@ -426,8 +427,9 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     sys.argv = [_launcher(), "-f", connection_file]
     complete(app, connection_file, folder)
-    # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over.
-    sys.setswitchinterval(1e-4)
+    if not launch:
+        # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over.
+        sys.setswitchinterval(1e-4)
     _when_serving(ready)
     app.start()
     if launch:

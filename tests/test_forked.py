@@ -1,0 +1,385 @@
+"""The fork tree: what it preloads, what it must not, and every process of it killed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import ductaflow_kernels.forked
+import psutil
+import pytest
+from conftest import Project, process_alive, wait_until
+from ductaflow_kernels.forked import ForkSource, forking_works
+from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.spec import KernelRequest, KernelSpec, own_interpreter
+from kernel_client import printed, run, text
+
+pytestmark = pytest.mark.skipif(not forking_works(), reason="kernels are forked on Linux only")
+
+
+@attrs.frozen
+class Interpreter:
+    """A Python environment with packages that a test may write, and ours beside them."""
+
+    spec: KernelSpec
+    site: Path
+
+    def request(self, folder: Path, *preload: str, **env: str) -> KernelRequest:
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+        return KernelRequest(self.spec, folder, {**inherited, **env}, preload)
+
+
+@pytest.fixture(scope="module")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
+    folder = tmp_path_factory.mktemp("env")
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = next((folder / "lib").glob("python3*")) / "site-packages"
+    ours = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "ours.pth").write_text("\n".join(ours))
+    return Interpreter(KernelSpec("test", (str(folder / "bin" / "python"),)), site)
+
+
+@pytest.fixture
+def pool() -> Iterator[KernelPool]:
+    with KernelPool() as pool:
+        yield pool
+
+
+def loaded(session: KernelSession, *names: str) -> list[object]:
+    """Whether each module is there before the flow imports it."""
+    return printed(session, f"[n in __import__('sys').modules for n in {names}]")  # type: ignore[return-value]
+
+
+def tree_of(source: ForkSource) -> tuple[list[int], list[int]]:
+    """Process ids of the zygotes, and of the templates."""
+    zygotes = list(source._zygotes.values())
+    return (
+        [z.branch.pid for z in zygotes],
+        [t.pid for z in zygotes for t in z.templates.values()],
+    )
+
+
+# --- what is imported ahead --------------------------------------------------------------------
+
+
+def test_a_template_belongs_to_one_flow(interpreter: Interpreter, tmp_path: Path) -> None:
+    """A missing import fails, whatever another flow has preloaded."""
+    (interpreter.site / "mine.py").write_text("value = 1\n")
+    with KernelPool() as pool:
+        assert loaded(pool.lease(interpreter.request(tmp_path, "mine")), "mine") == [True]
+        assert loaded(pool.lease(interpreter.request(tmp_path)), "mine") == [False]
+
+
+AHEAD = "if 'ipykernel_launcher' not in sys.argv[0]"
+THREADS = (
+    "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "why"),
+    [
+        ("says", "print('hello from says')", "prints"),
+        ("says_below", "import os; os.write(1, b'below')", "prints"),
+        ("threads", THREADS, "thread"),
+        ("crashes", f"import os, sys\n{AHEAD}: os._exit(3)", "crash"),
+        ("hangs", f"import time, sys\n{AHEAD}: time.sleep(60)", "hangs"),
+        ("fails", "raise RuntimeError('not today')", "RuntimeError: not today"),
+    ],
+)  # fmt: skip
+def test_a_module_unfit_to_be_preloaded_is_left_to_the_flow(
+    interpreter: Interpreter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    source: str,
+    why: str,
+) -> None:
+    monkeypatch.setattr(ductaflow_kernels.forked, "PRELOAD_TIMEOUT", 2.0)
+    (interpreter.site / f"{name}.py").write_text(source)
+    (interpreter.site / "fit.py").write_text("value = 1\n")
+    with KernelPool() as pool:
+        session = pool.lease(interpreter.request(tmp_path, "fit", name))
+        assert session.source == "forked"
+        assert loaded(session, "fit", name) == [True, False]
+        assert list(session.left_out) == [name]
+        assert why in session.left_out[name]
+        said = text(run(session, f"import {name}"))
+        assert ("hello from says" in said) == (name == "says")
+
+
+def test_project_code_is_never_preloaded(interpreter: Interpreter, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "helper.py").write_text("value = 1\n")
+    (interpreter.site / "editable.pth").write_text(str(code))  # as an editable install has
+    (interpreter.site / "plugin_host.py").write_text("import helper\n")
+    request = interpreter.request(tmp_path, "helper", "plugin_host")
+    with KernelPool() as pool:
+        session = pool.lease(request)
+        assert loaded(session, "helper", "plugin_host") == [False, False]
+        assert printed(session, "__import__('helper').value") == 1
+        (code / "helper.py").write_text("value = 22\n")
+        assert printed(pool.lease(request), "__import__('helper').value") == 22
+    (interpreter.site / "editable.pth").unlink()
+
+
+def test_an_upgraded_package_is_seen(interpreter: Interpreter, tmp_path: Path) -> None:
+    module = interpreter.site / "versioned.py"
+    module.write_text("version = 1\n")
+    request = interpreter.request(tmp_path, "versioned")
+    with KernelPool() as pool:
+        in_use = pool.lease(request)
+        assert printed(in_use, "__import__('versioned').version") == 1
+        assert wait_until(lambda: pool.idle() >= 1)
+        module.write_text("version = 22\n")
+        (interpreter.site / "versioned-22.dist-info").mkdir()
+        assert printed(pool.lease(request), "__import__('versioned').version") == 22
+        assert printed(in_use, "1 + 1") == 2  # the kernel in use lives on
+
+
+def test_variables_read_at_start_make_another_tree(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    with KernelPool() as pool:
+        seed = "__import__('os').environ.get('PYTHONHASHSEED')"
+        for value in ("1", "2"):
+            session = pool.lease(interpreter.request(tmp_path, PYTHONHASHSEED=value))
+            assert printed(session, seed) == value
+            assert printed(session, "hash('a') != 0")
+
+
+def test_an_environment_set_by_the_flow_comes_before_its_imports(project: Project) -> None:
+    project.write(
+        "env",
+        "import os; os.environ['MPLBACKEND'] = 'svg'",
+        "import matplotlib",
+        "print(matplotlib.get_backend())",
+    )
+    run_ = project.run("env")
+    assert "svg" in run_.log.read_text()
+
+
+def test_the_report_says_once_what_is_left_out(
+    project: Project, interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (interpreter.site / "noisy.py").write_text("print('noise')\n")
+    kernels = project.root / "share" / "kernels" / "other"
+    kernels.mkdir(parents=True)
+    argv = [interpreter.spec.argv[0], "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernels / "kernel.json").write_text(
+        json.dumps({"argv": argv, "display_name": "Other", "language": "python"})
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(project.root / "share"))
+    project.write("noise", "import noisy")
+    first, second = (project.run("noise", kernel_name="other") for _ in range(2))
+    assert [n.message for n in first.notes] == [
+        "noisy is not imported ahead of need: prints when it is imported"
+    ]
+    assert second.notes == ()
+    assert "noise" in first.log.read_text()
+
+
+LIBRARIES = {
+    "numpy": "import numpy as np; a = np.random.rand(300, 300); print((a @ a).shape)",
+    "pandas": "import pandas as pd; print(pd.DataFrame({'a': [1, 2]}).groupby('a').size().sum())",
+    "matplotlib": "import matplotlib.pyplot as plt; plt.plot([1]); plt.savefig('f.png'); print(1)",
+    "pyarrow": "import pyarrow as pa, pyarrow.parquet as pq\n"
+    "pq.write_table(pa.table({'a': list(range(10**5))}), 'f.parquet')\n"
+    "print(pq.read_table('f.parquet').num_rows)",
+    "polars": "import polars as pl\n"
+    "print(pl.DataFrame({'a': range(10**5)}).lazy().select(pl.col('a').sum()).collect().item())",
+    "duckdb": "import duckdb; print(duckdb.sql('select sum(i) from range(100000) t(i)').fetchall())",
+    "sklearn": "from sklearn.ensemble import RandomForestClassifier\nimport numpy as np\n"
+    "x = np.random.rand(200, 3); y = x[:, 0] > .5\n"
+    "print(RandomForestClassifier(8, n_jobs=2).fit(x, y).score(x, y) > .5)",
+    "torch": "import torch; a = torch.rand(300, 300); print((a @ a).shape)",
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_libraries_work_in_forked_kernels(name: str, project: Project) -> None:
+    """Imported in the template, used in two children, one after the other and both at once."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    project.write("use", LIBRARIES[name])
+    from ductaflow import run_step_flow
+
+    runs = [run_step_flow("use", f"i{n}", {}, timeout=60) for n in range(2)]
+    threads = [
+        threading.Thread(
+            target=lambda n=n: runs.append(run_step_flow("use", f"t{n}", {}, timeout=60))
+        )
+        for n in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [r.record.kernel["source"] for r in runs] == ["forked"] * 4
+    assert [n for r in runs for n in r.notes] == []
+
+
+def test_numpy_draws_differ_and_seeds_reproduce(project: Project) -> None:
+    project.write(
+        "draw",
+        "import random, numpy as np",
+        "print(random.random(), np.random.rand(), np.random.default_rng().random())",
+        "np.random.seed(1); random.seed(1); print(np.random.rand(), random.random())",
+    )
+    logs = [project.run("draw").log.read_text() for _ in range(3)]
+    lines = [[x.split("stdout")[1] for x in log.splitlines() if "stdout" in x] for log in logs]
+    for column in zip(*(line[0].split() for line in lines), strict=True):
+        assert len(set(column)) == 3
+    assert len({line[1] for line in lines}) == 1
+
+
+# --- the tree under attack ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["zygote", "template", "both"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_branch_that_is_killed_or_stuck_is_replaced(
+    interpreter: Interpreter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    victim: str,
+    how: signal.Signals,
+) -> None:
+    monkeypatch.setattr(ductaflow_kernels.forked, "ANSWER_TIMEOUT", 1.0)
+    source = ForkSource()
+    with KernelPool(managed=source, spare=0) as pool:
+        in_use = pool.lease(interpreter.request(tmp_path))
+        zygotes, templates = tree_of(source)
+        victims = {"zygote": zygotes, "template": templates, "both": zygotes + templates}[victim]
+        for pid in victims:
+            os.kill(pid, how)
+        session = pool.lease(interpreter.request(tmp_path))
+        assert printed(session, "1 + 1") == 2
+        assert printed(in_use, "2 + 2") == 4  # a kernel in use lives on
+        third = pool.lease(interpreter.request(tmp_path, "json"))
+        assert printed(third, "3 + 3") == 6
+    for pid in (*zygotes, *templates, in_use.process.pid, session.process.pid):
+        assert wait_until(lambda pid=pid: not process_alive(pid)), pid
+
+
+def test_a_zygote_killed_while_it_starts(interpreter: Interpreter, tmp_path: Path) -> None:
+    """Whatever moment it is, there is a kernel in the end."""
+    for delay in (0.0, 0.05, 0.2, 0.5):
+        with KernelPool(spare=0) as pool:
+            stop = threading.Event()
+
+            def kill(delay: float = delay, stop: threading.Event = stop) -> None:
+                me = psutil.Process()
+                while not stop.is_set():
+                    time.sleep(delay)
+                    for child in me.children():
+                        with contextlib.suppress(psutil.Error):
+                            if "ductaflow_zygote" in " ".join(child.cmdline()):
+                                child.kill()
+                                return
+
+            killer = threading.Thread(target=kill)
+            killer.start()
+            session = pool.lease(interpreter.request(tmp_path))
+            assert printed(session, "1 + 1") == 2
+            stop.set()
+            killer.join()
+
+
+def test_many_leases_leak_nothing(tmp_path: Path) -> None:
+    source = ForkSource()
+    me = psutil.Process()
+    with KernelPool(managed=source) as pool:
+        request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ))
+
+        def use() -> None:
+            session = pool.lease(request)
+            assert printed(session, "1") == 1
+            pool.retire(session)
+
+        for _ in range(5):
+            use()
+        zygotes, templates = tree_of(source)
+        tree = [psutil.Process(pid) for pid in zygotes + templates]
+        assert wait_until(lambda: pool.idle() == 2 and len(tree[-1].children()) == 2)
+        before = [me.num_fds(), *(p.num_fds() for p in tree)]
+        home = next(iter(pool._shelves.values())).ready[0].connection.folder.parent
+        folders = len(list(home.iterdir()))
+        for _ in range(40):
+            use()
+        assert wait_until(lambda: pool.idle() == 2)
+        assert wait_until(lambda: len(tree[-1].children()) == 2)
+        after = [me.num_fds(), *(p.num_fds() for p in tree)]
+        assert all(a <= b + 2 for a, b in zip(after, before, strict=True)), (before, after)
+        assert wait_until(lambda: len(list(home.iterdir())) <= folders)
+
+
+def test_a_fork_bomb_in_a_flow_is_ended_with_its_kernel(tmp_path: Path) -> None:
+    with KernelPool(spare=0) as pool:
+        session = pool.lease(KernelRequest(own_interpreter(), tmp_path, dict(os.environ)))
+        children = printed(
+            session,
+            "[__import__('subprocess').Popen(['sh', '-c', 'sleep 60 & sleep 60']).pid "
+            "for _ in range(20)]",
+        )
+        assert isinstance(children, list)
+        group = [p.pid for p in psutil.process_iter() if _group(p.pid) == session.process.pid]
+        assert len(group) > 40
+        pool.retire(session)
+        assert wait_until(lambda: not any(map(process_alive, group)))
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_ordinary_user_with_a_read_only_home_and_a_long_path(tmp_path: Path) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as base:
+        os.chmod(base, 0o755)
+        home = Path(base) / "home"
+        home.mkdir(mode=0o555)
+        project = Path(base) / ("long" * 30) / ("er" * 60)
+        (project / "flow").mkdir(parents=True)
+        (project / "flow" / "who.py").write_text(
+            '# %% tags=["parameters"]\nconfig = {}\n\n# %%\nimport os; print(os.getuid())\n'
+        )
+        for folder in [project, *project.parents]:
+            if str(folder).startswith(base):
+                os.chmod(folder, 0o777)
+        script = (
+            "from ductaflow import run_step_flow\n"
+            "run = run_step_flow('who', 'a', {})\n"
+            "print(run.status.label, run.record.kernel['source'])\n"
+        )
+        become = "import os; os.setgid(65534); os.setuid(65534)\n"
+        look = become + "import wave, zmq, ductaflow.conductor"
+        if subprocess.run([sys.executable, "-c", look], cwd="/", check=False).returncode:
+            pytest.skip("other users cannot read this interpreter")
+        env = {**os.environ, "HOME": str(home), "TMPDIR": "/tmp"}
+        done = subprocess.run(
+            [sys.executable, "-c", become + script],
+            cwd=project,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == "succeeded forked\n", done.stderr
