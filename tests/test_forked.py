@@ -201,7 +201,8 @@ LIBRARIES = {
     "print(pq.read_table('f.parquet').num_rows)",
     "polars": "import polars as pl\n"
     "print(pl.DataFrame({'a': range(10**5)}).lazy().select(pl.col('a').sum()).collect().item())",
-    "duckdb": "import duckdb; print(duckdb.sql('select sum(i) from range(100000) t(i)').fetchall())",
+    "duckdb": "import duckdb\n"
+    "print(duckdb.sql('select sum(i) from range(100000) t(i)').fetchall())",
     "sklearn": "from sklearn.ensemble import RandomForestClassifier\nimport numpy as np\n"
     "x = np.random.rand(200, 3); y = x[:, 0] > .5\n"
     "print(RandomForestClassifier(8, n_jobs=2).fit(x, y).score(x, y) > .5)",

@@ -33,6 +33,10 @@ _MAY_OCCUR: Final = re.compile(
 _OWN_CSS: Final = """\
 .ductaflow-folded > summary { cursor: pointer; color: var(--jp-ui-font-color2);
   font: var(--jp-ui-font-size1) var(--jp-ui-font-family); padding: 0.2em 0.6em; }
+.celltag_ductaflow-config table { margin-left: 0; margin-bottom: 0.6em; }
+.celltag_ductaflow-config :is(th, td) { text-align: left !important; }
+.celltag_ductaflow-config :is(h2, h3, h4) { font-size: 1.05em; margin: 0.4em 0; }
+.celltag_ductaflow-config code { background: none !important; padding: 0; }
 """
 _VIEW = re.compile(
     r"<!--ductaflow:view (\S+)-->(.*?)<!--ductaflow:or-->(.*?)<!--ductaflow:end-->", re.DOTALL

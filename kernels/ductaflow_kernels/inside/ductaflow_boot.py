@@ -298,11 +298,11 @@ def _kernel_class() -> Any:
             super().__init__(**kwargs)  # takes the shell that prepare() has made
             self.shell.parent = self
             self.shell.kernel = self
-            self._execute_sleep = 0.0  # a remedy for flushes that did wait
             self.shell_handlers["adopt_request"] = self.adopt_request
             self.shell_handlers["finish_request"] = self.finish_request
             self.control_handlers["abort_request"] = self.abort_request
             if not self.parent.front_end:
+                self._execute_sleep = 0.0  # a remedy for flushes that did wait
                 self.shell.ask_exit = _refuse_exit
 
         async def do_execute(self, code: str, *args: Any, **kwargs: Any) -> Any:
