@@ -8,17 +8,18 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ductaflow_kernels.errors import UnknownKernelspec
 from ductaflow_kernels.pool import shared_pool
-from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
+from ductaflow_kernels.spec import KernelRequest, KernelSpec, find_spec, own_interpreter
 
 from ductaflow import jsonio
 from ductaflow.cellrun import Stop
 from ductaflow.config import normalise
-from ductaflow.engine import describe, execute
+from ductaflow.engine import describe, execute, kernel_environment
 from ductaflow.errors import (
     CellFailed,
     ConfigError,
@@ -101,6 +102,7 @@ def run_step_flow(
         raise TypeError("run_step_flow needs notebook_path, the flow to run")
     project = project_root(root)
     path = resolve_flow(notebook_path, project, Path.cwd())
+    _get_ready(project, kernel_name)
     if instance_name is None:
         step_name, instance_name = path.stem, step_name
     step = check_name(step_name if step_name is not None else path.stem, "step")
@@ -147,7 +149,9 @@ def run_notebook(
             `run_step_flow`.
     """
     project = project_root(root)
-    parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
+    path = resolve_flow(flow, project, Path.cwd())
+    _get_ready(project, kernel_name)
+    parsed = read_flow(path)
     folder = Path.cwd() / (execution_dir if execution_dir is not None else "")
     folder = folder.resolve()
     options = RunOptions(timeout, cell_timeout, kernel_name, html, _preload(preload))
@@ -225,6 +229,14 @@ def _spec(flow: Flow, kernel_name: str | None) -> KernelSpec:
         return find_spec(flow.metadata.get("kernelspec", {}).get("name"))
     except UnknownKernelspec as e:
         raise UnknownKernel(f"{flow.path}: {e}") from None
+
+
+@lru_cache(maxsize=1)
+def _get_ready(root: Path, kernel_name: str | None) -> None:
+    """Start what the first run will need while its flow is read, once in a process's life."""
+    if kernel_name is None:
+        request = KernelRequest(own_interpreter(), root, kernel_environment(root))
+        shared_pool().expect(request)
 
 
 # --- running ------------------------------------------------------------------------------------

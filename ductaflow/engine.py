@@ -13,8 +13,8 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -89,7 +89,7 @@ def _attempt(
         return Outcome(Status.FAILED, error)
     extra = plan.options.preload
     ahead = () if extra is None else (*imports(plan.flow), *extra)
-    request = KernelRequest(spec, plan.directory, _environment(plan), ahead)
+    request = KernelRequest(spec, plan.directory, kernel_environment(plan.root), ahead)
     try:
         session = pool.lease(request)
     except KernelStartError as e:
@@ -128,8 +128,13 @@ def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
     )
 
 
-def _environment(plan: InstancePlan) -> Mapping[str, str]:
-    return {**os.environ, ROOT_VARIABLE: str(plan.root)}
+def kernel_environment(root: Path) -> dict[str, str]:
+    """What a kernel of this project finds in its environment: ours, and where the project lies.
+
+    What a Jupyter server has told its kernel is left out: the conductor may be that kernel.
+    """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
+    return {**ours, ROOT_VARIABLE: str(root)}
 
 
 # --- records ------------------------------------------------------------------------------------

@@ -162,12 +162,14 @@ class ForkedProcess:
         self.template = template
         self._code: int | None = None
         self._peak: int | None = None
+        self._lock = threading.Lock()
 
     def poll(self) -> int | None:
         """See `KernelProcess`."""
-        if self._code is None and self._ended(0):
-            self._reap()
-        return self._code
+        with self._lock:
+            if self._code is None and self._ended(0):
+                self._reap()
+            return self._code
 
     def signal(self, signum: int) -> None:
         """See `KernelProcess`."""
@@ -179,8 +181,8 @@ class ForkedProcess:
         if self.poll() is None:
             self.peak_memory()
             signal_group(self.pid, signal.SIGKILL)
-            if self._ended(ANSWER_TIMEOUT):
-                self._reap()
+            self._ended(ANSWER_TIMEOUT)
+            self.poll()
 
     def peak_memory(self) -> int | None:
         """See `KernelProcess`."""
@@ -224,8 +226,9 @@ class ForkSource:
     name = "forked"
     ahead = True
 
-    def __init__(self, timeout: float = START_TIMEOUT) -> None:
+    def __init__(self, timeout: float = START_TIMEOUT, *, debugger: bool = False) -> None:
         self._timeout = timeout
+        self._debugger = debugger
         self._zygotes: dict[tuple[KernelSpec, Any], Zygote] = {}
         self._withered: list[Zygote] = []  # replaced; their kernels may be in use
         self._lock = threading.Lock()
@@ -239,6 +242,11 @@ class ForkSource:
                 self._discard(request.warm_key)
                 return self._fork(request)
         return spawn(request, None, "prespawned", self._timeout)
+
+    def expect(self, request: KernelRequest) -> None:
+        """See `KernelSource`: a zygote is started."""
+        with self._lock, contextlib.suppress(KernelStartError):  # the lease will tell
+            self._zygote(request)
 
     def fresh(self, session: KernelSession) -> bool:
         """See `KernelSource`."""
@@ -318,18 +326,24 @@ class ForkSource:
         """The template for a request, made if there is none."""
         key = request.warm_key
         with self._lock:
-            zygote = self._zygotes.get((key.spec, key.startup_env))
-            if zygote is not None and not zygote.fresh():
-                self._end_zygote(key)
-                zygote = None
-            if zygote is None:
-                zygote = _start_zygote(request, self._timeout)
-                self._zygotes[(key.spec, key.startup_env)] = zygote
+            zygote = self._zygote(request)
             template = zygote.templates.get(key.preload)
             if template is None:
                 template = self._grow(zygote, key.preload)
                 zygote.templates[key.preload] = template
             return template
+
+    def _zygote(self, request: KernelRequest) -> Zygote:
+        """The zygote for a request, made if there is none; the lock is held."""
+        key = request.warm_key
+        zygote = self._zygotes.get((key.spec, key.startup_env))
+        if zygote is not None and not zygote.fresh():
+            self._end_zygote(key)
+            zygote = None
+        if zygote is None:
+            zygote = _start_zygote(request, self._timeout, debugger=self._debugger)
+            self._zygotes[(key.spec, key.startup_env)] = zygote
+        return zygote
 
     def _grow(self, zygote: Zygote, preload: tuple[str, ...]) -> Branch:
         """Fork a template; a module that cannot be imported ahead is left out of the next try."""
@@ -419,7 +433,7 @@ def _own_stderr() -> int | None:
         return None
 
 
-def _start_zygote(request: KernelRequest, timeout: float) -> Zygote:
+def _start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Zygote:
     """Start an interpreter's zygote and wait until it has imported what a kernel needs.
 
     Raises:
@@ -431,7 +445,10 @@ def _start_zygote(request: KernelRequest, timeout: float) -> Zygote:
     with theirs, log.open("wb") as errors:
         try:
             popen = subprocess.Popen(
-                [*request.spec.argv, str(ZYGOTE), str(theirs.fileno())],
+                [
+                    *(*request.spec.argv, str(ZYGOTE), str(theirs.fileno())),
+                    *(("debugger",) if debugger else ()),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=errors,
                 stderr=errors,

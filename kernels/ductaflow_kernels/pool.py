@@ -71,6 +71,16 @@ class KernelPool:
         self._refiller: threading.Thread | None = None
         self._closed = False
 
+    def expect(self, request: KernelRequest) -> None:
+        """Say that a request like this one is about to come; returns at once."""
+        if request.spec.managed and not self._closed:
+            threading.Thread(
+                target=self._managed.expect,
+                args=(self._sized(request),),
+                name="ductaflow-expect",
+                daemon=True,
+            ).start()
+
     def lease(self, request: KernelRequest) -> KernelSession:
         """A kernel that nobody has used, in the folder and environment of the request.
 
@@ -78,8 +88,7 @@ class KernelPool:
             KernelStartError: It did not come up.
             PoolClosed: The pool is closed.
         """
-        if self._threads:
-            request = attrs.evolve(request, env={**self._threads, **request.env})
+        request = self._sized(request)
         source = self._managed if request.spec.managed else self._cold
         session = self._take(request) if source.ahead else None
         if session is None:
@@ -136,6 +145,11 @@ class KernelPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _sized(self, request: KernelRequest) -> KernelRequest:
+        if not self._threads:
+            return request
+        return attrs.evolve(request, env={**self._threads, **request.env})
 
     # --- the shelves; the condition is held ----------------------------------------------------
 

@@ -283,7 +283,7 @@ def _warm_source() -> ForkSource:
     global _source
     with _source_lock:
         if _source is None or _source[0] != os.getpid():
-            _source = (os.getpid(), ForkSource())
+            _source = (os.getpid(), ForkSource(debugger=True))
         return _source[1]
 
 

@@ -42,6 +42,9 @@ class KernelSource(Protocol):
             KernelStartError: It did not come up; the message says what it printed.
         """
 
+    def expect(self, request: KernelRequest) -> None:
+        """Get ready for a request like this one, as far as that is quick and sure to be of use."""
+
     def fresh(self, session: KernelSession) -> bool:
         """Whether a kernel that has waited is still what a new one would be."""
 
@@ -61,6 +64,9 @@ class ColdSource:
     def start(self, request: KernelRequest) -> KernelSession:
         return spawn(request, request.cwd, self.name, self.timeout)
 
+    def expect(self, request: KernelRequest) -> None:  # noqa: ARG002
+        return None
+
     def fresh(self, session: KernelSession) -> bool:  # noqa: ARG002
         return True
 
@@ -79,6 +85,9 @@ class PrespawnedSource:
 
     def start(self, request: KernelRequest) -> KernelSession:
         return spawn(request, None, self.name, self.timeout)
+
+    def expect(self, request: KernelRequest) -> None:  # noqa: ARG002
+        return None
 
     def fresh(self, session: KernelSession) -> bool:  # noqa: ARG002
         return True  # it has imported nothing but ipykernel
@@ -163,13 +172,20 @@ def wait_for_ready(pipe: int, deadline: float) -> None:
     """
     said = b""
     while not said.endswith(b"\n"):
-        left = max(0.0, deadline - time.monotonic())
-        if os.name == "posix" and not select.select([pipe], [], [], left)[0]:
+        if not _readable(pipe, max(0.0, deadline - time.monotonic())):
             raise KernelStartError("it was not ready in time")
         piece = os.read(pipe, 64)
         if not piece:
             raise KernelStartError("its process ended")
         said += piece
+
+
+def _readable(pipe: int, seconds: float) -> bool:
+    if not hasattr(select, "poll"):  # Windows: the read itself waits
+        return True
+    waiting = select.poll()  # select() fails where a process has over 1024 files
+    waiting.register(pipe, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
 
 
 def tail(log: Path) -> str:

@@ -21,6 +21,7 @@ import random
 import signal
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,6 +116,21 @@ def prepare(folder: str) -> Any:
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     return app
+
+
+def import_without_debugger() -> None:
+    """Import ipykernel as if debugpy were not installed.
+
+    It takes a quarter of a second, and serves front ends with a debugger only. A flow can import it
+    as ever.
+    """
+    if "debugpy" in sys.modules:
+        return
+    sys.modules["debugpy"] = None  # type: ignore[assignment]
+    try:
+        import ipykernel.debugger  # noqa: F401
+    finally:
+        del sys.modules["debugpy"]
 
 
 def _exercise(shell: Any) -> None:
@@ -288,14 +304,15 @@ def _stream_class() -> type:
 
 
 def _kernel_class() -> Any:
-    from ipykernel import iostream
+    from ipykernel import iostream, ipkernel
     from ipykernel.ipkernel import IPythonKernel
 
     class FlowKernel(IPythonKernel):  # type: ignore[misc]
         """An IPython kernel for one flow: it can be adopted, stays aborted, and ends tidily."""
 
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**kwargs)  # takes the shell that prepare() has made
+            with _no_modules(ipkernel):
+                super().__init__(**kwargs)  # takes the shell that prepare() has made
             self.shell.parent = self
             self.shell.kernel = self
             self.shell_handlers["adopt_request"] = self.adopt_request
@@ -344,6 +361,20 @@ def _kernel_class() -> Any:
             self.session.send(stream, name, content, parent, ident=ident)
 
     return FlowKernel
+
+
+@contextlib.contextmanager
+def _no_modules(ipkernel: Any) -> Iterator[None]:
+    """Let a new kernel see no modules.
+
+    It looks at each for its debugger, which touches, and so copies, thousands of pages that a
+    forked process shares with its template.
+    """
+    ipkernel.sys = types.SimpleNamespace(**{**vars(sys), "modules": {}})
+    try:
+        yield
+    finally:
+        ipkernel.sys = sys
 
 
 def _refuse_exit() -> None:
@@ -428,8 +459,9 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     sys.argv = [_launcher(), "-f", connection_file]
     complete(app, connection_file, folder)
     if not launch:
-        # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over.
-        sys.setswitchinterval(1e-4)
+        # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
+        # a tenth of this is a fight for it.
+        sys.setswitchinterval(1e-3)
     _when_serving(ready)
     app.start()
     if launch:
@@ -473,6 +505,7 @@ def main() -> None:
         os.close(ready)
         os.execvp(args[0], args)
     random.seed()
+    import_without_debugger()
     serve(prepare(args[1]), args[0], args[1], ready)
 
 

@@ -61,8 +61,10 @@ def fork() -> int:
 # --- zygote -------------------------------------------------------------------------------------
 
 
-def zygote(channel: socket.socket, lifeline: int) -> None:
+def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
     """Fork a template for every order, until the conductor is gone."""
+    if not debugger:
+        boot.import_without_debugger()
     _import_kernel()
     gc.collect()
     gc.freeze()
@@ -145,9 +147,16 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
         elif next_order["do"] == "fork":
             _fork_instance(app, channel, lifeline, next_order, fds)
         elif next_order["do"] == "reap":
-            _, status, usage = os.wait4(next_order["pid"], 0)
-            code = os.waitstatus_to_exitcode(status)
-            send(channel, exit=code, peak=usage.ru_maxrss * 1024)
+            _reap(channel, next_order["pid"])
+
+
+def _reap(channel: socket.socket, pid: int) -> None:
+    try:
+        _, status, usage = os.wait4(pid, 0)
+    except ChildProcessError:  # asked twice
+        send(channel, exit=255, peak=0)
+    else:
+        send(channel, exit=os.waitstatus_to_exitcode(status), peak=usage.ru_maxrss * 1024)
 
 
 def preload(name: str) -> str:
@@ -261,12 +270,13 @@ def _reseed_numpy() -> None:
 
 
 def main() -> None:
-    """Entry point: `zygote.py FD`, where FD is the channel to the conductor."""
+    """Entry point: `zygote.py FD [debugger]`, where FD is the channel to the conductor."""
     del sys.path[0]
     lifeline, ready = boot.take_standard_pipes()
     os.close(ready)
     boot.arm_lifeline(lifeline)
-    zygote(socket.socket(fileno=int(sys.argv[1])), lifeline)
+    debugger = "debugger" in sys.argv[2:]
+    zygote(socket.socket(fileno=int(sys.argv[1])), lifeline, debugger=debugger)
 
 
 if __name__ == "__main__":
