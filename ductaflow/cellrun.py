@@ -20,6 +20,7 @@ from ductaflow.artifacts import Artifacts
 from ductaflow.flow import annotate_traceback, failing_line
 from ductaflow.model import Cell, CellRecord, ErrorInfo, InstancePlan, Note, Status, Tag
 from ductaflow.outputs import Limits, OutputFolder
+from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
@@ -237,6 +238,8 @@ class CellRun:
         if message.type == "finish_reply":
             self._finish["reply"] = True
             self._peak = message.content.get("peak_memory") or self._peak
+            if self._plan.options.preload is not None and leaves_environment_alone(self._plan.flow):
+                self._session.imported = message.content.get("imported", ())
             if message.content.get("status") != "ok":
                 self._note("unfinished", f"ending the kernel: {message.content.get('evalue')}")
         elif message.type == "status":

@@ -44,6 +44,12 @@ def imports(flow: Flow) -> tuple[str, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=64)
+def leaves_environment_alone(flow: Flow) -> bool:
+    """Whether a flow never touches the environment, so that all it imports may be there ahead."""
+    return not any(_ENVIRONMENT.search(cell.source) for cell in flow.cells if cell.runs)
+
+
 def _modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

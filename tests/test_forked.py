@@ -120,6 +120,34 @@ def test_a_module_unfit_to_be_preloaded_is_left_to_the_flow(
         assert ("hello from says" in said) == (name == "says")
 
 
+def test_what_a_run_imports_further_on_is_there_for_the_next(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """As libraries do inside their functions; a module unfit for it costs one template."""
+    (interpreter.site / "lazily.py").write_text("value = 1\n")
+    (interpreter.site / "loudly.py").write_text("print('imported')\n")
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "ours.py").write_text("value = 1\n")
+    request = interpreter.request(tmp_path, PYTHONPATH=str(code))
+    names = ("lazily", "loudly", "ours")
+    with KernelPool(spare=0) as pool:
+        first = pool.lease(request)
+        run(first, "import lazily, loudly, ours")
+        first.imported = list(names)
+        pool.retire(first)
+        assert wait_until(lambda: not pool._retired and not process_alive(first.process.pid))
+        assert wait_until(lambda: not first.connection.folder.exists())
+        second = pool.lease(request)
+        assert loaded(second, *names) == [False, False, False]  # the template made anew
+        second.imported = ["lazily", "ours"]
+        pool.retire(second)
+        assert wait_until(lambda: not second.connection.folder.exists())
+        third = pool.lease(request)
+        assert loaded(third, *names) == [True, False, False]
+        assert "imported" in text(run(third, "import loudly"))
+
+
 def test_project_code_is_never_preloaded(interpreter: Interpreter, tmp_path: Path) -> None:
     code = tmp_path / "code"
     code.mkdir()
@@ -170,6 +198,21 @@ def test_an_environment_set_by_the_flow_comes_before_its_imports(project: Projec
     )
     run_ = project.run("env")
     assert "svg" in run_.log.read_text()
+
+
+def test_a_second_run_has_the_lazy_imports_of_the_first(project: Project) -> None:
+    project.write(
+        "lazy", "import sys; print('wave' in sys.modules)\ndef f():\n    __import__('wave')\nf()"
+    )
+    logs = [project.run("lazy").log.read_text() for _ in range(1)]
+    assert wait_until(lambda: "True" in project.run("lazy").log.read_text())
+    assert "False" in logs[0]
+    project.write(
+        "wary",
+        "import os; os.environ['A'] = '1'",
+        "import sys; print('wave' in sys.modules); __import__('wave')",
+    )
+    assert all("False" in project.run("wary").log.read_text() for _ in range(5))
 
 
 def test_the_report_says_once_what_is_left_out(

@@ -32,6 +32,8 @@ ZYGOTE = INSIDE / "ductaflow_zygote.py"
 PRELOAD_TIMEOUT = 30.0  # seconds for the import of one module
 ANSWER_TIMEOUT = 10.0  # seconds for a fork, or for taking an exit code
 MAX_PACKET = 1 << 20
+# They act on the shell when they are imported, or belong to the kernel itself.
+NEVER_LEARNT = frozenset({"matplotlib_inline", "IPython", "ipykernel", "__main__", "__mp_main__"})
 
 
 def forking_works() -> bool:
@@ -53,12 +55,14 @@ class Branch:
         pid: Its process id, known once it is ready.
         left_out: Modules that a template was to import and could not, and why.
         package_folders: When each folder of packages was last changed, as of its zygote's start.
+        learnt: Modules that a template was told to import later on.
     """
 
     channel: socket.socket
     pid: int = 0
     left_out: dict[str, str] = attrs.field(factory=dict)
     package_folders: dict[str, int] = attrs.field(factory=dict)
+    learnt: set[str] = attrs.field(factory=set)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def ask(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -89,6 +93,35 @@ class Branch:
             raise TreeBroken(f"the kernel template (pid {self.pid}) is gone")
         answer: dict[str, Any] = json.loads(data)
         return answer
+
+    def hear_of_imports(self) -> dict[str, str] | None:
+        """Wait while a template imports; None if all went well, else what did not, and why.
+
+        Raises:
+            TreeBroken: It is gone, and not on account of an import.
+        """
+        importing = ""
+        try:
+            while True:
+                word = self.hear(PRELOAD_TIMEOUT)
+                importing = word.get("importing", importing)
+                if word.get("ready"):
+                    self.pid = word["pid"]
+                    return None
+                if "bad" in word:
+                    return {word["bad"]: word["why"]}
+        except TreeBroken:
+            if not importing:
+                raise
+            # The import took too long, or took the process with it.
+            return {importing: "hangs or crashes when it is imported ahead"}
+
+    def learn(self, modules: Sequence[str]) -> dict[str, str] | None:
+        """Have a template import more, for the kernels that it will fork; see `hear_of_imports`."""
+        with self._lock:
+            self.learnt.update(modules)
+            self.tell({"do": "learn", "modules": list(modules)})
+            return self.hear_of_imports()
 
     def fresh(self) -> bool:
         """Whether no package has been installed, upgraded or removed since its zygote began."""
@@ -248,6 +281,34 @@ class ForkSource:
         with self._lock, contextlib.suppress(KernelStartError):  # the lease will tell
             self._zygote(request)
 
+    def learn(self, session: KernelSession, imported: Sequence[str]) -> None:
+        """See `KernelSource`: the next kernels of this template have the modules from the start."""
+        process = session.process
+        if not isinstance(process, ForkedProcess):
+            return
+        template = process.template
+        with self._lock:
+            zygotes = [z for z in self._zygotes.values() if template in z.templates.values()]
+        new = [
+            name
+            for name in imported
+            if name not in template.learnt and name.partition(".")[0] not in NEVER_LEARNT
+        ]
+        if not new or not zygotes:
+            return
+        with contextlib.suppress(TreeBroken):  # the next lease will replace it
+            bad = template.learn(new)
+            if bad is not None:
+                zygotes[0].left_out.update(bad)
+                self._remove(zygotes[0], template)
+
+    def _remove(self, zygote: Zygote, template: Branch) -> None:
+        with self._lock:
+            for key, known in list(zygote.templates.items()):
+                if known is template:
+                    del zygote.templates[key]
+        template.end()
+
     def fresh(self, session: KernelSession) -> bool:
         """See `KernelSource`."""
         process = session.process
@@ -349,25 +410,15 @@ class ForkSource:
         """Fork a template; a module that cannot be imported ahead is left out of the next try."""
         while True:
             modules = [name for name in preload if name not in zygote.left_out]
-            template, importing = zygote.fork_template(modules), ""
+            template = zygote.fork_template(modules)
             try:
-                while True:
-                    word = template.hear(PRELOAD_TIMEOUT)
-                    importing = word.get("importing", importing)
-                    if word.get("ready"):
-                        template.pid = word["pid"]
-                        template.left_out = {
-                            name: why for name, why in zygote.left_out.items() if name in preload
-                        }
-                        return template
-                    if "bad" in word:
-                        zygote.left_out[word["bad"]] = word["why"]
-                        break
-            except TreeBroken:
-                if not importing:
-                    raise
-                # The import took too long, or took the process with it.
-                zygote.left_out[importing] = "hangs or crashes when it is imported ahead"
+                bad = template.hear_of_imports()
+                if bad is None:
+                    template.left_out = {
+                        name: why for name, why in zygote.left_out.items() if name in preload
+                    }
+                    return template
+                zygote.left_out.update(bad)
             finally:
                 if not template.pid:
                     template.end()

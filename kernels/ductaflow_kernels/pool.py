@@ -208,6 +208,8 @@ class KernelPool:
         if shelf is not None:
             self._start_ahead(shelf)
         for session in useless:
+            if session.imported:
+                self._managed.learn(session, session.imported)
             session.close()
         return True
 

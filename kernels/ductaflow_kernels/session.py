@@ -54,6 +54,7 @@ class KernelSession:
         connection: Its addresses and key.
         source: Name of the source that made it.
         left_out: Modules that could not be imported ahead, and why.
+        imported: Modules that its user wants other kernels like it to have from the start.
         info: Its answer to `kernel_info_request`.
     """
 
@@ -62,6 +63,7 @@ class KernelSession:
     connection: Connection
     source: str
     left_out: Mapping[str, str] = attrs.field(factory=dict)
+    imported: Sequence[str] = ()
     info: dict[str, Any] = attrs.field(factory=dict, repr=False)
     _wire: Session = attrs.field(init=False, repr=False)
     _sockets: dict[str, Any] = attrs.field(init=False, factory=dict, repr=False)

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, final
 
@@ -45,6 +46,9 @@ class KernelSource(Protocol):
     def expect(self, request: KernelRequest) -> None:
         """Get ready for a request like this one, as far as that is quick and sure to be of use."""
 
+    def learn(self, session: KernelSession, imported: Sequence[str]) -> None:
+        """Take notice of what a kernel had to import, for others of its warm key."""
+
     def fresh(self, session: KernelSession) -> bool:
         """Whether a kernel that has waited is still what a new one would be."""
 
@@ -67,6 +71,9 @@ class ColdSource:
     def expect(self, request: KernelRequest) -> None:  # noqa: ARG002
         return None
 
+    def learn(self, session: KernelSession, imported: Sequence[str]) -> None:  # noqa: ARG002
+        return None
+
     def fresh(self, session: KernelSession) -> bool:  # noqa: ARG002
         return True
 
@@ -87,6 +94,9 @@ class PrespawnedSource:
         return spawn(request, None, self.name, self.timeout)
 
     def expect(self, request: KernelRequest) -> None:  # noqa: ARG002
+        return None
+
+    def learn(self, session: KernelSession, imported: Sequence[str]) -> None:  # noqa: ARG002
         return None
 
     def fresh(self, session: KernelSession) -> bool:  # noqa: ARG002

@@ -204,6 +204,14 @@ def _app_class() -> Any:
 
         front_end = False  # whether a front end uses it, who expects ipykernel's own habits
 
+        def init_control(self, context: Any) -> None:
+            """For a flow without the thread that front ends need for subshells: a hop less."""
+            super().init_control(context)
+            unwanted: Any = getattr(self, "shell_channel_thread", None)  # ipykernel 6 has none
+            if unwanted is not None and not self.front_end:
+                unwanted.io_loop.close(all_fds=True)
+                self.shell_channel_thread = None
+
         def init_heartbeat(self) -> None:
             """None for a flow: a conductor learns of a kernel's death from its process."""
             if self.front_end:
@@ -322,6 +330,18 @@ def _kernel_class() -> Any:
                 self._execute_sleep = 0.0  # a remedy for flushes that did wait
                 self.shell.ask_exit = _refuse_exit
 
+        @property
+        def _supports_kernel_subshells(self) -> bool:
+            return bool(self.parent.front_end and super()._supports_kernel_subshells)
+
+        def start(self) -> None:
+            """Begin to serve."""
+            super().start()
+            if not self.parent.front_end:
+                # An async cell asks it, wanted or not, which thread is the main one.
+                main = types.SimpleNamespace(parent_thread=threading.current_thread())
+                self.shell_channel_thread = main
+
         async def do_execute(self, code: str, *args: Any, **kwargs: Any) -> Any:
             """Execute a cell; what it flushes itself has left when flush() returns."""
             iostream.OutStream.in_cell = True
@@ -395,7 +415,12 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def finish() -> dict[str, Any]:
-    """What the interpreter does on its way out, without going: a kernel is killed afterwards."""
+    """What the interpreter does on its way out, without going: a kernel is killed afterwards.
+
+    Returns:
+        `peak_memory` in bytes, and `imported`: the modules that the flow made it import.
+    """
+    imported = [name for name in list(sys.modules) if name not in _modules_at_start]
     # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
     # socket over which the answer would leave.
     for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
@@ -413,7 +438,10 @@ def finish() -> dict[str, Any]:
                     item.flush()
             except (OSError, ValueError) as e:
                 print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
-    return {"peak_memory": peak_memory()}
+    return {"peak_memory": peak_memory(), "imported": imported}
+
+
+_modules_at_start: set[str] = set()
 
 
 def _keep_the_way_out_open() -> None:
@@ -458,6 +486,7 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     sys.argv = [_launcher(), "-f", connection_file]
     complete(app, connection_file, folder)
+    _modules_at_start.update(sys.modules)
     if not launch:
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
         # a tenth of this is a fight for it.

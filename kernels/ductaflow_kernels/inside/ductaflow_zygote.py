@@ -130,7 +130,21 @@ def _reap_silently() -> None:
 def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> None:
     """Import what the flow imports, then fork an instance for every order."""
     app = boot.prepare(order["folder"])
-    for name in order["preload"]:
+    _preload_all(channel, order["preload"])
+    while True:
+        next_order, fds = receive(channel)
+        if next_order is None:
+            os._exit(0)
+        elif next_order["do"] == "fork":
+            _fork_instance(app, channel, lifeline, next_order, fds)
+        elif next_order["do"] == "learn":
+            _preload_all(channel, next_order["modules"])
+        elif next_order["do"] == "reap":
+            _reap(channel, next_order["pid"])
+
+
+def _preload_all(channel: socket.socket, names: list[str]) -> None:
+    for name in names:
         send(channel, importing=name)
         problem = preload(name)
         if problem:
@@ -140,14 +154,6 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
     send(channel, ready=True, pid=os.getpid())
-    while True:
-        next_order, fds = receive(channel)
-        if next_order is None:
-            os._exit(0)
-        elif next_order["do"] == "fork":
-            _fork_instance(app, channel, lifeline, next_order, fds)
-        elif next_order["do"] == "reap":
-            _reap(channel, next_order["pid"])
 
 
 def _reap(channel: socket.socket, pid: int) -> None:
