@@ -17,11 +17,11 @@ from ductaflow_kernels.process import describe_exit
 from ductaflow_kernels.session import KernelSession
 
 from ductaflow.artifacts import Artifacts
-from ductaflow.flow import annotate_traceback, failing_line
 from ductaflow.model import Cell, CellRecord, ErrorInfo, InstancePlan, Note, Status, Tag
 from ductaflow.outputs import Limits, OutputFolder
 from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
+from ductaflow.syntax import annotate_traceback, failing_line
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
 TERMINATE_AFTER = 5.0  # seconds after the interrupt

@@ -30,13 +30,14 @@ from ductaflow.errors import (
     RunTimedOut,
     UnknownKernel,
 )
-from ductaflow.flow import default_config, language, read_flow, require_parameters, resolve_flow
+from ductaflow.flow import default_config, read_flow, require_parameters, resolve_flow
 from ductaflow.inject import prepare
 from ductaflow.layout import ArtifactPaths, check_name, instance_dir, project_root
 from ductaflow.lock import instance_lock
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions, RunRecord
 from ductaflow.notes import config_notes
 from ductaflow.run import Run
+from ductaflow.syntax import language
 
 PathLike = str | os.PathLike[str]
 

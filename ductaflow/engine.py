@@ -27,11 +27,11 @@ from ductaflow._version import __version__
 from ductaflow.artifacts import Artifacts, write_record
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.errors import ArtifactError
-from ductaflow.flow import check_syntax
 from ductaflow.layout import ROOT_VARIABLE, ArtifactPaths
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.preload import imports
+from ductaflow.syntax import check_syntax
 
 
 def execute(

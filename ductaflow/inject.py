@@ -7,8 +7,9 @@ from itertools import chain, count
 from typing import Any
 
 from ductaflow.config import dotted, quoted, to_python, variables
-from ductaflow.flow import language, require_parameters
+from ductaflow.flow import require_parameters
 from ductaflow.model import Cell, Config, Flow, Note, Tag
+from ductaflow.syntax import language
 
 MAX_ASSIGNMENTS = 200
 """Up to so many variables are assigned one by one; more of them by one expression."""

@@ -13,8 +13,9 @@ from typing import Any
 import attrs
 
 from ductaflow.config import dotted, is_reserved, quoted, variable_name, variables
-from ductaflow.flow import default_config, language, parse_python
+from ductaflow.flow import default_config
 from ductaflow.model import Config, Flow, Note
+from ductaflow.syntax import language, parse_python
 
 MAX_NOTES = 10
 """More notes of one kind than this are summed up in one."""

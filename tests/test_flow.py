@@ -12,18 +12,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 
 from ductaflow import flow as flow_module
+from ductaflow import syntax as syntax_module
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
-from ductaflow.flow import (
-    annotate_traceback,
-    check_syntax,
-    default_config,
-    language,
-    locate,
-    read_flow,
-    require_parameters,
-    resolve_flow,
-)
+from ductaflow.flow import default_config, read_flow, require_parameters, resolve_flow
 from ductaflow.model import Cell
+from ductaflow.syntax import annotate_traceback, check_syntax, language, locate
 
 PERCENT = '''\
 # ---
@@ -490,13 +483,13 @@ def test_compiling_neither_warns_nor_changes_the_filters_for_others(flow_of):
 def test_a_version_is_checked_once(flow_of, monkeypatch):
     flow = flow_of("# %%\nx = 'checked once'\n")
     check_syntax(flow)
-    monkeypatch.setattr(flow_module, "_compile", None)
+    monkeypatch.setattr(syntax_module, "_compile", None)
     assert check_syntax(flow) is None
 
 
 def test_plain_python_needs_no_ipython():
     code = (
-        "import sys; from pathlib import Path; import ductaflow.flow as f\n"
+        "import sys; from pathlib import Path; import ductaflow.syntax as f\n"
         "assert not {'jupytext', 'nbformat', 'IPython'} & set(sys.modules)\n"
         "f._compile_problem('x = 1'); f._source_line('x = 1', 1)\n"
         "assert 'IPython' not in sys.modules"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
-import ductaflow_kernels.forked
+import ductaflow_kernels.tree
 import psutil
 import pytest
 from conftest import Project, process_alive, wait_until
@@ -107,7 +107,7 @@ def test_a_module_unfit_to_be_preloaded_is_left_to_the_flow(
     source: str,
     why: str,
 ) -> None:
-    monkeypatch.setattr(ductaflow_kernels.forked, "PRELOAD_TIMEOUT", 2.0)
+    monkeypatch.setattr(ductaflow_kernels.tree, "PRELOAD_TIMEOUT", 2.0)
     (interpreter.site / f"{name}.py").write_text(source)
     (interpreter.site / "fit.py").write_text("value = 1\n")
     with KernelPool() as pool:
@@ -302,7 +302,7 @@ def test_a_branch_that_is_killed_or_stuck_is_replaced(
     victim: str,
     how: signal.Signals,
 ) -> None:
-    monkeypatch.setattr(ductaflow_kernels.forked, "ANSWER_TIMEOUT", 1.0)
+    monkeypatch.setattr(ductaflow_kernels.tree, "ANSWER_TIMEOUT", 1.0)
     source = ForkSource()
     with KernelPool(managed=source, spare=0) as pool:
         in_use = pool.lease(interpreter.request(tmp_path))

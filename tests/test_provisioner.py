@@ -20,8 +20,9 @@ import psutil
 import pytest
 from conftest import process_alive, wait_until
 from ductaflow_kernels import command
-from ductaflow_kernels.forked import Zygote, forking_works
+from ductaflow_kernels.forked import forking_works
 from ductaflow_kernels.provisioner import PROVISIONER, WarmProvisioner, close_warm_kernels
+from ductaflow_kernels.tree import Zygote
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager, KernelManager
 from nbclient import NotebookClient
@@ -336,9 +337,9 @@ def test_what_a_fork_cannot_do_starts_as_usual(
 def test_a_template_that_cannot_be_made_is_no_obstacle(
     started: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ductaflow_kernels import forked
+    from ductaflow_kernels import tree
 
-    monkeypatch.setattr(forked, "ZYGOTE", tmp_path / "missing.py")
+    monkeypatch.setattr(tree, "ZYGOTE", tmp_path / "missing.py")
     close_warm_kernels()
     manager, client = started()
     assert not is_warm(manager)

@@ -27,9 +27,10 @@ from traitlets import List, Unicode
 
 from ductaflow_kernels.connection import Connection
 from ductaflow_kernels.errors import KernelStartError
-from ductaflow_kernels.forked import ForkedProcess, ForkSource, forking_works
+from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.process import KILL
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
+from ductaflow_kernels.tree import ForkedProcess
 
 PROVISIONER = "ductaflow-warm-provisioner"  # the entry point's name
 DEFAULT_PRELOAD = ("numpy", "pandas", "matplotlib.pyplot")

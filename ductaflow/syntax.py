@@ -1,0 +1,209 @@
+"""A flow's cells as Python: whether they compile, and where a kernel's lines stand in the file."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import attrs
+
+from ductaflow.model import Cell, Flow, Tag
+
+_CACHED_VERSIONS = 64
+
+
+def language(flow: Flow) -> str:
+    """The flow's language in lower case, `python` unless it says otherwise."""
+    meta = flow.metadata
+    named = (
+        meta.get("kernelspec", {}).get("language")
+        or meta.get("language_info", {}).get("name")
+        or meta.get("jupytext", {}).get("main_language")
+        or "python"
+    )
+    return re.sub(r"^i?python\d*$", "python", str(named).lower())
+
+
+@attrs.frozen
+class SyntaxProblem:
+    """Why a cell would not compile.
+
+    Attributes:
+        cell: The cell's number in the flow.
+        line: The flow file's line; None where lines mean nothing (`.ipynb`).
+        cell_line: The line within the cell, from 1.
+        message: What Python says about it.
+        text: The offending line, without indentation.
+    """
+
+    cell: int
+    line: int | None
+    cell_line: int
+    message: str
+    text: str
+
+
+@lru_cache(maxsize=_CACHED_VERSIONS)
+def check_syntax(flow: Flow) -> SyntaxProblem | None:
+    """The first cell of a Python flow that would not compile, or None.
+
+    Compiles as this interpreter and its IPython do, magics and top-level `await` included.
+    Cells that do not run, or are tagged `raises-exception`, are left alone.
+    """
+    for cell in flow.cells:
+        if not cell.runs or Tag.RAISES in cell.tags:
+            continue
+        problem = _compile_problem(cell.source)
+        if problem is not None:
+            at, message = problem
+            text = (cell.source.splitlines() or [""])[at - 1 : at]
+            line = None if cell.line is None else cell.line + at - 1
+            return SyntaxProblem(cell.number, line, at, message, "".join(text).strip())
+    return None
+
+
+def _compile_problem(source: str) -> tuple[int, str] | None:
+    """Line in `source`, from 1, and message of what does not compile."""
+    if _compile(source) is None:
+        return None  # plain Python: IPython, slow to import, has nothing to add
+    transformed = _transform(source)
+    error = _compile(transformed)
+    if error is None:
+        return None
+    line = _line_before_transform(source, transformed, getattr(error, "lineno", None) or 1)
+    return line, getattr(error, "msg", None) or str(error)
+
+
+_COMPILED_NAME = "ductaflow-syntax-check"
+
+
+def _compile(source: str) -> Exception | None:
+    """What compiling raises; statement by statement, as IPython does."""
+    # catch_warnings would swap the filters of the whole process under other threads' feet;
+    # this filter touches nothing but code compiled under this name.
+    warnings.filterwarnings("ignore", module=f"^{re.escape(_COMPILED_NAME)}$")
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    try:
+        tree = compile(source, _COMPILED_NAME, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+        for node in tree.body:
+            module = ast.Module([node], [])
+            compile(module, _COMPILED_NAME, "exec", flags, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+        return e
+    return None
+
+
+def parse_python(source: str) -> ast.Module | None:
+    """The syntax tree of plain Python, top-level `await` allowed; None for anything else."""
+    try:
+        return _syntax_tree(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _syntax_tree(source: str) -> ast.Module:
+    # catch_warnings would swap the filters of the whole process under other threads' feet;
+    # this filter touches nothing but code compiled under this name.
+    warnings.filterwarnings("ignore", module=f"^{re.escape(_COMPILED_NAME)}$")
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
+    tree = compile(source, _COMPILED_NAME, "exec", flags, dont_inherit=True)
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
+def _transform(source: str) -> str:
+    """`source` as IPython hands it to Python: magics become calls."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        return str(TransformerManager().transform_cell(source))
+    except (SyntaxError, RuntimeError):  # the kernel will say it better
+        return source
+
+
+def _line_before_transform(source: str, transformed: str, line: int) -> int:
+    """The line of `source` that `line` of `transformed` came from."""
+    before = [text.strip() for text in source.splitlines()]
+    after = [text.strip() for text in transformed.splitlines()]
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for _, start, end, new_start, new_end in matcher.get_opcodes():
+        if new_start <= line - 1 < new_end:
+            return min(start + line - 1 - new_start, max(end - 1, start)) + 1
+    return max(len(before), 1)
+
+
+# --- from the kernel's lines to the flow's ---------------------------------------------------
+
+
+def locate(cell: Cell, line: int, shown: str) -> str:
+    """Where a line of an executed cell stands in its flow file.
+
+    Args:
+        cell: A cell of the flow.
+        line: The line as the kernel counts it, from 1.
+        shown: The flow file as the reader knows it, as `flow/x.py`.
+
+    Returns:
+        `flow/x.py:45`, or `flow/x.ipynb, cell 3, line 2` where the file has no such lines.
+    """
+    at = _source_line(cell.source, line)
+    if cell.line is None:
+        return f"{shown}, cell {cell.number}, line {at}"
+    return f"{shown}:{cell.line + at - 1}"
+
+
+@lru_cache(maxsize=256)
+def _source_line(source: str, line: int) -> int:
+    """The line of `source` for a line of what IPython compiled from it."""
+    if _compile(source) is not None:
+        return _line_before_transform(source, _transform(source), line)
+    lines = source.splitlines()
+    blank = next((i for i, text in enumerate(lines) if text.strip()), 0)
+    return line + blank  # IPython drops leading blank lines
+
+
+_ANSI = r"(?:\x1b\[[0-9;]*m)*"
+_FRAME = re.compile(
+    rf"^[ ]*{_ANSI}[ ]*Cell{_ANSI}[ ]{_ANSI}In\[(\d+)\]{_ANSI}, line (\d+){_ANSI}", re.MULTILINE
+)
+
+
+def annotate_traceback(
+    lines: Sequence[str], by_execution_count: Mapping[int, Cell], shown: str
+) -> list[str]:
+    """A kernel's traceback with the flow file's own line beside `Cell In[3], line 2`.
+
+    Args:
+        lines: The traceback of an error message, colour codes included.
+        by_execution_count: The cells, by the number in `In[...]`.
+        shown: The flow file as the reader knows it, as `flow/x.py`.
+
+    Returns:
+        The same lines; frames of the flow's own cells end in ` (flow/x.py:45)`.
+    """
+
+    def add_place(match: re.Match[str]) -> str:
+        cell = by_execution_count.get(int(match[1]))
+        if cell is None or cell.number == 0:
+            return match[0]
+        return f"{match[0]} ({locate(cell, int(match[2]), shown)})"
+
+    return [_FRAME.sub(add_place, line) for line in lines]
+
+
+def failing_line(lines: Sequence[str], by_execution_count: Mapping[int, Cell]) -> int | None:
+    """The flow file's line of a traceback's innermost frame in the flow's own cells.
+
+    Args:
+        lines: The traceback of an error message.
+        by_execution_count: The cells, by the number in `In[...]`.
+    """
+    for match in reversed([m for line in lines for m in _FRAME.finditer(line)]):
+        cell = by_execution_count.get(int(match[1]))
+        if cell is not None and cell.line is not None:
+            return cell.line + _source_line(cell.source, int(match[2])) - 1
+    return None
