@@ -142,8 +142,23 @@ class CellRun:
             for message in messages:
                 self._handle(message)
             self._mind_the_clock(time.monotonic())
+        if not self._session.spec.managed and self._died is None and self._ending is None:
+            self._shut_down()
         self._artifacts.follow(time.monotonic())
         return self._outcome()
+
+    def _shut_down(self) -> None:
+        """Let a kernel that is not ours end in its own way, so that its files are written."""
+        self._session.request("shutdown_request", {"restart": False}, channel="control")
+        end = time.monotonic() + FINISH_WITHIN
+        while time.monotonic() < end:
+            try:
+                messages = self._session.poll(STOP_POLL)
+            except KernelDied:
+                return
+            for message in messages:
+                self._handle(message)
+        self._note("unfinished", f"the kernel was still there {FINISH_WITHIN:g} s after its end")
 
     # --- sending ------------------------------------------------------------------------------
 

@@ -402,6 +402,28 @@ def test_a_flood_ends_and_is_whole_in_the_log(project: Project) -> None:
     assert "flood.log" in outputs(run.notebook)  # where the rest is
 
 
+def test_a_kernel_that_is_not_ours(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any kernelspec: cells are sent one by one, and it ends in its own way."""
+    spec = project.root / "share" / "kernels" / "foreign"
+    spec.mkdir(parents=True)
+    start = "from ipykernel.kernelapp import launch_new_instance as go; go()"
+    argv = [sys.executable, "-c", start, "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(
+        json.dumps({"argv": argv, "display_name": "Foreign", "language": "python"})
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(project.root / "share"))
+    project.write("foreign", "f = open('open.txt', 'w'); f.write('kept')", "print('n', n)")
+    run = project.run("foreign", {"n": 1}, kernel_name="foreign")
+    assert "n 1" in outputs(run.notebook)
+    assert (run.dir / "open.txt").read_text() == "kept"
+    assert run.record.kernel["source"] == "cold"
+    assert run.notes == ()
+    project.write("broken", "1/0", "open('on', 'w')")
+    with pytest.raises(CellFailed):
+        project.run("broken", kernel_name="foreign")
+    assert not (project.root / "runs" / "broken" / "a" / "on").exists()
+
+
 def test_html_may_be_left_out(project: Project) -> None:
     project.write("bare", "1")
     assert not project.run("bare", html=False).html.exists()
