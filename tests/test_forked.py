@@ -290,6 +290,21 @@ def test_numpy_draws_differ_and_seeds_reproduce(project: Project) -> None:
     assert len({line[1] for line in lines}) == 1
 
 
+def test_numerical_threads_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    ask = "__import__('os').environ.get('OMP_NUM_THREADS')"
+    env = {k: v for k, v in os.environ.items() if not k.endswith("NUM_THREADS")}
+    request = KernelRequest(own_interpreter(), tmp_path, env)
+    with KernelPool(spare=0) as pool:
+        first = pool.lease(request)
+        assert printed(first, ask) is None
+        assert printed(pool.lease(request), ask) == "4"
+        theirs = attrs.evolve(request, env={**env, "OMP_NUM_THREADS": "3"})
+        assert printed(pool.lease(theirs), ask) == "3"
+    with KernelPool(spare=0, workers=16) as pool:
+        assert printed(pool.lease(request), ask) == "1"
+
+
 # --- the tree under attack ---------------------------------------------------------------------
 
 

@@ -46,8 +46,9 @@ class KernelPool:
 
     Args:
         spare: Ready kernels kept for each kind that is in use.
-        workers: How many kernels work at once. Their numerical libraries get the cores divided by
-            it as threads, unless the request's environment says otherwise.
+        workers: How many kernels work at once, if it is known; else the most there have been so
+            far. Their numerical libraries get the cores divided by it as threads, unless the
+            request's environment says otherwise.
         managed: The source of managed kernels; by default the fastest that this system has.
         cold: The source of all others.
     """
@@ -61,7 +62,7 @@ class KernelPool:
         cold: KernelSource | None = None,
     ) -> None:
         self._spare = spare
-        self._threads = _thread_limits(workers)
+        self._workers = workers
         self._cold: KernelSource = cold or ColdSource()
         self._managed: KernelSource = managed or best_source()
         self._shelves: dict[WarmKey, _Shelf] = {}
@@ -88,6 +89,8 @@ class KernelPool:
             KernelStartError: It did not come up.
             PoolClosed: The pool is closed.
         """
+        with self._changed:
+            self._workers = max(self._workers, len(self._leased) + 1)
         request = self._sized(request)
         source = self._managed if request.spec.managed else self._cold
         session = self._take(request) if source.ahead else None
@@ -147,9 +150,8 @@ class KernelPool:
         self.close()
 
     def _sized(self, request: KernelRequest) -> KernelRequest:
-        if not self._threads:
-            return request
-        return attrs.evolve(request, env={**self._threads, **request.env})
+        threads = _thread_limits(self._workers)
+        return attrs.evolve(request, env={**threads, **request.env}) if threads else request
 
     # --- the shelves; the condition is held ----------------------------------------------------
 
