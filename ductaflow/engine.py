@@ -12,6 +12,7 @@ import contextlib
 import os
 import platform
 import socket
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -62,7 +63,7 @@ def execute(
         record = _last_record(record, outcome, time.monotonic() - began)
         _conclude(plan, record, outcome, notebook, artifacts)
         artifacts.finish(record)
-    except ArtifactError as e:
+    except BaseException as e:
         _record_failure(paths, record, e)
         raise
     finally:
@@ -71,9 +72,10 @@ def execute(
     return record
 
 
-def _record_failure(paths: ArtifactPaths, record: RunRecord, error: ArtifactError) -> None:
+def _record_failure(paths: ArtifactPaths, record: RunRecord, error: BaseException) -> None:
     """Let `run.json` say that the run did not end well, if that much can still be written."""
-    info = ErrorInfo("artifact", type(error).__name__, str(error))
+    kind = "artifact" if isinstance(error, ArtifactError) else "internal"
+    info = ErrorInfo(kind, type(error).__name__, str(error))
     finished = datetime.now(timezone.utc).isoformat()
     failed = attrs.evolve(record, status=Status.FAILED, finished=finished, error=info)
     with contextlib.suppress(ArtifactError):  # the caller hears of the first one
@@ -84,7 +86,8 @@ def _attempt(
     plan: InstancePlan, spec: KernelSpec, pool: KernelPool, artifacts: Artifacts, stop: Stop
 ) -> Outcome:
     """The run itself, whatever comes of it."""
-    error = _syntax_error(plan) if spec.language == "python" else None
+    # Another interpreter may be of another version: its own compiler will say.
+    error = _syntax_error(plan) if spec.argv[0] == sys.executable else None
     if error is not None:
         return Outcome(Status.FAILED, error)
     extra = plan.options.preload

@@ -229,8 +229,8 @@ class ErrorInfo:
     """Why a run did not succeed.
 
     Attributes:
-        kind: `cell`, `syntax`, `timeout`, `died`, `start`, `artifact` or
-            `interrupted`.
+        kind: `cell`, `syntax`, `timeout`, `died`, `start`, `artifact`,
+            `internal` or `interrupted`.
         type: The exception's class name, or a word for what happened.
         message: One line for a person.
         cell: The failing cell's number in the flow file, or None.
