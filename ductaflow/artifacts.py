@@ -12,6 +12,7 @@ from typing import final
 import attrs
 
 from ductaflow import jsonio
+from ductaflow.errors import ArtifactError
 from ductaflow.html import Fragment, renderer
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Cell, InstancePlan, RunRecord
@@ -54,8 +55,12 @@ class Artifacts:
             _warm_up_renderer()
         if plan.config is not None:
             jsonio.write_atomic(paths.config, jsonio.dumps(plan.config) + "\n")
-        write_record(paths.record, record)
         log = RunLog.create(paths.log)
+        try:
+            write_record(paths.record, record)
+        except ArtifactError:
+            log.close()
+            raise
         return cls(plan, paths, notebook, log)
 
     def changed(self, *cells: int) -> None:
@@ -132,5 +137,5 @@ def read_record(path: Path) -> RunRecord | None:
     """The record in a `run.json`; None if it is not there or is no record."""
     try:
         return RunRecord.from_json(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

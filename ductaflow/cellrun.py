@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -108,7 +109,6 @@ class CellRun:
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
-        self._stops_seen = stop.requests
         self._folder = OutputFolder(Limits(log=artifacts.paths.log.name))
         self._states = {
             index: _State(index, cell) for index, cell in enumerate(plan.cells) if cell.runs
@@ -195,6 +195,13 @@ class CellRun:
             self._handle_cell(state, message)
         elif message.parent == self._finish_id:
             self._handle_finish(message)
+        elif message.type == "adopt_reply" and message.content.get("status") != "ok":
+            self._error = ErrorInfo(
+                kind="start",
+                type=str(message.content.get("ename")),
+                message=f"the kernel cannot work in {self._plan.directory}: "
+                f"{message.content.get('evalue')}",
+            )
         elif message.channel == "iopub":
             self._fold(None, message)
 
@@ -293,7 +300,9 @@ class CellRun:
 
     def _wait(self, now: float) -> float:
         """Seconds until something must be looked at."""
-        waits = [STOP_POLL if self._ending is None else 0.1]
+        if self._ending is not None:
+            return 0.1
+        waits = [STOP_POLL]
         deadline = self._deadline()
         if deadline is not None:
             waits.append(deadline[0] - now)
@@ -318,7 +327,7 @@ class CellRun:
             self._peak = self._session.process.peak_memory() or self._peak
         if self._ending is None:
             deadline = self._deadline()
-            if self._stop.requests > self._stops_seen:
+            if self._stop.requests:
                 self._end(Status.INTERRUPTED, "interrupted", now)
             elif deadline is not None and now >= deadline[0]:
                 self._end(Status.TIMED_OUT, f"it took longer than {deadline[1]}", now)
@@ -359,7 +368,7 @@ class CellRun:
             ending.stage = 2
             self._artifacts.log.say("the kernel goes on; terminating it")
             self._session.process.signal(SIGTERM)
-        elif since > KILL_AFTER or self._stop.requests > self._stops_seen + 1:
+        elif since > KILL_AFTER or self._stop.requests > 1:
             self._artifacts.log.say("the kernel goes on; killing it")
             self._session.process.kill()
 
@@ -371,6 +380,8 @@ class CellRun:
         status, error, failing = Status.SUCCEEDED, self._error, self._failing
         if self._ending is not None:
             status = self._ending.status
+        elif self._died is not None and error is not None:
+            status = Status.FAILED  # it died after the error, as it ended
         elif self._died is not None:
             status = Status.DIED
             running = self._first_unanswered()
@@ -462,8 +473,9 @@ def _cell_record(state: _State, ended: Status | None) -> CellRecord:
     status = state.status or (ended.value if ended else "aborted")
     seconds = None
     if started and finished:
-        span = datetime.fromisoformat(finished) - datetime.fromisoformat(started)
-        seconds = round(span.total_seconds(), 6)
+        with contextlib.suppress(ValueError, TypeError):  # a foreign kernel's own idea of a date
+            span = datetime.fromisoformat(finished) - datetime.fromisoformat(started)
+            seconds = round(span.total_seconds(), 6)
     return CellRecord(state.cell.number, state.cell.line, status, started, finished, seconds)
 
 

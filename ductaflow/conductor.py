@@ -75,7 +75,7 @@ def run_step_flow(
         instance_name: The instance's name.
         config: What the flow gets; the literal default in its parameters cell if left out.
         root: The project root; found from where the conductor is, if left out.
-        timeout: Seconds for the whole instance.
+        timeout: Seconds for the whole instance, from its first cell on.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name; the conductor's own interpreter if left out.
         html: Whether to write the HTML report.

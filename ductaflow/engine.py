@@ -57,8 +57,8 @@ def execute(
     record = _first_record(plan, spec)
     notebook = Notebook(plan.cells, _metadata(plan, spec, record))
     artifacts = Artifacts.begin(plan, paths, notebook, record)
-    artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
     try:
+        artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
         outcome = _attempt(plan, spec, pool, artifacts, stop)
         record = _last_record(record, outcome, time.monotonic() - began)
         _conclude(plan, record, outcome, notebook, artifacts)
@@ -74,10 +74,14 @@ def execute(
 
 def _record_failure(paths: ArtifactPaths, record: RunRecord, error: BaseException) -> None:
     """Let `run.json` say that the run did not end well, if that much can still be written."""
-    kind = "artifact" if isinstance(error, ArtifactError) else "internal"
+    kind, status = "internal", Status.FAILED
+    if isinstance(error, ArtifactError):
+        kind = "artifact"
+    elif isinstance(error, KeyboardInterrupt):
+        kind, status = "interrupted", Status.INTERRUPTED
     info = ErrorInfo(kind, type(error).__name__, str(error))
     finished = datetime.now(timezone.utc).isoformat()
-    failed = attrs.evolve(record, status=Status.FAILED, finished=finished, error=info)
+    failed = attrs.evolve(record, status=status, finished=finished, error=info)
     with contextlib.suppress(ArtifactError):  # the caller hears of the first one
         write_record(paths.record, failed)
 
@@ -98,6 +102,10 @@ def _attempt(
     except KernelStartError as e:
         return Outcome(Status.FAILED, ErrorInfo("start", type(e).__name__, str(e)))
     try:
+        if stop.requests:
+            return Outcome(
+                Status.INTERRUPTED, ErrorInfo("interrupted", "Interrupted", "before its first cell")
+            )
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
         outcome = CellRun(session, plan, artifacts, stop).run()
         return attrs.evolve(outcome, notes=(*_preload_notes(session), *outcome.notes))

@@ -12,7 +12,10 @@ from ductaflow.syntax import language, parse_python
 
 # Many libraries read the environment once, when they are imported. What a flow imports after it
 # has touched the environment must find it as the flow has set it.
-_ENVIRONMENT = re.compile(r"\benviron\b|\bputenv\b|%(?:set_)?env\b|\bload_dotenv\b")
+# The same holds for the path: which of two modules is meant, the project's or an installed one.
+_ENVIRONMENT = re.compile(
+    r"\benviron\b|\bputenv\b|%(?:set_)?env\b|\bload_dotenv\b|\bsys\.path\b(?!\.append)|\baddsitedir\b"
+)
 _MAGIC = re.compile(r"^([ \t]*)[%!].*$", re.MULTILINE)
 
 

@@ -11,11 +11,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import Project, process_alive, wait_until
+from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.spec import KernelRequest
 
 from ductaflow import (
     ArtifactError,
@@ -165,6 +169,47 @@ def test_ctrl_c_saves_cleans_up_and_raises(project: Project) -> None:
     assert not process_alive(record["kernel"]["pid"])
     notebook = nbformat.read(log.with_suffix(".ipynb"), 4)
     assert any("before" in o.get("text", "") for c in notebook.cells for o in c.get("outputs", ()))
+
+
+def test_ctrl_c_before_the_first_cell_runs_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = KernelPool.lease
+
+    def interrupted(self: KernelPool, request: KernelRequest) -> KernelSession:
+        session = lease(self, request)
+        os.kill(os.getpid(), signal.SIGINT)
+        return session
+
+    monkeypatch.setattr(KernelPool, "lease", interrupted)
+    project.write("early", "open('ran', 'w')")
+    with pytest.raises(KeyboardInterrupt):
+        project.run("early")
+    folder = project.root / "runs" / "early" / "a"
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+    assert not (folder / "ran").exists()
+
+
+def test_a_crash_at_the_end_does_not_hide_the_error(project: Project) -> None:
+    project.write(
+        "both", "import atexit, os; atexit.register(os._exit, 3)", "raise ValueError('real')"
+    )
+    with pytest.raises(CellFailed, match="real"):
+        project.run("both")
+
+
+def test_a_folder_that_is_gone_runs_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("gone", "open('ran', 'w')")
+    adopt = KernelSession.adopt
+
+    def elsewhere(self: KernelSession, cwd: Path, env: Mapping[str, str]) -> str:
+        return adopt(self, cwd / "missing", env)
+
+    monkeypatch.setattr(KernelSession, "adopt", elsewhere)
+    with pytest.raises(KernelFailed, match="cannot work in"):
+        project.run("gone")
 
 
 def test_a_folder_in_use_is_refused(project: Project) -> None:

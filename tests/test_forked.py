@@ -276,6 +276,29 @@ def test_libraries_work_in_forked_kernels(name: str, project: Project) -> None:
     assert [n for r in runs for n in r.notes] == []
 
 
+def test_polars_is_never_imported_ahead(project: Project) -> None:
+    """Its import starts native threads: a fork after it hangs (seen with polars 2.0 on 3.10)."""
+    pytest.importorskip("polars")
+    project.write(
+        "pola", "import polars, sys", "print(polars.DataFrame({'a': [1]}).lazy().collect())"
+    )
+    project.write(
+        "look", "import sys; print('loaded', 'polars' in sys.modules)\ndef f(): import polars"
+    )
+    for _ in range(4):
+        assert project.run("pola", timeout=30).ok
+    assert "loaded False" in project.run("look").log.read_text()
+
+
+def test_a_project_path_put_first_keeps_its_modules(project: Project) -> None:
+    (project.root / "code").mkdir()
+    (project.root / "code" / "sched.py").write_text("mine = True\n")
+    project.write(
+        "path", "import sys; sys.path.insert(0, '../../../code')", "import sched; print(sched.mine)"
+    )
+    assert project.run("path").ok
+
+
 def test_numpy_draws_differ_and_seeds_reproduce(project: Project) -> None:
     project.write(
         "draw",

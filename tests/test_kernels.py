@@ -238,6 +238,32 @@ def test_leases_from_many_threads(pool: KernelPool, tmp_path: Path) -> None:
     assert sorted(results) == [0, 2, 4, 6]  # type: ignore[type-var]
 
 
+def test_a_refill_that_fails_is_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ductaflow_kernels.connection as connection
+
+    with KernelPool(spare=1, workers=8) as pool:
+        first = pool.lease(request_in(tmp_path))
+        assert wait_until(lambda: pool.idle() == 1)
+        mkdir = Path.mkdir
+
+        def full(self: Path, *args: object, **kwargs: object) -> None:
+            if self.parent == connection.home():
+                raise OSError(28, "No space left on device")
+            mkdir(self, *args, **kwargs)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "mkdir", full)
+            second = pool.lease(request_in(tmp_path))
+            pool.retire(first)
+            assert wait_until(lambda: pool._shelves and not first.connection.folder.exists())
+        pool.retire(second)
+        third = pool.lease(request_in(tmp_path))
+        assert printed(third, "1") == 1
+        assert wait_until(lambda: pool.idle() == 1)
+
+
 def test_a_closed_pool_gives_nothing(pool: KernelPool, tmp_path: Path) -> None:
     session = pool.lease(request_in(tmp_path))
     pool.close()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import attrs
 
+from ductaflow_kernels.errors import KernelStartError
+
 CHANNELS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
 PREFIX = "dfk-"
 MAX_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
@@ -80,9 +82,16 @@ class Connection:
 
 
 def new_connection() -> Connection:
-    """A fresh folder, key and addresses for one kernel."""
-    folder = home() / format(next(_numbers), "x")
-    folder.mkdir(mode=0o700)
+    """A fresh folder, key and addresses for one kernel.
+
+    Raises:
+        KernelStartError: There is no room for them.
+    """
+    try:
+        folder = home() / format(next(_numbers), "x")
+        folder.mkdir(mode=0o700)
+    except OSError as e:
+        raise KernelStartError(f"cannot make a private folder for a kernel: {e}") from e
     if sys.platform == "win32":
         return Connection(folder, secrets.token_hex(32), "tcp", _free_ports())
     return Connection(folder, secrets.token_hex(32), "ipc", dict(CHANNELS))
@@ -99,13 +108,26 @@ def home() -> Path:
     """This process's private folder for sockets; a forked child gets its own."""
     global _home
     with _lock:
-        if _home is None or _home.pid != os.getpid():
+        # Whoever cleans temporary folders may have taken it.
+        if _home is None or _home.pid != os.getpid() or not (_home.path / "alive").exists():
             base = _base()
             _sweep(base)
-            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-            _home = _Home(os.getpid(), path, os.open(path / "alive", os.O_RDWR | os.O_CREAT, 0o600))
-            _try_lock(_home.lock)
+            _home = _new_home(base)
         return _home.path
+
+
+def _new_home(base: Path) -> _Home:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        alive = path / "alive"
+        try:
+            fd = os.open(alive, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileNotFoundError:
+            continue
+        # Between these lines another conductor may have taken it for one that was left behind.
+        if _try_lock(fd) and alive.exists():
+            return _Home(os.getpid(), path, fd)
+        os.close(fd)
 
 
 def remove_home() -> None:

@@ -26,13 +26,20 @@ from ductaflow_kernels.tree import (
     start_zygote,
 )
 
+MAX_TEMPLATES = 8  # an edited import makes another; the least recently used is ended
 # They act on the shell when they are imported, or belong to the kernel itself.
 NEVER_LEARNT = frozenset({"matplotlib_inline", "IPython", "ipykernel", "__main__", "__mp_main__"})
 
 
 def forking_works() -> bool:
     """Whether this system has what forked kernels need: Linux with pidfd (5.3)."""
-    return sys.platform.startswith("linux") and hasattr(os, "pidfd_open")
+    if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:  # an older kernel, or a sandbox that refuses it
+        return False
+    return True
 
 
 @final
@@ -76,12 +83,15 @@ class ForkSource:
         template = process.template
         with self._lock:
             zygotes = [z for z in self._zygotes.values() if template in z.templates.values()]
+        if not zygotes:
+            return
+        known = template.learnt | set(zygotes[0].left_out)
         new = [
             name
             for name in imported
-            if name not in template.learnt and name.partition(".")[0] not in NEVER_LEARNT
+            if name not in known and name.partition(".")[0] not in NEVER_LEARNT
         ]
-        if not new or not zygotes:
+        if not new:
             return
         with contextlib.suppress(TreeBroken):  # the next lease will replace it
             bad = template.learn(new)
@@ -175,10 +185,12 @@ class ForkSource:
         key = request.warm_key
         with self._lock:
             zygote = self._zygote(request)
-            template = zygote.templates.get(key.preload)
+            template = zygote.templates.pop(key.preload, None)
             if template is None:
                 template = self._grow(zygote, key.preload)
-                zygote.templates[key.preload] = template
+            zygote.templates[key.preload] = template  # the most recently used is last
+            while len(zygote.templates) > MAX_TEMPLATES:
+                zygote.templates.pop(next(iter(zygote.templates))).end()
             return template
 
     def _zygote(self, request: KernelRequest) -> Zygote:
@@ -200,15 +212,16 @@ class ForkSource:
             template = zygote.fork_template(modules)
             try:
                 bad = template.hear_of_imports()
-                if bad is None:
-                    template.left_out = {
-                        name: why for name, why in zygote.left_out.items() if name in preload
-                    }
-                    return template
-                zygote.left_out.update(bad)
-            finally:
-                if not template.pid:
-                    template.end()
+            except BaseException:
+                template.end()
+                raise
+            if bad is None:
+                template.left_out = {
+                    name: why for name, why in zygote.left_out.items() if name in preload
+                }
+                return template
+            template.end()
+            zygote.left_out.update(bad)
 
     def _discard(self, key: WarmKey) -> None:
         """Give up a template that does not answer, and its zygote if that is gone too."""

@@ -47,8 +47,8 @@ class KernelPool:
     Args:
         spare: Ready kernels kept for each kind that is in use.
         workers: How many kernels work at once, if it is known; else the most there have been so
-            far. Their numerical libraries get the cores divided by it as threads, unless the
-            request's environment says otherwise.
+            far, rounded up to a power of two. Their numerical libraries get the cores divided by
+            it as threads, unless the request's environment says otherwise.
         managed: The source of managed kernels; by default the fastest that this system has.
         cold: The source of all others.
     """
@@ -90,7 +90,8 @@ class KernelPool:
             PoolClosed: The pool is closed.
         """
         with self._changed:
-            self._workers = max(self._workers, len(self._leased) + 1)
+            # In powers of two: every other value is another warm key, and so another tree.
+            self._workers = max(self._workers, 1 << len(self._leased).bit_length())
         request = self._sized(request)
         source = self._managed if request.spec.managed else self._cold
         session = self._take(request) if source.ahead else None
@@ -107,7 +108,11 @@ class KernelPool:
             session.close()
             raise PoolClosed("this kernel pool is closed")
         if source.ahead:
-            session.adopt(request.cwd, request.environment)
+            try:
+                session.adopt(request.cwd, request.environment)
+            except BaseException:
+                self.retire(session)
+                raise
         return session
 
     def retire(self, session: KernelSession) -> None:
@@ -174,7 +179,7 @@ class KernelPool:
         return shelf
 
     def _wake(self) -> None:
-        if self._refiller is None:
+        if self._refiller is None or not self._refiller.is_alive():
             self._refiller = threading.Thread(
                 target=_refill, args=(weakref.ref(self),), name="ductaflow-kernels", daemon=True
             )
@@ -210,16 +215,18 @@ class KernelPool:
         if shelf is not None:
             self._start_ahead(shelf)
         for session in useless:
-            if session.imported:
-                self._managed.learn(session, session.imported)
-            session.close()
+            try:
+                if session.imported:
+                    self._managed.learn(session, session.imported)
+            finally:
+                session.close()
         return True
 
     def _start_ahead(self, shelf: _Shelf) -> None:
         session = None
         try:
             session = self._managed.start(shelf.request)
-        except KernelError:
+        except (KernelError, OSError):
             # The next lease starts one itself, and tells its caller what is wrong.
             shelf.failed = True
         with self._changed:

@@ -62,8 +62,12 @@ class Branch:
             TreeBroken: It is gone, or does not answer in time.
         """
         with self._lock:
-            self.tell(order, fds)
-            return self.hear(ANSWER_TIMEOUT)
+            try:
+                self.tell(order, fds)
+                return self.hear(ANSWER_TIMEOUT)
+            except TreeBroken:
+                self.channel.close()  # a late answer must not be taken for the next one's
+                raise
 
     def tell(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         """Send an order."""
@@ -74,8 +78,8 @@ class Branch:
 
     def hear(self, timeout: float) -> dict[str, Any]:
         """Wait for a packet."""
-        self.channel.settimeout(timeout)
         try:
+            self.channel.settimeout(timeout)
             data = self.channel.recv(MAX_PACKET)
         except OSError as e:
             raise TreeBroken(f"the kernel template (pid {self.pid}) does not answer: {e}") from e
@@ -95,8 +99,8 @@ class Branch:
             while True:
                 word = self.hear(PRELOAD_TIMEOUT)
                 importing = word.get("importing", importing)
+                self.pid = word.get("pid", self.pid)
                 if word.get("ready"):
-                    self.pid = word["pid"]
                     return None
                 if "bad" in word:
                     return {word["bad"]: word["why"]}
@@ -182,6 +186,9 @@ class ForkedProcess:
     def __init__(self, pid: int, template: Branch) -> None:
         self.pid = pid
         self.sentinel = open_pidfd(pid)
+        if self.sentinel is None:
+            signal_group(pid, signal.SIGKILL)
+            raise KernelStartError("there is no file descriptor left to watch a kernel with")
         self.template = template
         self._code: int | None = None
         self._peak: int | None = None

@@ -360,7 +360,8 @@ def _kernel_class() -> Any:
 
         async def adopt_request(self, stream: Any, ident: Any, parent: Any) -> None:
             """Become the kernel of one instance: its folder, its environment."""
-            self._reply(stream, ident, parent, "adopt_reply", adopt, parent["content"])
+            if not self._reply(stream, ident, parent, "adopt_reply", adopt, parent["content"]):
+                self._aborting = True  # no cell may run in the wrong folder
 
         async def finish_request(self, stream: Any, ident: Any, parent: Any) -> None:
             """Do what a normal end of the interpreter does: exit handlers, open files."""
@@ -373,12 +374,13 @@ def _kernel_class() -> Any:
 
         def _reply(
             self, stream: Any, ident: Any, parent: Any, name: str, do: Any, *args: Any
-        ) -> None:
+        ) -> bool:
             try:
                 content = {"status": "ok", **do(*args)}
             except Exception as e:
                 content = {"status": "error", "ename": type(e).__name__, "evalue": str(e)}
             self.session.send(stream, name, content, parent, ident=ident)
+            return bool(content["status"] == "ok")
 
     return FlowKernel
 

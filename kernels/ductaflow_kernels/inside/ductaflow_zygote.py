@@ -145,7 +145,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
 
 def _preload_all(channel: socket.socket, names: list[str]) -> None:
     for name in names:
-        send(channel, importing=name)
+        send(channel, importing=name, pid=os.getpid())
         problem = preload(name)
         if problem:
             # An import cannot be undone: the conductor asks for a template without this one.
@@ -154,6 +154,10 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
     send(channel, ready=True, pid=os.getpid())
+
+
+# They start native threads when they are imported (polars 2.0), and hang in a forked child.
+UNFORKABLE = frozenset({"polars"})
 
 
 def _reap(channel: socket.socket, pid: int) -> None:
@@ -177,6 +181,8 @@ def preload(name: str) -> str:
         What makes it unfit to be imported ahead, or the empty string.
     """
     module, _, attribute = name.partition(":")
+    if module.partition(".")[0] in UNFORKABLE:
+        return ""
     if not _installed(_origin(module.partition(".")[0])):
         return ""
     before = set(sys.modules)
@@ -189,6 +195,8 @@ def preload(name: str) -> str:
     if threading.active_count() > 1:
         return "starts a thread when it is imported"
     for new in set(sys.modules) - before:
+        if new in UNFORKABLE:
+            return f"imports {new}, whose threads do not survive a fork"
         file = getattr(sys.modules[new], "__file__", None)
         if file and not _installed(file):
             return f"imports {new}, which is not an installed package"
