@@ -15,7 +15,7 @@ from typing import Any, final
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import START_TIMEOUT, spawn, tail
+from ductaflow_kernels.sources import START_TIMEOUT, give_up, spawn
 from ductaflow_kernels.spec import KernelRequest, KernelSpec, WarmKey
 from ductaflow_kernels.tree import (
     Branch,
@@ -155,14 +155,7 @@ class ForkSource:
             session = KernelSession(request.spec, process, connection, self.name, template.left_out)
             session.open(max(0.0, deadline - time.monotonic()))
         except BaseException as e:
-            said = tail(connection.folder / "start.log")
-            if session is not None:
-                session.close()
-            else:
-                if process is not None:
-                    process.kill()
-                    process.close()
-                connection.remove()
+            said = give_up(connection, process, session)
             if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken):
                 raise KernelStartError(f"a forked kernel did not start: {e}{said}") from e
             raise

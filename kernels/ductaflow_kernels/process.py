@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import Protocol, final
 
 import attrs
@@ -164,13 +163,3 @@ def describe_exit(code: int | None) -> str:
         name = f"signal {-code}"
     often = {"SIGKILL": "; often out of memory", "SIGSEGV": "; a crash in native code"}
     return f"killed by {name}{often.get(name, '')}"
-
-
-def wait_until_gone(process: KernelProcess, seconds: float) -> bool:
-    """Wait for the end of a process; whether it came in time."""
-    end = time.monotonic() + seconds
-    while process.poll() is None:
-        if time.monotonic() >= end:
-            return False
-        time.sleep(0.005)
-    return True

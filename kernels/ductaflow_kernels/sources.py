@@ -142,14 +142,7 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
         session = KernelSession(request.spec, process, connection, source)
         session.open(max(0.0, deadline - time.monotonic()))
     except BaseException as e:
-        said = tail(log)
-        if session is not None:
-            session.close()
-        else:
-            if process is not None:
-                process.kill()
-                process.close()
-            connection.remove()
+        said = give_up(connection, process, session)
         if isinstance(e, OSError | KernelStartError):
             code = process.poll() if process is not None else None
             ended = f"; {describe_exit(code)}" if code is not None and code != -KILL else ""
@@ -159,6 +152,21 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
             ) from e
         raise
     return session
+
+
+def give_up(
+    connection: Connection, process: KernelProcess | None, session: KernelSession | None
+) -> str:
+    """End what there is of a kernel that did not come up; what it had printed, for the error."""
+    said = tail(connection.folder / "start.log")
+    if session is not None:
+        session.close()
+    else:
+        if process is not None:
+            process.kill()
+            process.close()
+        connection.remove()
+    return said
 
 
 def _command(spec: KernelSpec, connection: Connection) -> list[str]:
