@@ -18,6 +18,7 @@ from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Cell, InstancePlan, RunRecord
 from ductaflow.notebook import Notebook
 from ductaflow.runlog import RunLog
+from ductaflow.syntax import language
 
 SAVE_EVERY = 1.0  # seconds between saves of the running notebook
 SAVE_SHARE = 10  # at most a tenth of the time goes into such saves
@@ -89,10 +90,18 @@ class Artifacts:
         """
         self.log.flush(now)
         if self._unsaved and now >= self._due:
-            jsonio.write_atomic(self.paths.notebook, self.notebook.dumps())
-            self._unsaved = False
+            self.save_notebook()
             end = time.monotonic()
             self._due = end + max(SAVE_EVERY, SAVE_SHARE * (end - now))
+
+    def save_notebook(self) -> None:
+        """Write the notebook as it stands.
+
+        Raises:
+            ArtifactError: It cannot be written.
+        """
+        jsonio.write_atomic(self.paths.notebook, self.notebook.dumps())
+        self._unsaved = False
 
     def finish(self, record: RunRecord) -> None:
         """Write the final notebook, HTML and record.
@@ -101,7 +110,7 @@ class Artifacts:
             ArtifactError: One of them cannot be written.
         """
         self.log.close()
-        jsonio.write_atomic(self.paths.notebook, self.notebook.dumps())
+        self.save_notebook()
         if self.plan.options.html:
             title = " / ".join(p for p in (self.plan.step, self.plan.instance) if p)
             page = renderer().page(
@@ -114,7 +123,9 @@ class Artifacts:
 
     def _fragment(self, index: int) -> Fragment:
         if index not in self._fragments:
-            self._fragments[index] = renderer().cell(self.notebook.cell(index))
+            self._fragments[index] = renderer().cell(
+                self.notebook.cell(index), language=language(self.plan.flow)
+            )
         return self._fragments[index]
 
 

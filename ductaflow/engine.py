@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.errors import KernelStartError, LeaseCancelled
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
@@ -64,10 +64,12 @@ def execute(
         _conclude(plan, record, outcome, notebook, artifacts)
         artifacts.finish(record)
     except BaseException as e:
+        with contextlib.suppress(ArtifactError):  # it has been raised for the first write
+            artifacts.save_notebook()
         _record_failure(paths, record, e)
         raise
     finally:
-        with contextlib.suppress(ArtifactError):  # it has been raised for the first write
+        with contextlib.suppress(ArtifactError):
             artifacts.log.close()
     return record
 
@@ -98,14 +100,14 @@ def _attempt(
     ahead = () if extra is None else (*imports(plan.flow), *extra)
     request = KernelRequest(spec, plan.directory, kernel_environment(plan.root), ahead)
     try:
-        session = pool.lease(request)
+        session = pool.lease(request, lambda: bool(stop.requests))
+    except LeaseCancelled:
+        return _INTERRUPTED
     except KernelStartError as e:
         return Outcome(Status.FAILED, ErrorInfo("start", type(e).__name__, str(e)))
     try:
         if stop.requests:
-            return Outcome(
-                Status.INTERRUPTED, ErrorInfo("interrupted", "Interrupted", "before its first cell")
-            )
+            return _INTERRUPTED
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
         outcome = CellRun(session, plan, artifacts, stop).run()
         return attrs.evolve(outcome, notes=(*_preload_notes(session), *outcome.notes))
@@ -113,6 +115,9 @@ def _attempt(
         pool.retire(session)
 
 
+_INTERRUPTED = Outcome(
+    Status.INTERRUPTED, ErrorInfo("interrupted", "Interrupted", "before its first cell")
+)
 _reported: set[str] = set()
 
 

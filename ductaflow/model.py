@@ -301,14 +301,18 @@ class RunRecord:
         Raises:
             KeyError, TypeError, ValueError: `data` is no run record.
         """
-        known = {a.name for a in attrs.fields(cls)}
-        values = {k: v for k, v in data.items() if k in known}
+        values = _known(cls, data)
         values["status"] = Status.of(data["status"])
-        values["cells"] = tuple(CellRecord(**c) for c in data.get("cells", ()))
-        values["notes"] = tuple(Note(**n) for n in data.get("notes", ()))
+        values["cells"] = tuple(CellRecord(**_known(CellRecord, c)) for c in data.get("cells", ()))
+        values["notes"] = tuple(Note(**_known(Note, n)) for n in data.get("notes", ()))
         values["reasons"] = tuple(data.get("reasons", ()))
         if data.get("error"):
-            error = dict(data["error"])
+            error = _known(ErrorInfo, data["error"])
             error["traceback"] = tuple(error.get("traceback", ()))
             values["error"] = ErrorInfo(**error)
         return cls(**values)
+
+
+def _known(kind: type[attrs.AttrsInstance], data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {a.name for a in attrs.fields(kind)}
+    return {name: value for name, value in data.items() if name in names}

@@ -20,6 +20,7 @@ import ductaflow_kernels.tree
 import psutil
 import pytest
 from conftest import Project, process_alive, wait_until
+from ductaflow_kernels.errors import LeaseCancelled
 from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import KernelSession
@@ -187,6 +188,103 @@ def test_variables_read_at_start_make_another_tree(
             session = pool.lease(interpreter.request(tmp_path, PYTHONHASHSEED=value))
             assert printed(session, seed) == value
             assert printed(session, "hash('a') != 0")
+
+
+def test_variables_that_imports_look_up_are_those_of_the_request(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """Whatever their names; others cost no template."""
+    (interpreter.site / "choosy.py").write_text(
+        "import os\nbackend = os.environ.get('CHOOSY_BACKEND', 'none')\n"
+    )
+    source = ForkSource()
+    with KernelPool(managed=source) as pool:
+        for number, value in enumerate(("one", "one", "two")):
+            request = interpreter.request(
+                tmp_path, "choosy", CHOOSY_BACKEND=value, UNREAD=str(number)
+            )
+            session = pool.lease(request)
+            assert loaded(session, "choosy") == [True]
+            assert printed(session, "__import__('choosy').backend") == value
+            assert printed(session, "type(__import__('os').environ._data).__name__") == "dict"
+            templates = tree_of(source)[1]
+            if number == 0:
+                first = templates
+            assert (templates == first) == (value == "one")
+            pool.retire(session)
+        assert len(tree_of(source)[0]) == 1
+
+
+def test_a_module_in_the_instances_folder_comes_before_an_installed_one(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    (interpreter.site / "twice.py").write_text("whose = 'installed'\n")
+    (interpreter.site / "once.py").write_text("import twice\n")
+    (tmp_path / "twice.py").write_text("whose = 'mine'\n")
+    (tmp_path / "once.csv").write_text("no module")
+    with KernelPool() as pool:
+        session = pool.lease(interpreter.request(tmp_path, "once"))
+        assert loaded(session, "once", "twice") == [True, False]
+        assert printed(session, "__import__('twice').whose") == "mine"
+
+
+def test_trees_that_are_no_longer_used_are_ended(interpreter: Interpreter, tmp_path: Path) -> None:
+    source = ForkSource()
+    with KernelPool(managed=source, spare=0) as pool:
+        zygotes = []
+        for seed in range(7):
+            session = pool.lease(interpreter.request(tmp_path, PYTHONHASHSEED=str(seed)))
+            zygotes += tree_of(source)[0][-1:]
+            if seed:
+                pool.retire(session)
+            else:
+                first = session
+        assert [process_alive(pid) for pid in zygotes] == [False] * 3 + [True] * 4
+        assert printed(first, "1 + 1") == 2  # a kernel in use lives on
+        assert len(source._withered) <= 2
+
+
+def test_a_lease_can_be_cancelled_while_an_import_hangs(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    (interpreter.site / "stuck.py").write_text("import time; time.sleep(600)\n")
+    pool = KernelPool()
+    began = time.monotonic()
+    with pytest.raises(LeaseCancelled):
+        pool.lease(interpreter.request(tmp_path, "stuck"), lambda: time.monotonic() > began + 1)
+    assert 1 < time.monotonic() - began < 5
+    pool.close()
+    assert time.monotonic() - began < 10
+    assert wait_until(lambda: not psutil.Process().children(recursive=True))
+
+
+def test_kernels_end_with_a_conductor_whose_own_child_lives_on(tmp_path: Path) -> None:
+    script = tmp_path / "conductor.py"
+    script.write_text(
+        "import os, sys, time\nfrom pathlib import Path\n"
+        "from ductaflow_kernels.pool import KernelPool\n"
+        "from ductaflow_kernels.spec import KernelRequest, own_interpreter\n"
+        "pool = KernelPool()\n"
+        "session = pool.lease(KernelRequest(own_interpreter(), Path.cwd(), dict(os.environ)))\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    time.sleep(60)\n"
+        "print(child, session.process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    conductor = subprocess.Popen(
+        [sys.executable, str(script)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert conductor.stdout is not None
+    with conductor.stdout:
+        child, kernel = map(int, conductor.stdout.readline().split())
+    try:
+        conductor.kill()
+        conductor.wait()
+        assert wait_until(lambda: not process_alive(kernel), 2)
+        assert process_alive(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_an_environment_set_by_the_flow_comes_before_its_imports(project: Project) -> None:

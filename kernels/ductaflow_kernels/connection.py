@@ -140,6 +140,19 @@ def remove_home() -> None:
             _home = None
 
 
+def _forget_home() -> None:
+    """In a forked child: the folder is its parent's, and so must be the lock."""
+    global _home, _lock
+    _lock = threading.Lock()
+    if _home is not None:
+        os.close(_home.lock)
+        _home = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_home)
+
+
 # Registered before any pool's exit handler can be, so it runs after the kernels are ended.
 atexit.register(remove_home)
 

@@ -34,5 +34,9 @@ class KernelDied(KernelError):
         return str(self.args[0])
 
 
+class LeaseCancelled(KernelError):
+    """Whoever waited for a kernel no longer wants it."""
+
+
 class PoolClosed(KernelError):
     """A kernel was asked of a pool that is closed."""

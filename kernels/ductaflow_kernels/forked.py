@@ -16,7 +16,7 @@ from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import START_TIMEOUT, give_up, spawn
-from ductaflow_kernels.spec import KernelRequest, KernelSpec, WarmKey
+from ductaflow_kernels.spec import KernelRequest, KernelSpec
 from ductaflow_kernels.tree import (
     Branch,
     ForkedProcess,
@@ -26,6 +26,7 @@ from ductaflow_kernels.tree import (
     start_zygote,
 )
 
+MAX_ZYGOTES = 4  # of other interpreters, or of variables that count from the start
 MAX_TEMPLATES = 8  # an edited import makes another; the least recently used is ended
 # They act on the shell when they are imported, or belong to the kernel itself.
 NEVER_LEARNT = frozenset({"matplotlib_inline", "IPython", "ipykernel", "__main__", "__mp_main__"})
@@ -59,6 +60,7 @@ class ForkSource:
         self._zygotes: dict[tuple[KernelSpec, Any], Zygote] = {}
         self._withered: list[Zygote] = []  # replaced; their kernels may be in use
         self._lock = threading.Lock()
+        self._closed = False
 
     def start(self, request: KernelRequest) -> KernelSession:
         """A kernel forked from its flow's template; see `KernelSource`."""
@@ -66,8 +68,8 @@ class ForkSource:
             try:
                 return self._fork(request)
             except TreeBroken:
-                self._discard(request.warm_key)
-                return self._fork(request)
+                return self._fork(request)  # what was found broken has been given up
+        self._check_open()
         return spawn(request, None, "prespawned", self._timeout)
 
     def expect(self, request: KernelRequest) -> None:
@@ -85,7 +87,8 @@ class ForkSource:
             zygotes = [z for z in self._zygotes.values() if template in z.templates.values()]
         if not zygotes:
             return
-        known = template.learnt | set(zygotes[0].left_out)
+        (zygote,) = zygotes
+        known = template.learnt | set(zygote.left_out)
         new = [
             name
             for name in imported
@@ -96,20 +99,14 @@ class ForkSource:
         with contextlib.suppress(TreeBroken):  # the next lease will replace it
             bad = template.learn(new)
             if bad is not None:
-                zygotes[0].left_out.update(bad)
-                self._remove(zygotes[0], template)
+                zygote.left_out.update(bad)
+                with self._lock:
+                    self._forget(template)
 
-    def _remove(self, zygote: Zygote, template: Branch) -> None:
-        with self._lock:
-            for key, known in list(zygote.templates.items()):
-                if known is template:
-                    del zygote.templates[key]
-        template.end()
-
-    def fresh(self, session: KernelSession) -> bool:
+    def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
         """See `KernelSource`."""
         process = session.process
-        return not isinstance(process, ForkedProcess) or process.template.fresh()
+        return not isinstance(process, ForkedProcess) or process.template.suits(request.environment)
 
     def launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:
         """A kernel for a front end, which made the connection file and will connect by itself.
@@ -129,11 +126,13 @@ class ForkSource:
         try:
             return self._launch(request, file)
         except TreeBroken:
-            self._discard(request.warm_key)
             return self._launch(request, file)
 
     def close(self) -> None:
-        """End the tree and every kernel of it."""
+        """End the tree and every kernel of it; a start that is under way fails."""
+        self._closed = True
+        for zygote in list(self._zygotes.values()):
+            zygote.hang_up()  # ends what the holder of the lock may be waiting for
         with self._lock:
             zygotes = [*self._zygotes.values(), *self._withered]
             self._zygotes.clear()
@@ -151,7 +150,7 @@ class ForkSource:
         session: KernelSession | None = None
         try:
             connection.write()
-            process = fork_process(template, connection, deadline)
+            process = self._fork_off(template, connection, deadline)
             session = KernelSession(request.spec, process, connection, self.name, template.left_out)
             session.open(max(0.0, deadline - time.monotonic()))
         except BaseException as e:
@@ -168,41 +167,69 @@ class ForkSource:
         try:
             given = json.dumps({"cwd": str(request.cwd), "env": request.environment})
             (own.folder / "launch.json").write_text(given, encoding="utf-8")
-            return fork_process(template, own, deadline, file), own
+            return self._fork_off(template, own, deadline, file), own
         except BaseException:
             own.remove()
             raise
 
+    def _fork_off(
+        self,
+        template: Branch,
+        connection: Connection,
+        deadline: float,
+        front_end: Path | None = None,
+    ) -> ForkedProcess:
+        try:
+            return fork_process(template, connection, deadline, front_end)
+        except TreeBroken:
+            self._discard(template)
+            raise
+
+    # --- zygotes and templates ----------------------------------------------------------------
+
     def _template(self, request: KernelRequest) -> Branch:
-        """The template for a request, made if there is none."""
-        key = request.warm_key
+        """The template for a request, made if there is none that suits it."""
         with self._lock:
             zygote = self._zygote(request)
-            template = zygote.templates.pop(key.preload, None)
+            template = zygote.templates.pop(request.preload, None)
+            if template is not None and not template.suits(request.environment):
+                template.end()
+                template = None
             if template is None:
-                template = self._grow(zygote, key.preload)
-            zygote.templates[key.preload] = template  # the most recently used is last
+                try:
+                    template = self._grow(zygote, request)
+                except TreeBroken:
+                    self._wither(zygote)
+                    raise
+            zygote.templates[request.preload] = template  # the most recently used is last
             while len(zygote.templates) > MAX_TEMPLATES:
                 zygote.templates.pop(next(iter(zygote.templates))).end()
             return template
 
     def _zygote(self, request: KernelRequest) -> Zygote:
-        """The zygote for a request, made if there is none; the lock is held."""
-        key = request.warm_key
-        zygote = self._zygotes.get((key.spec, key.startup_env))
-        if zygote is not None and not zygote.fresh():
-            self._end_zygote(key)
-            zygote = None
+        """The zygote for a request, made if there is none that suits it; the lock is held."""
+        key = (request.spec, request.warm_key.startup_env)
+        zygote = self._zygotes.pop(key, None)
+        if zygote is not None:
+            self._zygotes[key] = zygote  # the most recently used is last
+            if not zygote.suits(request.environment):
+                self._wither(zygote)
+                zygote = None
         if zygote is None:
+            self._check_open()
             zygote = start_zygote(request, self._timeout, debugger=self._debugger)
-            self._zygotes[(key.spec, key.startup_env)] = zygote
+            self._zygotes[key] = zygote
+            while len(self._zygotes) > MAX_ZYGOTES:
+                self._wither(next(iter(self._zygotes.values())))
+        self._check_open()
         return zygote
 
-    def _grow(self, zygote: Zygote, preload: tuple[str, ...]) -> Branch:
+    def _grow(self, zygote: Zygote, request: KernelRequest) -> Branch:
         """Fork a template; a module that cannot be imported ahead is left out of the next try."""
+        preload = request.preload
         while True:
             modules = [name for name in preload if name not in zygote.left_out]
-            template = zygote.fork_template(modules)
+            template = zygote.fork_template(modules, request.environment)
             try:
                 bad = template.hear_of_imports()
             except BaseException:
@@ -216,22 +243,35 @@ class ForkSource:
             template.end()
             zygote.left_out.update(bad)
 
-    def _discard(self, key: WarmKey) -> None:
+    def _discard(self, template: Branch) -> None:
         """Give up a template that does not answer, and its zygote if that is gone too."""
         with self._lock:
-            zygote = self._zygotes.get((key.spec, key.startup_env))
-            if zygote is None:
-                return
-            template = zygote.templates.pop(key.preload, None)
-            if template is not None:
-                template.end()
-            else:
-                self._end_zygote(key)
-            if not zygote.alive:
-                self._end_zygote(key)
+            zygote = self._forget(template)
+            if zygote is not None and not zygote.alive:
+                self._wither(zygote)
 
-    def _end_zygote(self, key: WarmKey) -> None:
-        zygote = self._zygotes.pop((key.spec, key.startup_env), None)
-        if zygote is not None:
-            zygote.wither()
-            self._withered.append(zygote)
+    def _forget(self, template: Branch) -> Zygote | None:
+        """End a template; its zygote, unless another thread was first. The lock is held."""
+        for zygote in self._zygotes.values():
+            for preload, known in zygote.templates.items():
+                if known is template:
+                    del zygote.templates[preload]
+                    template.end()
+                    return zygote
+        return None
+
+    def _wither(self, zygote: Zygote) -> None:
+        """Give up a zygote, but for the kernels of it that are in use; the lock is held."""
+        for key, known in self._zygotes.items():
+            if known is zygote:
+                del self._zygotes[key]
+                break
+        zygote.wither()
+        for old in [old for old in self._withered if old.idle()]:
+            self._withered.remove(old)
+            old.end()
+        self._withered.append(zygote)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise KernelStartError("no kernel starts any more: their source is closed")

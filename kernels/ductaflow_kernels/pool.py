@@ -14,17 +14,21 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import final
 
 import attrs
 
-from ductaflow_kernels.errors import KernelError, PoolClosed
+from ductaflow_kernels.errors import KernelError, LeaseCancelled, PoolClosed
 from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, WarmKey
 
 MAX_KEYS = 4  # kinds of kernel kept ready at once; the least recently leased one goes first
+
+CANCEL_POLL = 0.1  # seconds between questions whether a lease is still wanted
 
 
 @final
@@ -82,11 +86,19 @@ class KernelPool:
                 daemon=True,
             ).start()
 
-    def lease(self, request: KernelRequest) -> KernelSession:
+    def lease(
+        self, request: KernelRequest, cancelled: Callable[[], bool] | None = None
+    ) -> KernelSession:
         """A kernel that nobody has used, in the folder and environment of the request.
+
+        Args:
+            request: What is wanted.
+            cancelled: Asked every tenth of a second while a kernel must be waited for; once it is
+                true, the wait is over.
 
         Raises:
             KernelStartError: It did not come up.
+            LeaseCancelled: `cancelled` said so.
             PoolClosed: The pool is closed.
         """
         with self._changed:
@@ -96,7 +108,7 @@ class KernelPool:
         source = self._managed if request.spec.managed else self._cold
         session = self._take(request) if source.ahead else None
         if session is None:
-            session = source.start(request)
+            session = _start(source, request, cancelled)
         with self._changed:
             closed = self._closed
             if not closed:
@@ -138,10 +150,10 @@ class KernelPool:
             self._changed.notify_all()
         for session in sessions:
             session.close()
+        self._managed.close()  # now: the refiller may be waiting for a kernel that hangs
+        self._cold.close()
         if refiller is not None and refiller is not threading.current_thread():
             refiller.join()
-        self._managed.close()
-        self._cold.close()
 
     def idle(self) -> int:
         """How many kernels are ready now."""
@@ -167,7 +179,7 @@ class KernelPool:
             ready = self._shelf(request).ready
             while ready:
                 session = ready.popleft()
-                if session.process.poll() is None and self._managed.fresh(session):
+                if session.process.poll() is None and self._managed.fresh(session, request):
                     return session
                 self._retired.append(session)  # it died while it waited, or has been overtaken
         return None
@@ -175,6 +187,7 @@ class KernelPool:
     def _shelf(self, request: KernelRequest) -> _Shelf:
         key = request.warm_key
         shelf = self._shelves.pop(key, None) or _Shelf(request)
+        shelf.request = request  # others of its key may have another environment
         self._shelves[key] = shelf  # the most recently used is last
         return shelf
 
@@ -237,6 +250,33 @@ class KernelPool:
                 session = None
         if session is not None:
             session.close()
+
+
+def _start(
+    source: KernelSource, request: KernelRequest, cancelled: Callable[[], bool] | None
+) -> KernelSession:
+    """Start a kernel, unless that takes longer than it is wanted."""
+    if cancelled is None:
+        return source.start(request)
+    started: Future[KernelSession] = Future()
+
+    def start() -> None:
+        try:
+            started.set_result(source.start(request))
+        except BaseException as e:
+            started.set_exception(e)
+
+    threading.Thread(target=start, name="ductaflow-start", daemon=True).start()
+    while not wait([started], CANCEL_POLL).done:
+        if cancelled():
+            started.add_done_callback(_close_unwanted)
+            raise LeaseCancelled("the wait for a kernel was cancelled")
+    return started.result()
+
+
+def _close_unwanted(started: Future[KernelSession]) -> None:
+    if started.exception() is None:
+        started.result().close()
 
 
 def _refill(pool: weakref.ref[KernelPool]) -> None:

@@ -6,9 +6,33 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Protocol, final
+import weakref
+from typing import IO, Protocol, final
 
 import attrs
+
+_lifelines: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
+
+
+def hold_lifeline(popen: subprocess.Popen[bytes]) -> None:
+    """See to it that no child that this process forks holds a process's lifeline, its stdin, too.
+
+    It would keep the kernels alive after us. A child that execs has none of our descriptors anyway.
+
+    Args:
+        popen: The process, started with an unbuffered pipe.
+    """
+    assert popen.stdin is not None
+    _lifelines.add(popen.stdin)
+
+
+def _drop_lifelines() -> None:
+    for pipe in list(_lifelines):
+        pipe.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_lifelines)
 
 UNKNOWN_EXIT = 255  # of a process whose exit code went to somebody else
 
@@ -55,6 +79,7 @@ class SpawnedProcess:
     def __attrs_post_init__(self) -> None:
         self.pid = self.popen.pid
         self.sentinel = open_pidfd(self.pid)
+        hold_lifeline(self.popen)
 
     def poll(self) -> int | None:
         if self.popen.returncode is None and hasattr(os, "wait4"):

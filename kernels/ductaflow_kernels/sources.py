@@ -49,8 +49,8 @@ class KernelSource(Protocol):
     def learn(self, session: KernelSession, imported: Sequence[str]) -> None:
         """Take notice of what a kernel had to import, for others of its warm key."""
 
-    def fresh(self, session: KernelSession) -> bool:
-        """Whether a kernel that has waited is still what a new one would be."""
+    def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
+        """Whether a kernel that has waited is still what a new one for the request would be."""
 
     def close(self) -> None:
         """Release what the source itself holds; its kernels are not its own."""
@@ -74,7 +74,7 @@ class ColdSource:
     def learn(self, session: KernelSession, imported: Sequence[str]) -> None:  # noqa: ARG002
         return None
 
-    def fresh(self, session: KernelSession) -> bool:  # noqa: ARG002
+    def fresh(self, session: KernelSession, request: KernelRequest) -> bool:  # noqa: ARG002
         return True
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class PrespawnedSource:
     def learn(self, session: KernelSession, imported: Sequence[str]) -> None:  # noqa: ARG002
         return None
 
-    def fresh(self, session: KernelSession) -> bool:  # noqa: ARG002
+    def fresh(self, session: KernelSession, request: KernelRequest) -> bool:  # noqa: ARG002
         return True  # it has imported nothing but ipykernel
 
     def close(self) -> None:
@@ -131,6 +131,7 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                bufsize=0,
                 cwd=cwd or connection.folder,
                 env=request.environment,
                 start_new_session=True,

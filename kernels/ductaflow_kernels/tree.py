@@ -13,7 +13,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -21,7 +22,13 @@ import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
-from ductaflow_kernels.process import UNKNOWN_EXIT, open_pidfd, read_peak_memory, signal_group
+from ductaflow_kernels.process import (
+    UNKNOWN_EXIT,
+    hold_lifeline,
+    open_pidfd,
+    read_peak_memory,
+    signal_group,
+)
 from ductaflow_kernels.sources import INSIDE, tail, wait_for_ready
 from ductaflow_kernels.spec import KernelRequest
 
@@ -29,6 +36,11 @@ ZYGOTE = INSIDE / "ductaflow_zygote.py"
 PRELOAD_TIMEOUT = 30.0  # seconds for the import of one module
 ANSWER_TIMEOUT = 10.0  # seconds for a fork, or for taking an exit code
 MAX_PACKET = 1 << 20
+
+# They change with the terminal or the folder, and no import makes more of them than that.
+VOLATILE = frozenset(
+    {"PWD", "OLDPWD", "SHLVL", "_", "TERM", "COLUMNS", "LINES", "DUCTAFLOW_ROOT", "JPY_PARENT_PID"}
+)
 
 
 class TreeBroken(KernelStartError):
@@ -42,16 +54,22 @@ class Branch:
 
     Attributes:
         channel: Our end of the socket.
+        kernels: Those that were forked in its whole tree.
         pid: Its process id, known once it is ready.
         left_out: Modules that a template was to import and could not, and why.
         package_folders: When each folder of packages was last changed, as of its zygote's start.
+        environment: The environment in which it imports.
+        read: Names of the variables that its imports looked up.
         learnt: Modules that a template was told to import later on.
     """
 
     channel: socket.socket
+    kernels: weakref.WeakSet[ForkedProcess]
     pid: int = 0
     left_out: dict[str, str] = attrs.field(factory=dict)
     package_folders: dict[str, int] = attrs.field(factory=dict)
+    environment: dict[str, str] = attrs.field(factory=dict, repr=False)
+    read: set[str] = attrs.field(factory=set)
     learnt: set[str] = attrs.field(factory=set)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
@@ -101,6 +119,7 @@ class Branch:
                 importing = word.get("importing", importing)
                 self.pid = word.get("pid", self.pid)
                 if word.get("ready"):
+                    self.read.update(set(word["read"]) - VOLATILE)
                     return None
                 if "bad" in word:
                     return {word["bad"]: word["why"]}
@@ -117,12 +136,20 @@ class Branch:
             self.tell({"do": "learn", "modules": list(modules)})
             return self.hear_of_imports()
 
-    def fresh(self) -> bool:
-        """Whether no package has been installed, upgraded or removed since its zygote began."""
+    def suits(self, environment: Mapping[str, str]) -> bool:
+        """Whether all that it has imported would be the same in this environment, and now.
+
+        It would not once a package has been installed, upgraded or removed, or a variable that an
+        import looked up has another value.
+        """
+        if any(environment.get(name) != self.environment.get(name) for name in self.read):
+            return False
         return _stamps(self.package_folders) == self.package_folders
 
     def end(self) -> None:
-        """End it; kernels that it has forked live on."""
+        """End it, from any thread; kernels that it has forked live on."""
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)  # wakes whoever listens
         self.channel.close()
         if self.pid:
             signal_group(self.pid, signal.SIGKILL)
@@ -141,26 +168,40 @@ class Zygote:
     left_out: dict[str, str] = attrs.field(factory=dict)  # module → why it is not imported ahead
 
     @property
+    def kernels(self) -> weakref.WeakSet[ForkedProcess]:
+        """Those that were forked in its tree."""
+        return self.branch.kernels
+
+    @property
     def alive(self) -> bool:
         """Whether its process lives."""
         return self.popen.poll() is None
 
-    def fresh(self) -> bool:
-        """Whether it lives, and no package has been installed or removed since it began."""
-        return self.alive and self.branch.fresh()
+    def suits(self, environment: Mapping[str, str]) -> bool:
+        """Whether it lives, and is what a new one in this environment would be."""
+        return self.alive and self.branch.suits(environment)
 
-    def fork_template(self, modules: Sequence[str]) -> Branch:
+    def idle(self) -> bool:
+        """Whether no kernel of it is left."""
+        return all(process.ended() for process in self.kernels)
+
+    def fork_template(self, modules: Sequence[str], environment: dict[str, str]) -> Branch:
         """A template that begins to import the modules; it says so on its channel."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                folder = str(self.connection.folder)
-                order = {"do": "template", "preload": list(modules), "folder": folder}
+                order = {
+                    "do": "template",
+                    "preload": list(modules),
+                    "folder": str(self.connection.folder),
+                    "env": environment,
+                }
                 self.branch.tell(order, (theirs.fileno(),))
             except TreeBroken:
                 ours.close()
                 raise
-        return Branch(ours, package_folders=self.branch.package_folders)
+        stamps = self.branch.package_folders
+        return Branch(ours, self.kernels, package_folders=stamps, environment=environment)
 
     def wither(self) -> None:
         """End it and its templates; their kernels live on."""
@@ -174,7 +215,11 @@ class Zygote:
 
     def end(self) -> None:
         """End it, its templates and their kernels, whose lifeline it holds."""
+        self.hang_up()
         self.wither()
+
+    def hang_up(self) -> None:
+        """Let go of the lifeline, which kills all that hangs on it; from any thread."""
         assert self.popen.stdin is not None
         self.popen.stdin.close()
 
@@ -197,7 +242,7 @@ class ForkedProcess:
     def poll(self) -> int | None:
         """See `KernelProcess`."""
         with self._lock:
-            if self._code is None and self._ended(0):
+            if self._code is None and self.ended():
                 self._reap()
             return self._code
 
@@ -211,7 +256,7 @@ class ForkedProcess:
         if self.poll() is None:
             self.peak_memory()
             signal_group(self.pid, signal.SIGKILL)
-            self._ended(ANSWER_TIMEOUT)
+            self.ended(ANSWER_TIMEOUT)
             self.poll()
 
     def peak_memory(self) -> int | None:
@@ -226,7 +271,8 @@ class ForkedProcess:
             os.close(self.sentinel)
             self.sentinel = None
 
-    def _ended(self, seconds: float) -> bool:
+    def ended(self, seconds: float = 0.0) -> bool:
+        """Whether its process has ended, or does in so many seconds."""
         if self.sentinel is None:
             return True
         waiting = select.poll()
@@ -267,6 +313,7 @@ def fork_process(
             os.close(log)
             os.close(answer)
         process = ForkedProcess(int(forked["pid"]), template)
+        template.kernels.add(process)
         try:
             wait_for_ready(ready, deadline)
         except BaseException:
@@ -304,6 +351,7 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
                 stdin=subprocess.PIPE,
                 stdout=errors,
                 stderr=errors,
+                bufsize=0,
                 cwd=connection.folder,
                 env=request.environment,
                 pass_fds=[theirs.fileno()],
@@ -313,7 +361,9 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
             ours.close()
             connection.remove()
             raise KernelStartError(f"{request.spec.argv[0]!r} cannot be started: {e}") from e
-    zygote = Zygote(popen, Branch(ours), connection)
+    hold_lifeline(popen)
+    kernels: weakref.WeakSet[ForkedProcess] = weakref.WeakSet()
+    zygote = Zygote(popen, Branch(ours, kernels, environment=request.environment), connection)
     try:
         word = zygote.branch.hear(timeout)
     except TreeBroken as e:
@@ -322,6 +372,7 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
         raise KernelStartError(f"the kernel zygote did not start: {e}{said}") from e
     zygote.branch.pid = int(word["pid"])
     zygote.branch.package_folders = _stamps(word["folders"])
+    zygote.branch.read = set(word["read"]) - VOLATILE
     return zygote
 
 

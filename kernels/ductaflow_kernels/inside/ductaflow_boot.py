@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import functools
 import gc
+import importlib.machinery
 import io
 import json
 import os
@@ -115,6 +116,7 @@ def prepare(folder: str) -> Any:
     _exercise(shell)
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    _own_modules.update(sys.modules)
     return app
 
 
@@ -406,14 +408,43 @@ def _refuse_exit() -> None:
 
 def adopt(content: dict[str, Any]) -> dict[str, Any]:
     """Give a kernel that was started ahead of need the folder and environment of its instance."""
-    env = content["env"]
-    for name in set(os.environ) - set(env) - {"MPLBACKEND"}:
+    take_environment(content["env"], keep=("MPLBACKEND",))
+    os.chdir(content["cwd"])
+    _forget_shadowed(content["cwd"])
+    return {}
+
+
+def take_environment(env: dict[str, str], keep: tuple[str, ...] = ()) -> None:
+    """Make the environment what it is said to be.
+
+    Args:
+        env: All variables.
+        keep: Names that stay though they are not among these.
+    """
+    now = os.environ.copy()
+    for name in set(now) - set(env) - set(keep):
         del os.environ[name]
     for name, value in env.items():
-        if os.environ.get(name) != value:
+        if now.get(name) != value:
             os.environ[name] = value
-    os.chdir(content["cwd"])
-    return {}
+
+
+_own_modules: set[str] = set()  # a kernel's own; what else there is was imported ahead for the flow
+
+
+def _forget_shadowed(folder: str) -> None:
+    """Forget modules imported ahead that the instance's own folder has too.
+
+    It comes before the installed packages on the path, so a flow would have imported those.
+    """
+    ahead = {name.partition(".")[0] for name in _modules_at_start} - _own_modules
+    for entry in os.listdir(folder):
+        top = entry.partition(".")[0]
+        if top in ahead:
+            found = importlib.machinery.PathFinder.find_spec(top, [folder])
+            if found is not None and found.origin is not None:
+                for name in [n for n in sys.modules if n.partition(".")[0] == top]:
+                    del sys.modules[name]
 
 
 def finish() -> dict[str, Any]:

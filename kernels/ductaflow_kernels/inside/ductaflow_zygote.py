@@ -48,6 +48,36 @@ def send(channel: socket.socket, **answer: Any) -> None:
     channel.send(json.dumps(answer).encode())
 
 
+class _NotingEnvironment(dict):  # type: ignore[type-arg]
+    """What lies behind `os.environ`, and notes which variables are looked up."""
+
+    def __init__(self, data: dict[Any, Any]) -> None:
+        super().__init__(data)
+        self.looked_up: set[str] = set()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.looked_up.add(os.fsdecode(key))
+        return super().__getitem__(key)
+
+
+def note_environment() -> None:
+    """Begin to note what imports read in the environment: they find it only once."""
+    _replace_environment(_NotingEnvironment(_behind_environment()))
+
+
+def _environment_read() -> list[str]:
+    behind = _behind_environment()
+    return sorted(behind.looked_up) if isinstance(behind, _NotingEnvironment) else []
+
+
+def _behind_environment() -> dict[Any, Any]:
+    return os.environ._data  # type: ignore[attr-defined,no-any-return]
+
+
+def _replace_environment(data: dict[Any, Any]) -> None:
+    os.environ._data = os.environb._data = data  # type: ignore[attr-defined]
+
+
 def fork() -> int:
     """os.fork, without the warning that libraries' native threads call for since Python 3.12.
 
@@ -68,7 +98,8 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
     _import_kernel()
     gc.collect()
     gc.freeze()
-    send(channel, ready=True, pid=os.getpid(), folders=_package_folders())
+    folders = _package_folders()
+    send(channel, ready=True, pid=os.getpid(), folders=folders, read=_environment_read())
     while True:
         _reap_silently()
         order, fds = receive(channel)
@@ -129,6 +160,8 @@ def _reap_silently() -> None:
 
 def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> None:
     """Import what the flow imports, then fork an instance for every order."""
+    boot.take_environment(order["env"])
+    note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
     _preload_all(channel, order["preload"])
     while True:
@@ -153,7 +186,7 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
             os._exit(0)
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
-    send(channel, ready=True, pid=os.getpid())
+    send(channel, ready=True, pid=os.getpid(), read=_environment_read())
 
 
 # They start native threads when they are imported (polars 2.0), and hang in a forked child.
@@ -264,6 +297,7 @@ def _fork_instance(
             os.dup2(errors, 2)
             os.close(errors)
             os.chdir(order["folder"])
+            _replace_environment(dict(_behind_environment()))
             random.seed()
             _reseed_numpy()
             boot.serve(app, order["file"], order["folder"], ready, order.get("launch", ""))
@@ -286,6 +320,7 @@ def _reseed_numpy() -> None:
 def main() -> None:
     """Entry point: `zygote.py FD [debugger]`, where FD is the channel to the conductor."""
     del sys.path[0]
+    note_environment()
     lifeline, ready = boot.take_standard_pipes()
     os.close(ready)
     boot.arm_lifeline(lifeline)
