@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ductaflow_kernels.errors import UnknownKernelspec
+from ductaflow_kernels import session
 from ductaflow_kernels.pool import shared_pool
-from ductaflow_kernels.spec import KernelRequest, KernelSpec, find_spec, own_interpreter
+from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
-from ductaflow import jsonio
-from ductaflow.cellrun import Stop
-from ductaflow.config import normalise
-from ductaflow.engine import describe, execute, kernel_environment
-from ductaflow.errors import (
-    CellFailed,
-    ConfigError,
-    FlowError,
-    FlowSyntaxError,
-    KernelFailed,
-    RunFailed,
-    RunTimedOut,
-    UnknownKernel,
+from ductaflow.errors import FlowError
+from ductaflow.flow import read_flow, resolve_flow
+from ductaflow.layout import (
+    ArtifactPaths,
+    check_name,
+    instance_dir,
+    kernel_environment,
+    project_root,
 )
-from ductaflow.flow import default_config, read_flow, require_parameters, resolve_flow
-from ductaflow.inject import prepare
-from ductaflow.layout import ArtifactPaths, check_name, instance_dir, project_root
-from ductaflow.lock import instance_lock
-from ductaflow.model import Config, Flow, InstancePlan, RunOptions, RunRecord
-from ductaflow.notes import config_notes
-from ductaflow.run import Run
-from ductaflow.syntax import language
+from ductaflow.model import InstancePlan
+from ductaflow.plan import make_options, plan_instance
+
+if TYPE_CHECKING:
+    from ductaflow.run import Run
 
 PathLike = str | os.PathLike[str]
-
-_FAILURES: dict[str, type[RunFailed]] = {
-    "cell": CellFailed,
-    "syntax": FlowSyntaxError,
-    "timeout": RunTimedOut,
-    "died": KernelFailed,
-    "start": KernelFailed,
-}
 
 
 def run_step_flow(
@@ -108,8 +88,14 @@ def run_step_flow(
         step_name, instance_name = path.stem, step_name
     step = check_name(step_name if step_name is not None else path.stem, "step")
     instance = check_name(instance_name, "instance")
-    options = RunOptions(timeout, cell_timeout, kernel_name, html, _preload(preload))
-    plan = _plan(
+    options = make_options(
+        timeout=timeout,
+        cell_timeout=cell_timeout,
+        kernel_name=kernel_name,
+        html=html,
+        preload=preload,
+    )
+    plan = plan_instance(
         read_flow(path), config, step, instance, instance_dir(project, step, instance), project,
         options, with_config=True,
     )  # fmt: skip
@@ -155,8 +141,16 @@ def run_notebook(
     parsed = read_flow(path)
     folder = Path.cwd() / (execution_dir if execution_dir is not None else "")
     folder = folder.resolve()
-    options = RunOptions(timeout, cell_timeout, kernel_name, html, _preload(preload))
-    plan = _plan(parsed, config, "", "", folder, project, options, with_config=config is not None)
+    options = make_options(
+        timeout=timeout,
+        cell_timeout=cell_timeout,
+        kernel_name=kernel_name,
+        html=html,
+        preload=preload,
+    )
+    plan = plan_instance(
+        parsed, config, "", "", folder, project, options, with_config=config is not None
+    )
     paths = ArtifactPaths.of(folder, parsed.name)
     if paths.notebook == parsed.path and "ductaflow" not in parsed.metadata:
         raise FlowError(
@@ -166,70 +160,13 @@ def run_notebook(
     return _run(plan)
 
 
-# --- planning -----------------------------------------------------------------------------------
+# --- running ------------------------------------------------------------------------------------
 
 
-def _plan(
-    flow: Flow,
-    config: Mapping[str, Any] | None,
-    step: str,
-    instance: str,
-    directory: Path,
-    root: Path,
-    options: RunOptions,
-    *,
-    with_config: bool,
-) -> InstancePlan:
-    values: Config | None = None
-    if with_config:
-        require_parameters(flow)
-        values = normalise(config if config is not None else _default(flow))
-    notes = config_notes(flow, values) if values is not None else ()
-    fingerprints = {"flow": flow.sha256}
-    if values is not None:
-        fingerprints["config"] = hashlib.sha256(jsonio.canonical(values).encode()).hexdigest()
-    return InstancePlan(
-        flow=flow,
-        cells=prepare(flow, values, notes),
-        config=values,
-        step=step,
-        instance=instance,
-        directory=directory,
-        root=root,
-        options=options,
-        notes=notes,
-        fingerprints=fingerprints,
-    )
+def _run(plan: InstancePlan) -> Run:
+    from ductaflow.runner import run_to_end  # slow to import, and the first kernel is on its way
 
-
-def _preload(preload: Sequence[str] | bool) -> tuple[str, ...] | None:
-    if isinstance(preload, bool):
-        return () if preload else None
-    if isinstance(preload, str):
-        raise TypeError(f"preload takes a list of module names, as [{preload!r}]")
-    return tuple(preload)
-
-
-def _default(flow: Flow) -> Mapping[str, Any]:
-    default = default_config(flow)
-    if default is None:
-        raise ConfigError(
-            f"no config was given, and the parameters cell of {flow.path} has none that can be "
-            "read without running it (`config = {...}` with literal values); give config="
-        )
-    return default
-
-
-def _spec(flow: Flow, kernel_name: str | None) -> KernelSpec:
-    """The kernel asked for, else the one that the flow's header names, else our own."""
-    try:
-        if kernel_name is not None:
-            return find_spec(kernel_name)
-        if language(flow) == "python":
-            return own_interpreter()
-        return find_spec(flow.metadata.get("kernelspec", {}).get("name"))
-    except UnknownKernelspec as e:
-        raise UnknownKernel(f"{flow.path}: {e}") from None
+    return run_to_end(plan)
 
 
 @lru_cache(maxsize=1)
@@ -238,53 +175,4 @@ def _get_ready(root: Path, kernel_name: str | None) -> None:
     if kernel_name is None:
         request = KernelRequest(own_interpreter(), root, kernel_environment(root))
         shared_pool().expect(request)
-
-
-# --- running ------------------------------------------------------------------------------------
-
-
-def _run(plan: InstancePlan) -> Run:
-    spec = _spec(plan.flow, plan.options.kernel_name)
-    if spec.language != "python" and plan.config is not None:
-        raise FlowError(
-            f"{plan.flow.path} is in {spec.language}: a config can be injected into Python only; "
-            "use run_notebook(flow, execution_dir=...) without config"
-        )
-    paths = ArtifactPaths.of(plan.directory, plan.flow.name)
-    stop = Stop()
-    with _interruptible(stop), instance_lock(paths):
-        record = execute(plan, paths, spec, shared_pool(), stop)
-    run = Run(record, paths)
-    if stop.requests:
-        raise KeyboardInterrupt(f"{plan.label} was interrupted; what it left is in {run.dir}")
-    if record.error is not None:
-        raise failure(run, record)
-    return run
-
-
-def failure(run: Run, record: RunRecord) -> RunFailed:
-    """The typed error that a run's record amounts to."""
-    error = record.error
-    assert error is not None
-    message = f"{run.label}: {describe(error, record.flow)}\n  executed notebook: {run.notebook}"
-    return _FAILURES.get(error.kind, RunFailed)(message, run)
-
-
-@contextlib.contextmanager
-def _interruptible(stop: Stop) -> Iterator[None]:
-    """Turn Ctrl-C into a request to stop, so that it cannot cut a save short.
-
-    Only in the main thread, and only in the place of Python's own handler.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or before is not signal.default_int_handler
-    ):
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda *_: stop.request())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        session.warm_up()

@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -28,7 +27,7 @@ from ductaflow._version import __version__
 from ductaflow.artifacts import Artifacts, write_record
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.errors import ArtifactError
-from ductaflow.layout import ROOT_VARIABLE, ArtifactPaths
+from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.preload import imports
@@ -64,12 +63,13 @@ def execute(
         _conclude(plan, record, outcome, notebook, artifacts)
         artifacts.finish(record)
     except BaseException as e:
-        with contextlib.suppress(ArtifactError):  # it has been raised for the first write
-            artifacts.save_notebook()
+        if not isinstance(e, ArtifactError):  # after that, what an earlier run left is worth more
+            with contextlib.suppress(ArtifactError):
+                artifacts.save_notebook()
         _record_failure(paths, record, e)
         raise
     finally:
-        with contextlib.suppress(ArtifactError):
+        with contextlib.suppress(ArtifactError):  # it has been raised for the first write
             artifacts.log.close()
     return record
 
@@ -142,15 +142,6 @@ def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
         cell=problem.cell,
         line=problem.line,
     )
-
-
-def kernel_environment(root: Path) -> dict[str, str]:
-    """What a kernel of this project finds in its environment: ours, and where the project lies.
-
-    What a Jupyter server has told its kernel is left out: the conductor may be that kernel.
-    """
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
-    return {**ours, ROOT_VARIABLE: str(root)}
 
 
 # --- records ------------------------------------------------------------------------------------

@@ -175,6 +175,15 @@ def _is_project(folder: Path) -> bool:
     return re.search(r"^\s*\[tool\.ductaflow[\].]", text, re.MULTILINE) is not None
 
 
+def kernel_environment(root: Path) -> dict[str, str]:
+    """What a kernel of this project finds in its environment: ours, and where the project lies.
+
+    What a Jupyter server has told its kernel is left out: the conductor may be that kernel.
+    """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
+    return {**ours, ROOT_VARIABLE: str(root)}
+
+
 # --- instances and their files ---------------------------------------------------------------
 
 

@@ -176,7 +176,7 @@ def test_ctrl_c_before_the_first_cell_runs_nothing(
 ) -> None:
     lease = KernelPool.lease
 
-    def interrupted(self: KernelPool, request: KernelRequest) -> KernelSession:
+    def interrupted(self: KernelPool, request: KernelRequest, *rest: object) -> KernelSession:
         session = lease(self, request)
         os.kill(os.getpid(), signal.SIGINT)
         return session

@@ -281,7 +281,7 @@ def test_a_package_installed_meanwhile_ends_no_kernel(
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, client = started()
-    monkeypatch.setattr(Zygote, "fresh", lambda zygote: False)
+    monkeypatch.setattr(Zygote, "suits", lambda zygote, environment: False)
     second, _ = started()
     assert is_warm(second)
     assert client.execute("1", reply=True, timeout=10)["content"]["status"] == "ok"

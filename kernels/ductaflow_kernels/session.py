@@ -13,11 +13,10 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import zmq
-from jupyter_client.session import DELIM, Session
 
 from ductaflow_kernels.connection import Connection
 from ductaflow_kernels.errors import KernelDied, KernelStartError
@@ -25,10 +24,20 @@ from ductaflow_kernels.messages import Message
 from ductaflow_kernels.process import KILL, KernelProcess, describe_exit
 from ductaflow_kernels.spec import KernelSpec
 
+if TYPE_CHECKING:
+    from jupyter_client.session import Session
+
 FOREVER = 3600.0
 PROCESS_POLL = 0.1  # seconds, where the process has no sentinel
 ASK_AGAIN = 0.05  # seconds between questions to a kernel that is coming up
+DELIM = b"<IDS|MSG>"  # ends the routing ids of a message
 LAST_WORDS = 0.2  # seconds to read on after the process has ended
+
+
+def warm_up() -> None:
+    """Import what a session needs. It takes a while, best spent while the first kernel starts."""
+    import jupyter_client.session  # noqa: F401
+
 
 _context: tuple[int, zmq.Context[Any]] | None = None
 
@@ -71,6 +80,8 @@ class KernelSession:
     _gone: KernelDied | None = attrs.field(init=False, default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        from jupyter_client.session import Session
+
         self._wire = Session(key=self.connection.key.encode(), username="ductaflow")
 
     # --- opening and closing ------------------------------------------------------------------
@@ -98,7 +109,10 @@ class KernelSession:
             self._poller.register(socket, zmq.POLLIN)
         if self.process.sentinel is not None:
             self._poller.register(self.process.sentinel, zmq.POLLIN)
-        self._shake_hands(time.monotonic() + timeout)
+        deadline = time.monotonic() + timeout
+        self._shake_hands(deadline)
+        if self.spec.managed:
+            self._rehearse(deadline)
 
     def _shake_hands(self, deadline: float) -> None:
         # A SUB socket hears only what is published after its subscription has arrived. Recent
@@ -120,6 +134,21 @@ class KernelSession:
                 heard = heard or message.channel == "iopub"
                 if message.type == "kernel_info_reply":
                     self.info = message.content
+
+    def _rehearse(self, deadline: float) -> None:
+        """Let the kernel run a cell of nothing, unseen: the first takes twice as long."""
+        asked = self.execute("pass", silent=True)
+        waiting = {"execute_reply", "idle"}
+        while waiting:
+            if time.monotonic() > deadline:
+                raise KernelStartError(f"{self} does not run code")
+            try:
+                messages = self.poll(max(0.0, deadline - time.monotonic()))
+            except KernelDied as e:
+                raise KernelStartError(str(e)) from e
+            for message in messages:
+                if message.parent == asked:
+                    waiting -= {message.type, message.content.get("execution_state")}
 
     def kill(self) -> None:
         """End the kernel at once, without waiting; `close` is still to come."""

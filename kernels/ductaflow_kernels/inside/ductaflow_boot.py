@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 READY = b"ready\n"
+WARM_UPS = 20
 
 
 # --- the lifeline -----------------------------------------------------------------------------
@@ -113,6 +114,13 @@ def prepare(folder: str) -> Any:
             user_ns=app.user_ns,
             compiler_class=XCachingCompiler,
         )
+    app.shell = shell
+    app.load_extensions()
+    app.session  # noqa: B018  (made when first asked for)
+    # Making a class empties Python's cache of attributes: so make them before the fork.
+    _iopub_thread_class()
+    _stream_class()
+    _launcher()  # it looks for a file
     _exercise(shell)
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
@@ -136,8 +144,13 @@ def import_without_debugger() -> None:
 
 
 def _exercise(shell: Any) -> None:
-    """Have the shell build what it builds when first used: parsers, formatters, tracebacks."""
-    shell.run_cell("pass", silent=True, store_history=False)
+    """Have the shell build what it builds when first used: parsers, formatters, tracebacks.
+
+    More than once, for Python then specialises the code (PEP 659), which would otherwise happen in
+    every kernel, on pages of its own.
+    """
+    for _ in range(WARM_UPS):
+        shell.run_cell("pass", silent=True, store_history=False)
     shell.display_formatter.format(0)
     try:
         shell.user_ns["no such name"]
@@ -155,9 +168,12 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
     """
     from ipykernel import iostream, kernelapp
 
-    kernelapp.IOPubThread = _iopub_thread_class(folder)
+    kernelapp.IOPubThread = _iopub_thread_class()
+    kernelapp.IOPubThread.folder = folder
     if not app.front_end:
         iostream.OutStream = _stream_class()
+        kernelapp.ShellChannelThread = _no_thread
+    _renew_session(app.session)
     app.connection_file = connection_file
     app.move_profile(folder)
     app.initialize([])
@@ -167,11 +183,27 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
         atexit.unregister(app.iopub_thread.stop)
 
 
+def _no_thread(*_: Any, **__: Any) -> None:
+    """Instead of the thread with which front ends reach subshells: a hop less for a flow."""
+
+
+def _renew_session(session: Any) -> None:
+    """Make a session that was made before a fork one of this process."""
+    session.session = os.urandom(16).hex()
+    session.pid = os.getpid()
+
+
 def _app_class() -> Any:
     from ipykernel.kernelapp import IPKernelApp
     from ipykernel.zmqshell import ZMQInteractiveShell
     from IPython.core.application import BaseIPythonApplication
     from IPython.core.profiledir import ProfileDir
+
+    class BareProfileDir(ProfileDir):  # type: ignore[misc]
+        """A profile folder whose own folders nobody will look into."""
+
+        def check_dirs(self) -> None:
+            """Make none of them."""
 
     class Base(BaseIPythonApplication):  # type: ignore[misc]
         """Stands between IPKernelApp and its base, whose part `prepare` has done already."""
@@ -188,7 +220,7 @@ def _app_class() -> Any:
 
         def init_profile_dir(self) -> None:
             """A profile that is nowhere yet; nothing is read from the user's own."""
-            self.profile_dir = ProfileDir()
+            self.profile_dir = BareProfileDir()
 
         def init_config_files(self) -> None:
             """None: the profile is empty."""
@@ -198,7 +230,9 @@ def _app_class() -> Any:
 
         def move_profile(self, folder: str) -> None:
             """Give the kernel a profile folder of its own."""
-            self.profile_dir = ProfileDir(location=os.path.join(folder, "profile"))
+            if self.front_end:
+                self.profile_dir = ProfileDir()
+            self.profile_dir.location = os.path.join(folder, "profile")
             shell = ZMQInteractiveShell.instance()
             shell.profile_dir = self.profile_dir
             if "db" in vars(shell):  # IPython 8 opens its store at once
@@ -206,13 +240,26 @@ def _app_class() -> Any:
 
         front_end = False  # whether a front end uses it, who expects ipykernel's own habits
 
-        def init_control(self, context: Any) -> None:
-            """For a flow without the thread that front ends need for subshells: a hop less."""
-            super().init_control(context)
-            unwanted: Any = getattr(self, "shell_channel_thread", None)  # ipykernel 6 has none
-            if unwanted is not None and not self.front_end:
-                unwanted.io_loop.close(all_fds=True)
-                self.shell_channel_thread = None
+        def load_extensions(self) -> None:
+            """What `init_extensions` does, before the fork."""
+            super().init_extensions()
+
+        def init_extensions(self) -> None:
+            """They are loaded."""
+
+        def write_connection_file(self, *args: Any, **kwargs: Any) -> None:
+            """For a flow the conductor has written it."""
+            if self.front_end:
+                super().write_connection_file(*args, **kwargs)
+
+        def log_connection_info(self) -> None:
+            """Tell a front end's user; a flow has none."""
+            if self.front_end:
+                super().log_connection_info()
+
+        def _run_startup_files(self) -> None:
+            if self.front_end:
+                super()._run_startup_files()
 
         def init_heartbeat(self) -> None:
             """None for a flow: a conductor learns of a kernel's death from its process."""
@@ -236,19 +283,15 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _iopub_thread_class(folder: str) -> type:
-    """The IOPubThread of ipykernel, with fewer wake-ups and no TCP port.
-
-    Args:
-        folder: Where the socket lies over which forked children print.
-    """
+@functools.lru_cache(maxsize=1)
+def _iopub_thread_class() -> Any:
+    """The IOPubThread of ipykernel, with fewer wake-ups and no TCP port."""
     import zmq
     from ipykernel.iostream import IOPubThread
     from zmq.eventloop.zmqstream import ZMQStream
 
-    address = "ipc://" + os.path.join(folder, "p")
-
     class FlowIOPubThread(IOPubThread):  # type: ignore[misc]
+        folder = ""  # where the socket lies over which forked children print
         _waking = False
 
         def schedule(self, f: Any) -> None:
@@ -275,7 +318,7 @@ def _iopub_thread_class(folder: str) -> type:
                 self._pipe_uuid = os.urandom(16)
                 pipe_in = self.socket.context.socket(zmq.PULL)
                 pipe_in.linger = 0
-                pipe_in.bind(address)
+                pipe_in.bind("ipc://" + os.path.join(self.folder, "p"))
                 self._pipe_in = ZMQStream(pipe_in, self.io_loop)
                 self._pipe_in.on_recv(self._handle_pipe_msg)
 
@@ -283,18 +326,16 @@ def _iopub_thread_class(folder: str) -> type:
                 context: Any = zmq.Context()  # a context does not survive a fork
                 pipe_out = context.socket(zmq.PUSH)
                 pipe_out.linger = 3000
-                pipe_out.connect(address)
+                pipe_out.connect("ipc://" + os.path.join(self.folder, "p"))
                 return context, pipe_out
 
     return FlowIOPubThread
 
 
-def _stream_class() -> type:
+@functools.lru_cache(maxsize=1)
+def _stream_class() -> Any:
     """The OutStream of ipykernel, which waits for nothing after a cell."""
     from ipykernel import iostream
-
-    if hasattr(iostream.OutStream, "in_cell"):
-        return iostream.OutStream  # type: ignore[no-any-return]
 
     class FlowOutStream(iostream.OutStream):  # type: ignore[misc]
         in_cell = False

@@ -1,0 +1,115 @@
+"""Run a plan: find its kernel, hold its folder, execute; what `conductor` and `sweep` share."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from ductaflow_kernels.errors import UnknownKernelspec
+from ductaflow_kernels.pool import shared_pool
+from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
+
+from ductaflow.cellrun import Stop
+from ductaflow.engine import describe, execute
+from ductaflow.errors import (
+    CellFailed,
+    FlowError,
+    FlowSyntaxError,
+    KernelFailed,
+    RunFailed,
+    RunTimedOut,
+    UnknownKernel,
+)
+from ductaflow.layout import ArtifactPaths
+from ductaflow.lock import instance_lock
+from ductaflow.model import Flow, InstancePlan
+from ductaflow.run import Run
+from ductaflow.syntax import language
+
+_FAILURES: dict[str, type[RunFailed]] = {
+    "cell": CellFailed,
+    "syntax": FlowSyntaxError,
+    "timeout": RunTimedOut,
+    "died": KernelFailed,
+    "start": KernelFailed,
+}
+
+
+def run_to_end(plan: InstancePlan) -> Run:
+    """Run a plan, and raise if it does not succeed; Ctrl-C ends it tidily.
+
+    Raises:
+        RunFailed: It did not succeed.
+        KeyboardInterrupt: It was interrupted.
+    """
+    stop = Stop()
+    with interruptible(stop):
+        run = run_plan(plan, stop)
+    if stop.requests:
+        raise KeyboardInterrupt(f"{plan.label} was interrupted; what it left is in {run.dir}")
+    if run.error is not None:
+        raise failure(run)
+    return run
+
+
+def run_plan(plan: InstancePlan, stop: Stop) -> Run:
+    """Run a plan in its folder, which no other run may hold.
+
+    Raises:
+        InstanceBusy: Another run holds it.
+        UnknownKernel, FlowError, ArtifactError: See `run_step_flow`.
+    """
+    spec = kernel_spec(plan.flow, plan.options.kernel_name)
+    if spec.language != "python" and plan.config is not None:
+        raise FlowError(
+            f"{plan.flow.path} is in {spec.language}: a config can be injected into Python only; "
+            "use run_notebook(flow, execution_dir=...) without config"
+        )
+    paths = ArtifactPaths.of(plan.directory, plan.flow.name)
+    with instance_lock(paths):
+        record = execute(plan, paths, spec, shared_pool(), stop)
+    return Run(record, paths)
+
+
+def failure(run: Run) -> RunFailed:
+    """The typed error that a run's record amounts to."""
+    error = run.record.error
+    assert error is not None
+    message = (
+        f"{run.label}: {describe(error, run.record.flow)}\n  executed notebook: {run.notebook}"
+    )
+    return _FAILURES.get(error.kind, RunFailed)(message, run)
+
+
+def kernel_spec(flow: Flow, kernel_name: str | None) -> KernelSpec:
+    """The kernel asked for, else the one that the flow's header names, else our own."""
+    try:
+        if kernel_name is not None:
+            return find_spec(kernel_name)
+        if language(flow) == "python":
+            return own_interpreter()
+        return find_spec(flow.metadata.get("kernelspec", {}).get("name"))
+    except UnknownKernelspec as e:
+        raise UnknownKernel(f"{flow.path}: {e}") from None
+
+
+@contextlib.contextmanager
+def interruptible(stop: Stop) -> Iterator[None]:
+    """Turn Ctrl-C into a request to stop, so that it cannot cut a save short.
+
+    Only in the main thread, and only in the place of Python's own handler.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or before is not signal.default_int_handler
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: stop.request())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
