@@ -37,6 +37,7 @@ from ductaflow import (
     UnknownKernel,
     run_step_flow,
 )
+from ductaflow.cellrun import CellRun
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 
@@ -188,6 +189,21 @@ def test_ctrl_c_before_the_first_cell_runs_nothing(
     folder = project.root / "runs" / "early" / "a"
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     assert not (folder / "ran").exists()
+
+
+def test_a_fault_of_our_own_keeps_the_notebook_as_it_stands(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(CellRun, "_handle_finish", broken)
+    project.write("sound", "print('kept')")
+    with pytest.raises(RuntimeError, match="a bug"):
+        project.run("sound")
+    folder = project.root / "runs" / "sound" / "a"
+    assert "kept" in (folder / "sound.ipynb").read_text()
+    assert json.loads((folder / "run.json").read_text())["error"]["kind"] == "internal"
 
 
 def test_a_crash_at_the_end_does_not_hide_the_error(project: Project) -> None:

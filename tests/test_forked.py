@@ -375,6 +375,24 @@ def test_libraries_work_in_forked_kernels(name: str, project: Project) -> None:
     assert [n for r in runs for n in r.notes] == []
 
 
+def test_matplotlib_comes_as_if_it_had_never_drawn(project: Project) -> None:
+    """Its fonts are loaded ahead, by a figure that nobody can find."""
+    project.write(
+        "draw",
+        "import json, matplotlib, matplotlib.pyplot as plt",
+        "from matplotlib import _pylab_helpers\n"
+        "seen = [plt.get_fignums(), len(_pylab_helpers.Gcf.figs), plt.get_backend(),\n"
+        "        {k: str(v) for k, v in matplotlib.rcParams.items()}]\n"
+        "with open('seen.json', 'w') as file: json.dump(seen, file)",
+    )
+    seen = [
+        json.loads((project.run("draw", preload=ahead).dir / "seen.json").read_text())
+        for ahead in (True, False)
+    ]
+    assert seen[0] == seen[1]
+    assert seen[0][:2] == [[], 0]
+
+
 def test_polars_is_never_imported_ahead(project: Project) -> None:
     """Its import starts native threads: a fork after it hangs (seen with polars 2.0 on 3.10)."""
     pytest.importorskip("polars")

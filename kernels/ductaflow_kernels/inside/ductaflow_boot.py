@@ -470,7 +470,8 @@ def take_environment(env: dict[str, str], keep: tuple[str, ...] = ()) -> None:
             os.environ[name] = value
 
 
-_own_modules: set[str] = set()  # a kernel's own; what else there is was imported ahead for the flow
+_own_modules: set[str] = set()
+_ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
 
 
 def _forget_shadowed(folder: str) -> None:
@@ -478,10 +479,9 @@ def _forget_shadowed(folder: str) -> None:
 
     It comes before the installed packages on the path, so a flow would have imported those.
     """
-    ahead = {name.partition(".")[0] for name in _modules_at_start} - _own_modules
     for entry in os.listdir(folder):
         top = entry.partition(".")[0]
-        if top in ahead:
+        if top in _ahead:
             found = importlib.machinery.PathFinder.find_spec(top, [folder])
             if found is not None and found.origin is not None:
                 for name in [n for n in sys.modules if n.partition(".")[0] == top]:
@@ -561,6 +561,7 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     sys.argv = [_launcher(), "-f", connection_file]
     complete(app, connection_file, folder)
     _modules_at_start.update(sys.modules)
+    _ahead.update({name.partition(".")[0] for name in _modules_at_start} - _own_modules)
     if not launch:
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
         # a tenth of this is a fight for it.

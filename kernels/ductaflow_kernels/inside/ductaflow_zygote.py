@@ -15,6 +15,7 @@ import contextlib
 import functools
 import gc
 import importlib.util
+import io
 import json
 import os
 import random
@@ -184,6 +185,9 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
             # An import cannot be undone: the conductor asks for a template without this one.
             send(channel, bad=name, why=problem)
             os._exit(0)
+    if "matplotlib.pyplot" in sys.modules:
+        with contextlib.suppress(Exception):  # if it cannot draw, the flow will tell
+            _printed(_draw_a_figure)
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
     send(channel, ready=True, pid=os.getpid(), read=_environment_read())
@@ -191,6 +195,27 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
 
 # They start native threads when they are imported (polars 2.0), and hang in a forked child.
 UNFORKABLE = frozenset({"polars"})
+
+
+@functools.lru_cache(maxsize=1)
+def _draw_a_figure() -> None:
+    """Let matplotlib find and load its fonts, which it does for its first figure.
+
+    It leaves nothing but caches: pyplot, its figures and rcParams have no part in it.
+    """
+    from matplotlib import rcParams
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if rcParams["text.usetex"]:  # would start LaTeX
+        return
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], label="a")
+    axes.set(title="a", xlabel="x", ylabel="y")
+    axes.legend()
+    figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
 
 
 def _reap(channel: socket.socket, pid: int) -> None:
