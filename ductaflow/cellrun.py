@@ -18,7 +18,18 @@ from ductaflow_kernels.process import describe_exit
 from ductaflow_kernels.session import KernelSession
 
 from ductaflow.artifacts import Artifacts
-from ductaflow.model import Cell, CellRecord, ErrorInfo, InstancePlan, Note, Status, Tag
+from ductaflow.events import Teller
+from ductaflow.metrics import scalars
+from ductaflow.model import (
+    METRICS_MIME,
+    Cell,
+    CellRecord,
+    ErrorInfo,
+    InstancePlan,
+    Note,
+    Status,
+    Tag,
+)
 from ductaflow.outputs import Limits, OutputFolder
 from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
@@ -57,6 +68,7 @@ class Outcome:
         kernel: Facts about the kernel for the record.
         environment: Versions for the record.
         peak_memory: Bytes, or None.
+        metrics: What the flow published with `record()`.
     """
 
     status: Status
@@ -67,6 +79,7 @@ class Outcome:
     kernel: Mapping[str, Any] = attrs.field(factory=dict)
     environment: Mapping[str, str] = attrs.field(factory=dict)
     peak_memory: int | None = None
+    metrics: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @final
@@ -103,12 +116,19 @@ class CellRun:
     """Sends the cells, folds what comes back, minds the clock."""
 
     def __init__(
-        self, session: KernelSession, plan: InstancePlan, artifacts: Artifacts, stop: Stop
+        self,
+        session: KernelSession,
+        plan: InstancePlan,
+        artifacts: Artifacts,
+        stop: Stop,
+        teller: Teller | None = None,
     ) -> None:
         self._session = session
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
+        self._teller = teller
+        self._metrics: dict[str, Any] = {}
         self._folder = OutputFolder(Limits(log=artifacts.paths.log.name))
         self._states = {
             index: _State(index, cell) for index, cell in enumerate(plan.cells) if cell.runs
@@ -145,6 +165,8 @@ class CellRun:
         if not self._session.spec.managed and self._died is None and self._ending is None:
             self._shut_down()
         self._artifacts.follow(time.monotonic())
+        if self._teller is not None:
+            self._teller.close()
         return self._outcome()
 
     def _shut_down(self) -> None:
@@ -253,6 +275,8 @@ class CellRun:
             self._artifacts.changed(state.index)
             self._artifacts.settled(state.index)
             self._tell_widgets()
+            if self._teller is not None:
+                self._teller.cell(_cell_record(state, None))
         if not self._session.spec.managed:
             self._send()
 
@@ -273,9 +297,14 @@ class CellRun:
             self._fold(None, message)
 
     def _fold(self, state: _State | None, message: Message) -> None:
+        if message.type == "display_data" and METRICS_MIME in message.content.get("data", {}):
+            self._metrics.update(scalars(message.content["data"][METRICS_MIME]))
+            return
         if message.type == "stream":
             name, text = str(message.content.get("name")), str(message.content.get("text"))
             self._artifacts.log.stream(name, text, time.monotonic())
+            if self._teller is not None:
+                self._teller.stream(name, text)
         elif message.type in ("error", "execute_result", "display_data"):
             if message.type == "error":
                 self._annotate(message)
@@ -401,6 +430,7 @@ class CellRun:
             kernel=kernel,
             environment={"python": self._session.info.get("language_info", {}).get("version", "")},
             peak_memory=self._peak_memory(),
+            metrics=self._metrics,
         )
 
     def _peak_memory(self) -> int | None:

@@ -27,6 +27,7 @@ from ductaflow._version import __version__
 from ductaflow.artifacts import Artifacts, write_record
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.errors import ArtifactError
+from ductaflow.events import Teller
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
@@ -35,7 +36,12 @@ from ductaflow.syntax import check_syntax
 
 
 def execute(
-    plan: InstancePlan, paths: ArtifactPaths, spec: KernelSpec, pool: KernelPool, stop: Stop
+    plan: InstancePlan,
+    paths: ArtifactPaths,
+    spec: KernelSpec,
+    pool: KernelPool,
+    stop: Stop,
+    teller: Teller | None = None,
 ) -> RunRecord:
     """Run an instance in its folder, which the caller has locked.
 
@@ -45,6 +51,7 @@ def execute(
         spec: The kernel to run it on.
         pool: Where that kernel comes from.
         stop: Set by the caller, from any thread, to end the run early.
+        teller: Told of cells and output as they come.
 
     Returns:
         The record, as saved in `run.json`.
@@ -58,7 +65,7 @@ def execute(
     artifacts = Artifacts.begin(plan, paths, notebook, record)
     try:
         artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
-        outcome = _attempt(plan, spec, pool, artifacts, stop)
+        outcome = _attempt(plan, spec, pool, artifacts, stop, teller)
         record = _last_record(record, outcome, time.monotonic() - began)
         _conclude(plan, record, outcome, notebook, artifacts)
         artifacts.finish(record)
@@ -89,7 +96,12 @@ def _record_failure(paths: ArtifactPaths, record: RunRecord, error: BaseExceptio
 
 
 def _attempt(
-    plan: InstancePlan, spec: KernelSpec, pool: KernelPool, artifacts: Artifacts, stop: Stop
+    plan: InstancePlan,
+    spec: KernelSpec,
+    pool: KernelPool,
+    artifacts: Artifacts,
+    stop: Stop,
+    teller: Teller | None,
 ) -> Outcome:
     """The run itself, whatever comes of it."""
     # Another interpreter may be of another version: its own compiler will say.
@@ -98,7 +110,8 @@ def _attempt(
         return Outcome(Status.FAILED, error)
     extra = plan.options.preload
     ahead = () if extra is None else (*imports(plan.flow), *extra)
-    request = KernelRequest(spec, plan.directory, kernel_environment(plan.root), ahead)
+    environment = kernel_environment(plan.root, plan.options.nested_workers)
+    request = KernelRequest(spec, plan.directory, environment, ahead)
     try:
         session = pool.lease(request, lambda: bool(stop.requests))
     except LeaseCancelled:
@@ -109,7 +122,7 @@ def _attempt(
         if stop.requests:
             return _INTERRUPTED
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
-        outcome = CellRun(session, plan, artifacts, stop).run()
+        outcome = CellRun(session, plan, artifacts, stop, teller).run()
         return attrs.evolve(outcome, notes=(*_preload_notes(session), *outcome.notes))
     finally:
         pool.retire(session)
@@ -174,6 +187,7 @@ def _last_record(record: RunRecord, outcome: Outcome, duration: float) -> RunRec
         kernel={**record.kernel, **outcome.kernel},
         environment={**record.environment, **outcome.environment},
         peak_memory=outcome.peak_memory,
+        metrics=outcome.metrics,
     )
 
 

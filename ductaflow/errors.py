@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ductaflow.run import Run
+    from ductaflow.runs import Runs
 
 
 class DuctaflowError(Exception):
@@ -33,6 +34,14 @@ class ConfigError(DuctaflowError):
 
 class NameRefused(DuctaflowError):
     """A step or instance name that is not one portable folder name."""
+
+
+class TableError(DuctaflowError):
+    """A control table, or what is asked of it: a column, a name, a grid; nothing has started."""
+
+
+class ExportError(DuctaflowError):
+    """A run's files could not be delivered; what the target held before is intact."""
 
 
 class UnknownKernel(DuctaflowError):
@@ -76,3 +85,33 @@ class RunTimedOut(RunFailed):
 
 class KernelFailed(RunFailed):
     """The kernel did not start, or died during the run."""
+
+
+class SweepFailed(DuctaflowError):
+    """Some instances of a sweep did not succeed.
+
+    Attributes:
+        runs: All that the sweep has run.
+    """
+
+    def __init__(self, message: str, runs: Runs) -> None:
+        super().__init__(message, runs)
+        self.runs = runs
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a sweep; the same call goes on where it stopped.
+
+    Attributes:
+        runs: What had been run by then.
+    """
+
+    def __init__(self, message: str, runs: Runs) -> None:
+        super().__init__(message, runs)
+        self.runs = runs
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -16,6 +16,9 @@ RUNS = "runs"
 ROOT_VARIABLE = "DUCTAFLOW_ROOT"
 """Environment variable that names the project root."""
 
+WORKERS_VARIABLE = "DUCTAFLOW_WORKERS"
+"""Environment variable with the number of workers that a sweep takes if it is not told."""
+
 MAX_NAME = 120
 """Bytes of a name in UTF-8. A file system takes 255 for one name and Windows by default 260
 characters for a whole path, and `runs/{step}/{instance}/{flow}.ipynb` holds three of them."""
@@ -175,13 +178,14 @@ def _is_project(folder: Path) -> bool:
     return re.search(r"^\s*\[tool\.ductaflow[\].]", text, re.MULTILINE) is not None
 
 
-def kernel_environment(root: Path) -> dict[str, str]:
+def kernel_environment(root: Path, workers: int | None = None) -> dict[str, str]:
     """What a kernel of this project finds in its environment: ours, and where the project lies.
 
     What a Jupyter server has told its kernel is left out: the conductor may be that kernel.
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
-    return {**ours, ROOT_VARIABLE: str(root)}
+    nested = {} if workers is None else {WORKERS_VARIABLE: str(workers)}
+    return {**ours, ROOT_VARIABLE: str(root), **nested}
 
 
 # --- instances and their files ---------------------------------------------------------------
@@ -211,6 +215,15 @@ def instance_dir(root: Path, step: str, instance: str) -> Path:
     return directory
 
 
+def step_dir(root: Path, step: str) -> Path:
+    """The folder of a step's instances: `{root}/runs/{step}`. It need not exist.
+
+    Raises:
+        NameRefused: The name is not portable.
+    """
+    return root.absolute() / RUNS / check_name(step, "step")
+
+
 def iter_steps(root: Path) -> Iterator[str]:
     """Names of the steps that have been run, sorted."""
     return (folder.name for folder in _folders(root.absolute() / RUNS))
@@ -222,7 +235,7 @@ def iter_instances(root: Path, step: str) -> Iterator[Path]:
     Raises:
         NameRefused: `step` is no step's name.
     """
-    return iter(_folders(root.absolute() / RUNS / check_name(step, "step")))
+    return iter(_folders(step_dir(root, step)))
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -17,6 +17,9 @@ NbCell = dict[str, Any]
 
 RECORD_SCHEMA = 1
 
+METRICS_MIME = "application/vnd.ductaflow.metrics+json"
+"""With it `record()` tells the conductor what a flow has measured."""
+
 
 class Tag:
     """Cell tags that mean something to ductaflow."""
@@ -48,6 +51,7 @@ class Status(Enum):
         member.symbol, member.label, member.colour = symbol, label, colour
         return member
 
+    PLANNED = "planned", "○", "planned", "#6e7781"
     RUNNING = "running", "▶", "running", "#1f6feb"
     SUCCEEDED = "success", "✓", "succeeded", "#1a7f37"
     FAILED = "failed", "✗", "failed", "#cf222e"
@@ -72,6 +76,11 @@ class Status(Enum):
     def ok(self) -> bool:
         """Whether the run ended well."""
         return self is Status.SUCCEEDED
+
+    @property
+    def bad(self) -> bool:
+        """Whether the run ended otherwise."""
+        return self not in (Status.SUCCEEDED, Status.PLANNED, Status.RUNNING)
 
 
 @attrs.frozen
@@ -154,6 +163,7 @@ class RunOptions:
         kernel_name: A kernelspec's name; None for the conductor's own interpreter.
         html: Whether to write the HTML report.
         preload: Modules to import ahead besides those that the flow imports; None to import none.
+        nested_workers: How many workers a sweep inside the flow takes; None for its own default.
     """
 
     timeout: float | None = None
@@ -161,6 +171,7 @@ class RunOptions:
     kernel_name: str | None = None
     html: bool = True
     preload: tuple[str, ...] | None = ()
+    nested_workers: int | None = None
 
 
 @attrs.frozen
@@ -267,6 +278,7 @@ class RunRecord:
         kernel: Interpreter, kernelspec name, source of the kernel, its exit if it died.
         environment: Versions of Python, ductaflow and the platform.
         peak_memory: The kernel's peak resident memory in bytes, or None if unknown.
+        metrics: Scalars that the flow published with `record()`.
         schema: Version of this layout.
     """
 
@@ -286,6 +298,7 @@ class RunRecord:
     kernel: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     environment: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     peak_memory: int | None = None
+    metrics: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     schema: int = RECORD_SCHEMA
 
     def to_json(self) -> dict[str, Any]:

@@ -48,9 +48,6 @@ def plan_instance(
         require_parameters(flow)
         values = normalise(config if config is not None else _default(flow))
     notes = config_notes(flow, values) if values is not None else ()
-    fingerprints = {"flow": flow.sha256}
-    if values is not None:
-        fingerprints["config"] = hashlib.sha256(jsonio.canonical(values).encode()).hexdigest()
     return InstancePlan(
         flow=flow,
         cells=prepare(flow, values, notes),
@@ -61,8 +58,21 @@ def plan_instance(
         root=root,
         options=options,
         notes=notes,
-        fingerprints=fingerprints,
+        fingerprints=fingerprints(flow, values),
     )
+
+
+def fingerprints(flow: Flow, config: Config | None) -> dict[str, str]:
+    """Hashes of what goes into a run.
+
+    Args:
+        flow: The parsed flow.
+        config: Its config, normalised; None where nothing is injected.
+    """
+    found = {"flow": flow.sha256}
+    if config is not None:
+        found["config"] = hashlib.sha256(jsonio.canonical(config).encode()).hexdigest()
+    return found
 
 
 def make_options(
@@ -72,6 +82,7 @@ def make_options(
     kernel_name: str | None = None,
     html: bool = True,
     preload: Sequence[str] | bool = True,
+    nested_workers: int | None = None,
 ) -> RunOptions:
     """The options as callers give them, in one object.
 
@@ -85,7 +96,7 @@ def make_options(
         raise TypeError(f"preload takes a list of module names, as [{preload!r}]")
     else:
         ahead = tuple(preload)
-    return RunOptions(timeout, cell_timeout, kernel_name, html, ahead)
+    return RunOptions(timeout, cell_timeout, kernel_name, html, ahead, nested_workers)
 
 
 def _default(flow: Flow) -> Mapping[str, Any]:

@@ -21,11 +21,13 @@ class Run:
         record: All that `run.json` says.
         paths: Where its artifacts lie.
         reused: Whether an earlier run served, so that nothing was executed.
+        planned: The config of a run that is planned only; None for all others.
     """
 
     record: RunRecord
     paths: ArtifactPaths
     reused: bool = False
+    planned: Config | None = attrs.field(default=None, repr=False, hash=False)
 
     @property
     def status(self) -> Status:
@@ -74,6 +76,8 @@ class Run:
         Raises:
             ArtifactError: `config.json` is gone or damaged.
         """
+        if self.planned is not None:
+            return self.planned
         if not self.record.fingerprints.get("config"):
             return None
         try:

@@ -1,4 +1,4 @@
-"""Run a plan: find its kernel, hold its folder, execute; what `conductor` and `sweep` share."""
+"""Run a plan: find its kernel, hold its folder, execute; what `conductor` and `sweeps` share."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ductaflow.errors import (
     RunTimedOut,
     UnknownKernel,
 )
+from ductaflow.events import Listener, Teller
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 from ductaflow.model import Flow, InstancePlan
@@ -54,8 +55,13 @@ def run_to_end(plan: InstancePlan) -> Run:
     return run
 
 
-def run_plan(plan: InstancePlan, stop: Stop) -> Run:
+def run_plan(plan: InstancePlan, stop: Stop, listen: Listener | None = None) -> Run:
     """Run a plan in its folder, which no other run may hold.
+
+    Args:
+        plan: What to run.
+        stop: Set by the caller, from any thread, to end it early.
+        listen: Told of cells and output as they come, on this thread.
 
     Raises:
         InstanceBusy: Another run holds it.
@@ -68,8 +74,9 @@ def run_plan(plan: InstancePlan, stop: Stop) -> Run:
             "use run_notebook(flow, execution_dir=...) without config"
         )
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
+    teller = Teller(plan.step, plan.instance, listen) if listen is not None else None
     with instance_lock(paths):
-        record = execute(plan, paths, spec, shared_pool(), stop)
+        record = execute(plan, paths, spec, shared_pool(), stop, teller)
     return Run(record, paths)
 
 

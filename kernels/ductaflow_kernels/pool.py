@@ -14,8 +14,9 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import final
 
 import attrs
@@ -72,6 +73,7 @@ class KernelPool:
         self._shelves: dict[WarmKey, _Shelf] = {}
         self._leased: set[KernelSession] = set()
         self._retired: list[KernelSession] = []
+        self._reserved: list[int] = []
         self._changed = threading.Condition()
         self._refiller: threading.Thread | None = None
         self._closed = False
@@ -85,6 +87,17 @@ class KernelPool:
                 name="ductaflow-expect",
                 daemon=True,
             ).start()
+
+    @contextmanager
+    def reserve(self, workers: int) -> Iterator[None]:
+        """Be ready for so many kernels at once, for as long as the block lasts."""
+        with self._changed:
+            self._reserved.append(workers)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reserved.remove(workers)
 
     def lease(
         self, request: KernelRequest, cancelled: Callable[[], bool] | None = None
@@ -102,8 +115,9 @@ class KernelPool:
             PoolClosed: The pool is closed.
         """
         with self._changed:
-            # In powers of two: every other value is another warm key, and so another tree.
-            self._workers = max(self._workers, 1 << len(self._leased).bit_length())
+            if len(self._leased) >= self._at_once():
+                # In powers of two: every other value is another warm key, and so another tree.
+                self._workers = 1 << len(self._leased).bit_length()
         request = self._sized(request)
         source = self._managed if request.spec.managed else self._cold
         session = self._take(request) if source.ahead else None
@@ -167,8 +181,11 @@ class KernelPool:
         self.close()
 
     def _sized(self, request: KernelRequest) -> KernelRequest:
-        threads = _thread_limits(self._workers)
+        threads = _thread_limits(self._at_once())
         return attrs.evolve(request, env={**threads, **request.env}) if threads else request
+
+    def _at_once(self) -> int:
+        return max([self._workers, *self._reserved])
 
     # --- the shelves; the condition is held ----------------------------------------------------
 
@@ -201,7 +218,8 @@ class KernelPool:
 
     def _wanted(self) -> _Shelf | None:
         for shelf in reversed(self._shelves.values()):
-            if not shelf.failed and len(shelf.ready) + shelf.starting < self._spare:
+            wanted = max([self._spare, *self._reserved])
+            if not shelf.failed and len(shelf.ready) + shelf.starting < wanted:
                 return shelf
         return None
 

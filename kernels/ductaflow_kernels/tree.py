@@ -39,7 +39,8 @@ MAX_PACKET = 1 << 20
 
 # They change with the terminal or the folder, and no import makes more of them than that.
 VOLATILE = frozenset(
-    {"PWD", "OLDPWD", "SHLVL", "_", "TERM", "COLUMNS", "LINES", "DUCTAFLOW_ROOT", "JPY_PARENT_PID"}
+    {"PWD", "OLDPWD", "SHLVL", "_", "TERM", "COLUMNS", "LINES", "JPY_PARENT_PID"}
+    | {"DUCTAFLOW_ROOT", "DUCTAFLOW_WORKERS"}
 )
 
 

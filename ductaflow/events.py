@@ -1,0 +1,121 @@
+"""What happens while instances run, as typed facts for whoever embeds ductaflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias, final
+
+import attrs
+
+from ductaflow.model import CellRecord
+from ductaflow.run import Run
+from ductaflow.runlog import strip_ansi
+
+LONGEST_LINE = 10_000  # characters; a longer one is told in pieces
+
+
+@attrs.frozen
+class InstanceStarted:
+    """An instance begins.
+
+    Attributes:
+        step: Its step.
+        instance: Its name.
+        attempt: 1, or more where it is tried again.
+    """
+
+    step: str
+    instance: str
+    attempt: int = 1
+
+
+@attrs.frozen
+class CellFinished:
+    """A cell of an instance is over.
+
+    Attributes:
+        step: The instance's step.
+        instance: Its name.
+        cell: How the cell went.
+    """
+
+    step: str
+    instance: str
+    cell: CellRecord
+
+
+@attrs.frozen
+class OutputLine:
+    """A line that an instance printed.
+
+    Attributes:
+        step: The instance's step.
+        instance: Its name.
+        stream: `stdout` or `stderr`.
+        text: The line, without its end and without terminal escape sequences.
+    """
+
+    step: str
+    instance: str
+    stream: str
+    text: str
+
+
+@attrs.frozen
+class InstanceFinished:
+    """An instance has ended, or need not run.
+
+    Attributes:
+        step: Its step.
+        instance: Its name.
+        run: Its run, however it ended.
+    """
+
+    step: str
+    instance: str
+    run: Run
+
+
+Event: TypeAlias = InstanceStarted | CellFinished | OutputLine | InstanceFinished
+Listener: TypeAlias = Callable[[Event], object]
+
+
+@final
+@attrs.define(eq=False)
+class Teller:
+    """Tells a listener what one instance does.
+
+    Attributes:
+        step: The instance's step.
+        instance: Its name.
+        listen: The listener.
+    """
+
+    step: str
+    instance: str
+    listen: Listener
+    _partial: dict[str, str] = attrs.field(factory=dict)
+
+    def cell(self, record: CellRecord) -> None:
+        """A cell is over."""
+        self.listen(CellFinished(self.step, self.instance, record))
+
+    def stream(self, name: str, text: str) -> None:
+        """The flow has printed some text."""
+        *whole, rest = (self._partial.pop(name, "") + text).split("\n")
+        if len(rest) > LONGEST_LINE:
+            whole, rest = [*whole, rest], ""
+        for line in whole:
+            self._line(name, line)
+        if rest:
+            self._partial[name] = rest
+
+    def close(self) -> None:
+        """The run is over: tell lines that have no end."""
+        for name, line in self._partial.items():
+            self._line(name, line)
+        self._partial.clear()
+
+    def _line(self, name: str, line: str) -> None:
+        shown = strip_ansi(line).removesuffix("\r").rpartition("\r")[2]
+        self.listen(OutputLine(self.step, self.instance, name, shown))

@@ -1,0 +1,229 @@
+"""How a sweep shows that it goes on: one line that changes, or lines that add up in a log."""
+
+from __future__ import annotations
+
+import html
+import shutil
+import sys
+import time
+from typing import Any, Protocol, final
+
+import attrs
+
+from ductaflow.model import ErrorInfo, Status
+from ductaflow.runs import Entry
+
+REFRESH = 0.5  # seconds between refreshes of a display
+LOG_EVERY = 30.0  # seconds between lines in a log
+LOG_SHARE = 10  # and at most so many of them for what is done
+_SHOWN_FAILURES = 20  # in a notebook
+
+
+@final
+@attrs.define(eq=False)
+class Tally:
+    """How far a sweep is.
+
+    Attributes:
+        total: How many instances there are; None if that is not known.
+        began: When it began, as all times here by the monotonic clock in seconds.
+        counts: How many have ended in each way.
+        reused: For how many an earlier run served.
+        running: When each that runs now began.
+    """
+
+    total: int | None
+    began: float
+    counts: dict[Status, int] = attrs.field(factory=dict)
+    reused: int = 0
+    running: dict[str, float] = attrs.field(factory=dict)
+
+    @property
+    def done(self) -> int:
+        """How many have ended."""
+        return sum(self.counts.values())
+
+    def started(self, instance: str, now: float) -> None:
+        """An instance begins."""
+        self.running.setdefault(instance, now)
+
+    def finished(self, entry: Entry) -> None:
+        """An instance has ended."""
+        self.running.pop(entry.instance, None)
+        self.counts[entry.status] = self.counts.get(entry.status, 0) + 1
+        self.reused += entry.reused
+
+    def line(self, now: float) -> str:
+        """It all in one line."""
+        parts = [f"{self.done}/{self.total}" if self.total is not None else str(self.done)]
+        parts += [
+            f"{status.symbol} {count} {status.label}" for status, count in self.counts.items()
+        ]
+        if self.reused:
+            parts.append(f"{self.reused} reused")
+        if self.running:
+            parts.append(f"{Status.RUNNING.symbol} {len(self.running)} running")
+        executed, elapsed = self.done - self.reused, now - self.began
+        if executed and elapsed > 0:
+            rate = executed / elapsed
+            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
+            if self.total is not None and self.running:
+                parts.append(f"{clock((self.total - self.done) / rate)} left")
+        if self.running:
+            slowest, since = min(self.running.items(), key=lambda item: item[1])
+            if now - since >= 1:
+                parts.append(f"slowest: {slowest} {clock(now - since)}")
+        return " · ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """A duration as people read it: `41 s`, `3:07`, `2:03:07`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, whole = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
+
+
+def failure_line(entry: Entry) -> str:
+    """A failed run in one line: what, and where."""
+    error = entry.error or ErrorInfo(entry.status.value, entry.status.label, "")
+    where = f" in cell {error.cell}" if error.cell and error.kind != "died" else ""
+    line = f" ({entry.flow}:{error.line})" if error.line else ""
+    text = f"{entry.status.symbol} {entry.instance}: {error.type}: {error.message}{where}{line}"
+    return " ".join(text.split())[:500]
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def update(self, tally: Tally, now: float) -> None:
+        """Show how far it is."""
+
+    def failed(self, entry: Entry) -> None:
+        """Show at once that a run has failed."""
+
+    def close(self, tally: Tally, now: float) -> None:
+        """Show how it ended."""
+
+
+@final
+@attrs.define(eq=False)
+class TerminalDisplay:
+    """One line at the bottom of a terminal."""
+
+    stream: Any
+    _shown: float = 0.0
+
+    def update(self, tally: Tally, now: float) -> None:
+        if now - self._shown >= REFRESH / 2:
+            self._shown = now
+            width = shutil.get_terminal_size().columns - 1
+            self._write(f"\r{tally.line(now)[:width]}\x1b[K")
+
+    def failed(self, entry: Entry) -> None:
+        self._write(f"\r\x1b[K{_printable(failure_line(entry))}\n")
+        self._shown = 0.0
+
+    def close(self, tally: Tally, now: float) -> None:
+        self._write(f"\r\x1b[K{tally.line(now)} · {clock(now - tally.began)}\n")
+
+    def _write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+
+@final
+@attrs.define(eq=False)
+class LogDisplay:
+    """Plain lines, for a file or a pipe."""
+
+    stream: Any
+    _shown: float = attrs.field(factory=time.monotonic)
+    _done: int = 0
+
+    def update(self, tally: Tally, now: float) -> None:
+        step = max(1, (tally.total or 0) // LOG_SHARE)
+        much = tally.total is not None and tally.done - self._done >= step and now - self._shown > 1
+        if much or now - self._shown >= LOG_EVERY:
+            self._shown, self._done = now, tally.done
+            self._say(tally.line(now))
+
+    def failed(self, entry: Entry) -> None:
+        self._say(_printable(failure_line(entry)))
+
+    def close(self, tally: Tally, now: float) -> None:
+        self._say(f"{tally.line(now)} · {clock(now - tally.began)}")
+
+    def _say(self, line: str) -> None:
+        self.stream.write(f"{line}\n")
+        self.stream.flush()
+
+
+@final
+@attrs.define(eq=False)
+class NotebookDisplay:
+    """An output of a cell in Jupyter, brought up to date in its place."""
+
+    _failures: list[str] = attrs.field(factory=list)
+    _handle: Any = None
+    _shown: float = 0.0
+
+    def update(self, tally: Tally, now: float) -> None:
+        if now - self._shown >= REFRESH:
+            self._shown = now
+            self._show(tally, now)
+
+    def failed(self, entry: Entry) -> None:
+        self._failures.append(failure_line(entry))
+        self._shown = 0.0
+
+    def close(self, tally: Tally, now: float) -> None:
+        self._show(tally, now)
+
+    def _show(self, tally: Tally, now: float) -> None:
+        line = f"{tally.line(now)} · {clock(now - tally.began)}"
+        shown = self._failures[-_SHOWN_FAILURES:]
+        failures = "".join(f"<li>{html.escape(text)}</li>" for text in shown)
+        bar = f'<progress value="{tally.done}" max="{tally.total}"></progress> ' * bool(tally.total)
+        page = f"<div>{bar}<code>{html.escape(line)}</code><ul>{failures}</ul></div>"
+        bundle = {"text/html": page, "text/plain": "\n".join([line, *shown])}
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+@final
+class NoDisplay:
+    """Nothing is shown."""
+
+    def update(self, tally: Tally, now: float) -> None:
+        """Nothing."""
+
+    def failed(self, entry: Entry) -> None:
+        """Nothing."""
+
+    def close(self, tally: Tally, now: float) -> None:
+        """Nothing."""
+
+
+def choose_display(wanted: bool) -> Display:
+    """The display that is right for where this program runs."""
+    if not wanted or sys.stderr is None:
+        return NoDisplay()
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None and hasattr(shell, "kernel"):
+        return NotebookDisplay()
+    if sys.stderr.isatty():
+        return TerminalDisplay(sys.stderr)
+    return LogDisplay(sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Text without what would command a terminal: a flow's error message may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in text)

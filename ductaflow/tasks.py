@@ -1,0 +1,323 @@
+"""From a control table to tasks: which instances there are, what each is called, what it gets."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, final
+
+import attrs
+
+from ductaflow import jsonio
+from ductaflow.config import normalise
+from ductaflow.errors import ConfigError, NameRefused, TableError
+from ductaflow.layout import check_name
+from ductaflow.model import Config
+from ductaflow.table import Row, Table, nearest
+from ductaflow.template import fields, fill, leaves, lookup
+
+NameSpec: TypeAlias = str | Callable[[Row], str] | None
+ConfigSpec: TypeAlias = (
+    Sequence[str] | Mapping[str, Any] | Callable[[Row], Mapping[str, Any]] | None
+)
+OnlySpec: TypeAlias = str | Sequence[str] | Callable[[Row], bool] | None
+
+NAME_COLUMNS = ("instance_name", "instance")
+_MOST_KEYS = 6  # of a config that makes a name by itself
+_LONGEST = 100  # bytes of a name made here
+_UNFIT = re.compile(r"[^\w.+ -]+")
+
+
+@final
+@attrs.frozen
+class Task:
+    """One row of the table, as an instance.
+
+    Attributes:
+        number: The row's position, from 0.
+        instance: The instance's name.
+        config: Its config, normalised.
+        row: The row.
+    """
+
+    number: int
+    instance: str
+    config: Config
+    row: Row
+
+
+@final
+@attrs.frozen
+class Tasks:
+    """The tasks that a table asks for, in its order.
+
+    Attributes:
+        table: The control table.
+        instance: What names the instances; see `sweep`, as for the rest.
+        config: What the flow gets of a row.
+        only: Which rows.
+        limit: How many at most.
+        names: The name of each row that is asked for, by its position; None for a generator, whose
+            rows are not known yet.
+    """
+
+    table: Table
+    instance: NameSpec
+    config: ConfigSpec
+    only: OnlySpec
+    limit: int | None
+    names: Mapping[int, str] | None
+
+    def __iter__(self) -> Iterator[Task]:
+        seen: dict[str, int] = {}
+        done = 0
+        if self.limit == 0:
+            return
+        for number, row in enumerate(self.table.rows()):
+            if self.names is None:
+                name = _name_of(self, number, row)
+                if not _asked_for(self.only, name, row):
+                    continue
+                _check_unique(seen, name, number)
+            elif number in self.names:
+                name = self.names[number]
+            else:
+                continue
+            yield Task(number, name, _config_of(self, number, name, row), row)
+            done += 1
+            if done == (len(self.names) if self.names is not None else self.limit):
+                return
+
+    @property
+    def count(self) -> int | None:
+        """How many there are; None if that is not known."""
+        return None if self.names is None else len(self.names)
+
+
+def plan_tasks(
+    table: Table,
+    *,
+    instance: NameSpec = None,
+    config: ConfigSpec = None,
+    only: OnlySpec = None,
+    limit: int | None = None,
+    check: Callable[[str, Row], object] | None = None,
+) -> Tasks:
+    """The tasks of a table, each looked at before the first is begun.
+
+    Args:
+        table: The control table. Of a generator nothing is looked at.
+        instance: See `sweep`, as for the rest.
+        config: What the flow gets of a row.
+        only: Which rows.
+        limit: How many at most.
+        check: Called with each name and row that is asked for; raises what is wrong with it.
+
+    Raises:
+        TableError: A column is missing, a name is not unique, or no row is asked for.
+        NameRefused: A name is no folder name.
+        ConfigError: A value in a config is nothing that JSON can hold.
+    """
+    tasks = Tasks(table, instance, config, only, limit, None)
+    if table.length is None:
+        return tasks
+    names: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for number, row in enumerate(table.rows()):
+        name = _name_of(tasks, number, row)
+        _check_unique(seen, name, number)
+        if limit is not None and len(names) >= limit:
+            continue
+        if _asked_for(only, name, row):
+            _config_of(tasks, number, name, row)
+            if check is not None:
+                check(name, row)
+            names[number] = name
+    if not names and limit != 0:
+        asked = f"only={only!r}" if isinstance(only, (str, list, tuple)) else "only"
+        raise TableError(f"{asked} matches none of {len(seen)} instances: {nearest('', seen)}")
+    return attrs.evolve(tasks, names=names)
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def _name_of(tasks: Tasks, number: int, row: Row) -> str:
+    given = tasks.instance
+    if given is None:
+        name: object = _own_name(tasks, number, row)
+    elif callable(given):
+        name = _called(given, "instance", number, row)
+    elif "{" in given:
+        fields(given, "instance")
+        name = fill(given, row, "instance")
+    else:
+        name = _column(given, row, "instance")
+    if isinstance(name, (int, float)) and not isinstance(name, bool):
+        name = str(name)  # a column of years or ids
+    elif not isinstance(name, str) and type(name).__module__.partition(".")[0] == "numpy":
+        name = str(name)
+    try:
+        return check_name(name, "instance")
+    except NameRefused as e:
+        raise NameRefused(f"row {number} of the control table: {e}") from None
+
+
+def _own_name(tasks: Tasks, number: int, row: Row) -> object:
+    """A name that the table gives by itself."""
+    for column in NAME_COLUMNS:
+        if column in row:
+            return row[column]
+    named_by = tasks.table.named_by
+    if len(named_by) == 1 and tasks.table.columns is not None:
+        return row[named_by[0][0]]  # the data frame's index
+    if named_by:
+        keys = [".".join(path) for path in named_by]
+        found = leaves(row)
+        values = {key: found[key] for key in keys if key in found}
+    else:
+        values = leaves(_config_of(tasks, number, "", row))
+        if len(values) > _MOST_KEYS:
+            raise TableError(
+                "say what names the instances: instance= takes a column, a format string or a "
+                f"function of the row; a column {NAME_COLUMNS[0]!r} would be taken by itself. "
+                f"The table has {', '.join(map(str, list(row)[:20]))}"
+            )
+    return name_from(values)
+
+
+def name_from(values: Mapping[str, Any]) -> str:
+    """A readable name made of values, as `seed=3,mode=fast`.
+
+    Keys are cut to their last part where that is clear. Where values had to be shortened, a hash of
+    all of them follows, so that names are as different as the values.
+    """
+    clean = normalise(values)
+    short = [key.rpartition(".")[2] for key in clean]
+    parts, exact = [], True
+    for key, last in zip(clean, short, strict=True):
+        text = _label(clean[key])
+        fit = _UNFIT.sub("-", text)
+        exact = exact and fit == text
+        parts.append(f"{_UNFIT.sub('-', last if short.count(last) == 1 else key)}={fit}")
+    name = ",".join(parts) or "all"
+    if not exact or len(name.encode()) > _LONGEST or name != name.strip(" ."):
+        digest = hashlib.blake2b(jsonio.canonical(clean).encode(), digest_size=4).hexdigest()
+        cut = name.encode()[: _LONGEST - 9].decode(errors="ignore").strip(" .")
+        name = f"{cut}~{digest}"
+    return name
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(v, (int, float, str)) for v in value):
+        return "+".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def _check_unique(seen: dict[str, int], name: str, number: int) -> None:
+    key = name.casefold()
+    if key in seen:
+        raise TableError(
+            f"rows {seen[key]} and {number} of the control table are both named {name!r}"
+            " (upper and lower case are one folder on some systems); each instance needs a name of "
+            "its own: see instance="
+        )
+    seen[key] = number
+
+
+def _asked_for(only: OnlySpec, name: str, row: Row) -> bool:
+    if only is None:
+        return True
+    if callable(only):
+        return bool(only(row))
+    patterns = [only] if isinstance(only, str) else only
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+# --- configs ------------------------------------------------------------------------------------
+
+
+def _config_of(tasks: Tasks, number: int, name: str, row: Row) -> Config:
+    given = tasks.config
+    if given is None:
+        own = next((c for c in NAME_COLUMNS if c in row), None) if tasks.instance is None else None
+        raw: Mapping[str, Any] = {key: value for key, value in row.items() if key != own}
+    elif callable(given):
+        raw = _called(given, "config", number, row)
+    elif isinstance(given, Mapping):
+        raw = {key: _computed(value, number, row) for key, value in given.items()}
+    else:
+        raw = {}
+        for column in given:
+            raw.update(_selected(column, row))
+    try:
+        return normalise(_nested(raw))
+    except ConfigError as e:
+        where = f"row {number} of the control table" + (f" ({name})" if name else "")
+        raise ConfigError(f"{where}: {e}") from None
+
+
+def _computed(value: Any, number: int, row: Row) -> Any:
+    if isinstance(value, str):
+        return _column(value, row, "config")
+    return _called(value, "config", number, row) if callable(value) else value
+
+
+def _selected(column: str, row: Row) -> dict[str, Any]:
+    """A column, or all those below a dotted prefix."""
+    below = {key: value for key, value in row.items() if key.startswith(f"{column}.")}
+    return below if below and column not in row else {column: _column(column, row, "config")}
+
+
+def _column(name: str, row: Row, what: str) -> Any:
+    try:
+        return lookup(row, name)
+    except KeyError:
+        raise TableError(
+            f"{what}: the control table has no column {name!r}; {nearest(name, leaves(row))}"
+        ) from None
+
+
+def _called(function: Callable[[Row], Any], what: str, number: int, row: Row) -> Any:
+    try:
+        return function(row)
+    except Exception as e:
+        raise TableError(
+            f"the function given as {what}= failed on row {number} of the control table: "
+            f"{type(e).__name__}: {e}"
+        ) from e
+
+
+def _nested(flat: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Dotted keys as nested dicts."""
+    if not isinstance(flat, Mapping) or not any("." in str(key) for key in flat):
+        return flat
+    result: dict[str, Any] = {}
+    for key, value in flat.items():
+        parts = str(key).split(".")
+        if not all(parts):
+            parts = [str(key)]
+        inner = result
+        for part in parts[:-1]:
+            below = inner.setdefault(part, {})
+            if not isinstance(below, dict):
+                below = dict(below) if isinstance(below, Mapping) else None
+            if below is None:
+                raise TableError(
+                    f"the columns {part!r} and {key!r} cannot both be in a config: one is a value, "
+                    "the other lies below it"
+                )
+            inner[part] = below
+            inner = below
+        if isinstance(inner.get(parts[-1]), dict):
+            if not isinstance(value, Mapping):
+                raise TableError(
+                    f"the column {key!r} is a value, and others lie below it; rename one of them"
+                )
+            value = {**value, **inner[parts[-1]]}
+        inner[parts[-1]] = value
+    return result
