@@ -22,6 +22,7 @@ import ductaflow.errors
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import RunRecord, Status
 from ductaflow.run import Run
+from ductaflow.runs import Entry, Runs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -181,6 +182,11 @@ def test_public_name_resolves_and_is_documented(name):
         assert name in dir(ductaflow)
 
 
+def test_no_public_name_is_a_module():
+    """The module would take the name's place as soon as something imports it."""
+    assert not {f"ductaflow.{name}" for name in ductaflow.__all__} & set(MODULES)
+
+
 def test_type_checkers_see_the_same_names():
     tree = ast.parse(Path(ductaflow.__file__).read_text("utf-8"))
     seen = {
@@ -220,7 +226,7 @@ ERRORS = [
     pytest.param(cls, id=f"{module.__name__}.{name}")
     for module in (ductaflow.errors, ductaflow_kernels.errors)
     for name, cls in vars(module).items()
-    if inspect.isclass(cls) and issubclass(cls, Exception)
+    if inspect.isclass(cls) and issubclass(cls, BaseException)
 ]
 
 
@@ -236,6 +242,8 @@ def failed_run(tmp_path):
 def test_errors_pickle(cls, failed_run):
     if issubclass(cls, ductaflow.errors.RunFailed):
         error = cls("it failed", failed_run)
+    elif issubclass(cls, (ductaflow.errors.SweepFailed, ductaflow.errors.SweepInterrupted)):
+        error = cls("it failed", Runs((Entry.of(failed_run, 0),), failed_run.dir))
     elif issubclass(cls, ductaflow_kernels.errors.KernelDied):
         error = cls("it failed", -9, 1 << 30)
     else:
@@ -249,7 +257,11 @@ def test_errors_pickle(cls, failed_run):
 
 @pytest.mark.parametrize("cls", ERRORS)
 def test_errors_belong_to_their_tree_and_are_documented(cls):
-    bases = (ductaflow.errors.DuctaflowError, ductaflow_kernels.errors.KernelError)
+    bases = (
+        ductaflow.errors.DuctaflowError,
+        ductaflow_kernels.errors.KernelError,
+        KeyboardInterrupt,
+    )
     assert issubclass(cls, bases)
     assert cls.__doc__
 

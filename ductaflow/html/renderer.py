@@ -61,7 +61,7 @@ class HtmlRenderer:
         inputs: The code cells' inputs, and Markdown.
     """
 
-    def __init__(self, *, cells: int = 32 * _MEBIBYTE, inputs: int = 8 * _MEBIBYTE) -> None:
+    def __init__(self, *, cells: int = 8 * _MEBIBYTE, inputs: int = 4 * _MEBIBYTE) -> None:
         """Make one with empty caches.
 
         Args:

@@ -1,0 +1,510 @@
+"""Sweeps on real kernels: what runs, what is told, what is delivered, what survives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pytest
+from conftest import Project, process_alive, wait_until
+
+import ductaflow.sweeps
+from ductaflow import (
+    ConfigError,
+    FlowError,
+    FlowNotFound,
+    ParametersCellError,
+    Runs,
+    Status,
+    SweepFailed,
+    SweepInterrupted,
+    TableError,
+    UnknownKernel,
+    get_all_instances,
+    grid,
+    run_step_flow,
+    sweep,
+    sweep_iter,
+)
+from ductaflow.events import CellFinished, InstanceFinished, InstanceStarted, OutputLine
+from ductaflow.layout import ArtifactPaths
+from ductaflow.lock import instance_lock
+from ductaflow.progress import LogDisplay, NotebookDisplay, Tally, TerminalDisplay, clock
+from ductaflow.runs import Entry
+from ductaflow.sweeps import worker_count
+
+FLOW = (
+    "from ductaflow import record",
+    "print('x is', x)\nrecord(double=x * 2, name=f'n{x}')",
+    "open('out.txt', 'w').write(str(x))",
+    "if x in fail: raise ValueError(f'bad {x}')",
+)
+
+
+@pytest.fixture
+def flow(project: Project) -> Project:
+    project.write("step", *FLOW, parameters="config = {'x': 0, 'fail': []}")
+    return project
+
+
+def rows(count: int, *fail: int) -> list[dict[str, object]]:
+    return [{"instance": f"i{n}", "x": n, "fail": list(fail)} for n in range(count)]
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+def test_a_row_is_an_instance(flow: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.DataFrame({"name": ["a", "b", "c"], "x": [1, 2, 3], "client": "north"})
+    runs = sweep("step", table, instance="name", config={"x": "x", "fail": [2]}, workers=2)
+    assert [run.instance for run in runs] == ["a", "b", "c"]
+    assert [run.status for run in runs] == [Status.SUCCEEDED, Status.FAILED, Status.SUCCEEDED]
+    assert [run.config for run in runs] == [{"x": n, "fail": [2]} for n in (1, 2, 3)]
+    assert (len(runs.ok), len(runs.failed), len(runs.reused)) == (2, 1, 0)
+    assert runs[-1].record.metrics == {"double": 6, "name": "n3"}
+    assert [run.instance for run in runs[:2]] == ["a", "b"]
+    assert "✓ 2 succeeded" in repr(runs)
+    assert "bad 2 in cell 5 (flow/step.py:" in capsys.readouterr().err
+    frame = runs.frame()
+    assert list(frame["client"]) == ["north"] * 3
+    assert list(frame["status"]) == ["success", "failed", "success"]
+    assert list(frame["double"]) == [2, 4, 6]
+    assert list(frame["run.name"]) == ["n1", "n2", "n3"]
+    assert (frame["peak_memory"] > 1 << 20).all()
+    assert frame["error"][1] == "ValueError: bad 2"
+    assert Path(frame["html"][0]).is_file()
+    page = runs._repr_html_()
+    assert page.count("<tr>") == 4
+    assert runs[0].html.as_uri() in page
+
+
+def test_failures_are_grouped_and_can_be_repeated(flow: Project) -> None:
+    runs = sweep("step", rows(5, 1, 3), progress=False)
+    summary = runs.summary()
+    assert "2 of 5 failed, 1 cause:" in summary
+    (cause,) = runs.causes()
+    assert cause.command in summary
+    done = subprocess.run(
+        cause.command.replace("python", sys.executable, 1),
+        shell=True,
+        cwd=flow.root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "CellFailed: step/i1: ValueError: bad 1" in done.stderr
+    with pytest.raises(SweepFailed, match="2 of 5 failed") as caught:
+        runs.raise_if_failed()
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert [run.instance for run in copy.runs.failed] == ["i1", "i3"]
+    assert runs.ok.raise_if_failed() is not None
+
+
+def test_polars_in_polars_out(flow: Project) -> None:
+    runs = sweep("step", pl.DataFrame({"instance": ["a"], "x": [4]}), config={"x": "x", "fail": []})
+    frame = runs.frame()
+    assert isinstance(frame, pl.DataFrame)
+    assert frame["double"].to_list() == [8]
+
+
+def test_the_order_of_start_is_the_tables(flow: Project) -> None:
+    started = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, InstanceStarted):
+            started.append(event.instance)
+
+    runs = sweep("step", rows(8), workers=1, on_event=listen, progress=False)
+    assert started == [run.instance for run in runs] == [f"i{n}" for n in range(8)]
+
+
+def test_events_tell_all_there_is(flow: Project) -> None:
+    events: list[object] = []
+    threads = set()
+
+    def listen(event: object) -> None:
+        threads.add(threading.current_thread())
+        events.append(event)
+
+    sweep("step", rows(2, 1), on_event=listen, progress=False)
+    assert threads == {threading.current_thread()}
+    first = [e for e in events if e.instance == "i0"]  # type: ignore[attr-defined]
+    assert isinstance(first[0], InstanceStarted)
+    assert isinstance(first[-1], InstanceFinished)
+    assert first[-1].run.ok
+    assert [e.text for e in first if isinstance(e, OutputLine)] == ["x is 0"]
+    cells = [e.cell for e in first if isinstance(e, CellFinished)]
+    assert [cell.status for cell in cells] == ["ok"] * 7
+    finished = [e.run.status for e in events if isinstance(e, InstanceFinished)]
+    assert sorted(s.value for s in finished) == ["failed", "success"]
+
+
+def test_what_a_listener_raises_ends_the_sweep(flow: Project) -> None:
+    def listen(event: object) -> None:
+        if isinstance(event, OutputLine):
+            raise RuntimeError("seen enough")
+
+    with pytest.raises(RuntimeError, match="seen enough"):
+        sweep("step", rows(50), on_event=listen, workers=2, progress=False)
+    assert len(get_all_instances("step", status=None)) < 50
+    assert sweep("step", rows(2), resume=False, progress=False).failed[:] == ()
+
+
+def test_an_iterator_gives_runs_as_they_end_and_can_be_left(flow: Project) -> None:
+    flow.write("slow", "import time; time.sleep(seconds)", parameters="config = {'seconds': 0}")
+    table = [{"instance": "long", "seconds": 60}, {"instance": "short", "seconds": 0}]
+    for run in sweep_iter("slow", table, workers=2, progress=False):
+        assert run.instance == "short"
+        break
+    record = json.loads((flow.root / "runs/slow/long/run.json").read_text())
+    assert record["status"] == "interrupted"
+    with pytest.raises(TypeError, match="no option 'wokers'; did you mean 'workers'"):
+        sweep_iter("slow", table, wokers=2)
+    endless = ({"instance": f"i{n}", "x": n, "fail": []} for n in iter(int, 1))
+    with pytest.raises(TableError, match="both named 'i0'"):
+        list(sweep_iter("step", endless, workers=1, progress=False))
+
+
+def test_stop_at_the_first_failure(flow: Project) -> None:
+    with pytest.raises(SweepFailed) as caught:
+        sweep("step", rows(30, 1), workers=1, on_error="stop", progress=False)
+    assert [run.instance for run in caught.value.runs] == ["i0", "i1"]
+    again = sweep("step", rows(30), workers=2, progress=False)
+    assert [run.instance for run in again.reused] == []  # another config
+    assert len(again.ok) == 30
+
+
+def test_retries_with_a_pause(flow: Project) -> None:
+    flow.write(
+        "flaky",
+        "from pathlib import Path\n"
+        "tries = Path('tries'); count = len(tries.read_text()) if tries.exists() else 0\n"
+        "tries.write_text('x' * (count + 1))",
+        "import os\nif count < 2: os.kill(os.getpid(), 9) if die else (_ for _ in ()).throw(OSError)",
+        parameters="config = {'die': True}",
+    )
+    events: list[object] = []
+    table = [{"instance": "dies", "die": True}, {"instance": "raises", "die": False}]
+    runs = sweep("flaky", table, retries=2, retry_wait=0.05, on_event=events.append, progress=False)
+    attempts = [(e.instance, e.attempt) for e in events if isinstance(e, InstanceStarted)]
+    assert [a for i, a in attempts if i == "dies"] == [1, 2, 3]
+    assert [a for i, a in attempts if i == "raises"] == [1]
+    assert [run.status for run in runs] == [Status.SUCCEEDED, Status.FAILED]
+    runs = sweep("flaky", table[1:], retries=2, retry_on=["OSError"], retry_wait=0, progress=False)
+    assert runs[0].ok
+
+
+def test_a_time_limit_for_each(flow: Project) -> None:
+    flow.write("slow", "import time; time.sleep(seconds)", parameters="config = {'seconds': 0}")
+    runs = sweep("slow", grid(seconds=[60, 0]), timeout=1, progress=False)
+    assert [run.status for run in runs] == [Status.TIMED_OUT, Status.SUCCEEDED]
+
+
+def test_a_dry_run_runs_nothing(flow: Project) -> None:
+    planned = sweep("step", rows(3), dry_run=True)
+    assert [run.status for run in planned] == [Status.PLANNED] * 3
+    assert planned[1].config == {"x": 1, "fail": []}
+    assert planned.failed[:] == ()
+    assert list(planned.frame()["instance"]) == ["i0", "i1", "i2"]
+    assert not (flow.root / "runs").exists()
+
+
+def test_an_instance_in_use_does_not_stop_the_others(flow: Project) -> None:
+    paths = ArtifactPaths.of(flow.root / "runs" / "step" / "i1", "step")
+    with instance_lock(paths):
+        runs = sweep("step", rows(3), progress=False)
+    assert [run.ok for run in runs] == [True, False, True]
+    assert runs[1].error is not None
+    assert runs[1].error.kind == "busy"
+
+
+def test_sweeps_within_sweeps_share_the_cores(
+    flow: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow.write(
+        "outer",
+        "from ductaflow import sweep\nfrom ductaflow.sweeps import worker_count\nimport os",
+        "print('nested', worker_count(None, os.environ))",
+        "runs = sweep('step', [{'instance': f'{tag}{n}', 'x': n, 'fail': []} for n in range(2)])",
+        "assert len(runs.ok) == 2",
+        parameters="config = {'tag': 'a'}",
+    )
+    monkeypatch.setattr(ductaflow.sweeps, "cores", lambda: 6)
+    runs = sweep("outer", grid(tag=["a", "b", "c"]), workers=3, progress=False)
+    runs.raise_if_failed()
+    assert all("nested 2" in run.log.read_text() for run in runs)
+    assert len(get_all_instances("step")) == 6
+
+
+def test_under_a_running_event_loop_and_in_a_thread(flow: Project) -> None:
+    async def main() -> Runs:
+        inside = sweep("step", rows(2), progress=False)
+        threaded = await asyncio.to_thread(sweep, "step", rows(2), step="other", progress=False)
+        return inside.ok if len(threaded.ok) == 2 else inside.failed
+
+    assert len(asyncio.run(main())) == 2
+
+
+# --- what is wrong, before anything starts ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("step", {"workers": 0}, ValueError, "workers is 0"),
+        ("step", {"workers": "2"}, ValueError, "workers is '2'"),
+        ("step", {"workers": True}, ValueError, "workers is True"),
+        ("step", {"on_error": "ignore"}, ValueError, "on_error is 'ignore'"),
+        ("step", {"limit": -1}, ValueError, "limit is -1"),
+        ("step", {"retries": 1.5}, ValueError, r"retries is 1\.5"),
+        ("step", {"instance": "nme"}, TableError, "no column 'nme'"),
+        ("step", {"config": ["xx"]}, TableError, "no column 'xx'; did you mean 'x'"),
+        ("step", {"config": lambda row: {"x": object()}}, ConfigError, "`x` is of type object"),
+        ("step", {"export_to": "out/{clint}"}, TableError, r"field \{clint\}"),
+        ("step", {"kernel_name": "nope"}, UnknownKernel, "nope"),
+        ("stp", {}, FlowNotFound, "step"),
+        ("broken", {}, FlowError, r"broken\.py:5: cell 2 does not compile"),
+        ("bare", {}, ParametersCellError, "parameters"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_once(
+    flow: Project, name: str, options: dict[str, object], error: type[Exception], message: str
+) -> None:
+    flow.write("broken", "x = = 1")
+    (flow.root / "flow" / "bare.py").write_text("# %%\nprint(1)\n")
+    with pytest.raises(error, match=message):
+        sweep(name, rows(300), **options)  # type: ignore[arg-type]
+    assert not (flow.root / "runs").exists()
+
+
+def test_how_many_workers() -> None:
+    assert worker_count(3, {}) == 3
+    assert worker_count(None, {"DUCTAFLOW_WORKERS": "5"}) == 5
+    assert worker_count(None, {}) == ductaflow.sweeps.cores()
+    with pytest.raises(ValueError, match="DUCTAFLOW_WORKERS is 'many'"):
+        worker_count(None, {"DUCTAFLOW_WORKERS": "many"})
+
+
+# --- cut off, and going on ----------------------------------------------------------------------
+
+CONDUCTOR = """
+import os, sys
+from ductaflow import sweep, SweepInterrupted
+table = [{"instance": f"i{n}", "x": n, "fail": []} for n in range(40)]
+try:
+    runs = sweep("paced", table, workers=2)
+except SweepInterrupted as e:
+    print("interrupted", len(e.runs), len(e.runs.ok), flush=True)
+    raise SystemExit(3)
+print("done", len(runs.ok), len(runs.reused), flush=True)
+"""
+
+
+def start_conductor(project: Project) -> subprocess.Popen[str]:
+    project.write(
+        "paced", "import time; time.sleep(.15)", parameters="config = {'x': 0, 'fail': []}"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", CONDUCTOR],
+        cwd=project.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def statuses(project: Project) -> dict[str, str]:
+    found = {}
+    for file in project.root.glob("runs/paced/*/run.json"):
+        found[file.parent.name] = json.loads(file.read_text())["status"]
+    return found
+
+
+def test_ctrl_c_saves_what_runs_and_the_next_call_goes_on(project: Project) -> None:
+    conductor = start_conductor(project)
+    assert wait_until(lambda: list(statuses(project).values()).count("success") >= 5, 30)
+    conductor.send_signal(signal.SIGINT)
+    out, err = conductor.communicate(timeout=30)
+    assert conductor.returncode == 3, err
+    left = statuses(project)
+    done = list(left.values()).count("success")
+    assert out == f"interrupted {len(left)} {done}\n"
+    assert set(left.values()) <= {"success", "interrupted"}
+    out, err = start_conductor(project).communicate(timeout=60)
+    assert out == f"done 40 {done}\n", err
+    assert f"{done} reused" in err
+    assert not (project.root / "runs" / "paced" / ".sweep.json").exists()
+    out, _ = start_conductor(project).communicate(timeout=60)
+    assert out == "done 40 0\n"  # that sweep was over
+
+
+def test_a_conductor_that_is_killed_loses_what_was_running(project: Project) -> None:
+    conductor = start_conductor(project)
+    assert wait_until(lambda: list(statuses(project).values()).count("success") >= 5, 30)
+    conductor.kill()
+    conductor.communicate()
+    left = statuses(project)
+    done = list(left.values()).count("success")
+    assert list(left.values()).count("running") <= 2
+    assert len(left) <= done + 2
+    began = time.monotonic()
+    out, err = start_conductor(project).communicate(timeout=60)
+    assert out == f"done 40 {done}\n", err
+    assert time.monotonic() - began < 30
+    assert statuses(project) == {f"i{n}": "success" for n in range(40)}
+
+
+def test_a_change_meanwhile_is_seen(project: Project) -> None:
+    (project.root / "code").mkdir()
+    helper = project.root / "code" / "helper.py"
+    for change in ("flow", "code", "none"):
+        helper.write_text("a = 1\n")
+        conductor = start_conductor(project)
+        assert wait_until(lambda: list(statuses(project).values()).count("success") >= 2, 30)
+        conductor.kill()
+        conductor.communicate()
+        again = start_conductor(project) if change == "none" else None
+        if change == "flow":
+            project.write(
+                "paced", "import time; time.sleep(.02)", parameters="config = {'x': 0, 'fail': []}"
+            )
+        elif change == "code":
+            helper.write_text("a = 2\n")
+        if again is None:
+            again = subprocess.Popen(
+                [sys.executable, "-c", CONDUCTOR],
+                cwd=project.root,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        out, err = again.communicate(timeout=60)
+        reused = int(out.split()[-1])
+        assert (reused > 0) == (change == "none"), (change, out, err)
+        subprocess.run(["rm", "-r", str(project.root / "runs")], check=True)
+
+
+def test_two_conductors_at_once(project: Project) -> None:
+    both = [start_conductor(project) for _ in range(2)]
+    for conductor in both:
+        _, err = conductor.communicate(timeout=90)
+        assert conductor.returncode == 0, err
+    assert statuses(project) == {f"i{n}": "success" for n in range(40)}
+    assert all(not process_alive(conductor.pid) for conductor in both)
+
+
+# --- what the terminal, the notebook and the log show -------------------------------------------
+
+
+def entry(instance: str, status: Status = Status.SUCCEEDED, *, reused: bool = False) -> Entry:
+    return Entry(0, "s", instance, "flow/f.py", "/p/runs/s/a", status, "", reused)
+
+
+def tally_at_work() -> Tally:
+    tally = Tally(10, 100.0)
+    for name in ("a", "b", "c", "d"):
+        tally.started(name, 100.0)
+    tally.finished(entry("a"))
+    tally.finished(entry("b", Status.FAILED))
+    tally.finished(entry("e", reused=True))
+    return tally
+
+
+def test_the_line_says_it_all() -> None:
+    line = tally_at_work().line(104.0)
+    assert line == (
+        "3/10 · ✓ 2 succeeded · ✗ 1 failed · 1 reused · ▶ 2 running · 2.0 s each · 14 s left · "
+        "slowest: c 4 s"
+    )
+    assert [clock(s) for s in (0.4, 59.6, 187, 7387)] == ["0 s", "1:00", "3:07", "2:03:07"]
+    assert Tally(None, 0.0).line(1.0) == "0"
+
+
+def test_a_terminal_has_one_line_and_failures_above_it() -> None:
+    stream = io.StringIO()
+    display, tally = TerminalDisplay(stream), tally_at_work()
+    display.update(tally, 104.0)
+    display.failed(entry("evil\x1b[2J", Status.FAILED))
+    display.close(tally, 104.0)
+    text = stream.getvalue()
+    assert text.startswith("\r3/10")
+    assert "\x1b[2J" not in text
+    assert text.count("\n") == 2
+
+
+def test_a_log_has_few_lines() -> None:
+    stream = io.StringIO()
+    display, tally = LogDisplay(stream, shown=0.0), Tally(1000, 0.0)
+    for n in range(1000):
+        tally.finished(entry(f"i{n}"))
+        display.update(tally, n / 50)
+    display.close(tally, 20.0)
+    lines = stream.getvalue().splitlines()
+    assert 5 < len(lines) < 15
+    assert "\r" not in stream.getvalue()
+    assert lines[-1].endswith("20 s")
+
+
+def test_a_notebook_shows_progress_in_its_place(flow: Project) -> None:
+    flow.write(
+        "conduct",
+        "from ductaflow import sweep\n"
+        "runs = sweep('step', [{'instance': f'i{n}', 'x': n, 'fail': [1]} for n in range(3)])",
+        "runs",
+    )
+    import nbformat
+
+    run = flow.run("conduct")
+    cells = nbformat.read(run.notebook, 4).cells
+    outputs = [out for cell in cells for out in cell.get("outputs", [])]
+    progress, table = (out["data"] for out in outputs if "data" in out)
+    assert "3/3" in progress["text/plain"]
+    assert "bad 1" in progress["text/html"]
+    assert "<table>" in table["text/html"]
+    assert NotebookDisplay() is not None
+
+
+def test_record_is_nothing_in_a_script(project: Project) -> None:
+    code = "from ductaflow import record; record(a=1); print('fine')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
+def test_record_takes_scalars(project: Project) -> None:
+    project.write(
+        "metrics",
+        "import numpy as np\nfrom ductaflow import record\nrecord(a=np.float64(1.5), b=None, c='x')",
+        "record(a=2, nan=float('nan'))",
+        "# %% tags=['raises-exception']\nrecord(d=[1, 2])\n",
+    )
+    run = project.run("metrics")
+    metrics = dict(run.record.metrics)
+    assert metrics.pop("nan") != metrics.get("nan")
+    assert metrics == {"a": 2, "b": None, "c": "x"}
+    assert "record(d=...) is of type list" in run.notebook.read_text()
+    assert "vnd.ductaflow" not in run.notebook.read_text()
+
+
+def test_ten_workers_leave_nothing_open(flow: Project) -> None:
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    runs = sweep("step", rows(30), workers=10, progress=False)
+    assert len(runs.ok) == 30
+    with contextlib.suppress(FileNotFoundError):
+        # Spare kernels of the sweep may be open still, four descriptors each.
+        assert wait_until(lambda: len(os.listdir("/proc/self/fd")) < before + 120)
+    assert not [t for t in threading.enumerate() if t.name.startswith("ductaflow-sweep")]
+    assert run_step_flow("step", "single", {"x": 1, "fail": []}).ok
+    with pytest.raises(SweepInterrupted):
+        raise SweepInterrupted("x", runs)
