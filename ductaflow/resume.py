@@ -52,7 +52,7 @@ class SweepMark:
         left = _read(path) if resume else {}
         if left.get("flow") == flow.sha256:
             since = _time(left.get("since")) or since
-        return cls(path, flow.sha256, secrets.token_hex(8), since, _last_change(root))
+        return cls(path, flow.sha256, secrets.token_hex(8), since, _last_change(root, flow.path))
 
     def set(self) -> None:
         """Write it.
@@ -105,15 +105,18 @@ def _time(text: object) -> datetime | None:
     return time if time.tzinfo else None
 
 
-def _last_change(root: Path) -> datetime:
-    """When a Python file of the project was last changed; the conductor's own does not count."""
+def _last_change(root: Path, flow: Path) -> datetime:
+    """When a Python file of the project was last changed.
+
+    The conductor's own does not count, nor does the flow's, which is known by its hash.
+    """
     newest, conductor = 0.0, main_script()
-    own = str(conductor.absolute()) if conductor is not None else ""
+    own = {str(file.absolute()) for file in (conductor, flow) if file is not None}
     for folder, folders, files in os.walk(root):
         folders[:] = [f for f in folders if f[0] != "." and f not in (RUNS, "__pycache__")]
         for name in files:
             file = f"{folder}{os.sep}{name}"
-            if name.endswith(".py") and file != own:
+            if name.endswith(".py") and file not in own:
                 try:
                     newest = max(newest, os.stat(file).st_mtime)  # noqa: PTH116
                 except OSError:

@@ -394,8 +394,6 @@ class _Sweep:
                         tally.finished(entry)
                         if not entry.status.ok:
                             display.failed(entry)
-                            if self.options.on_error == "stop":
-                                self._no_more.set()
                         self._tell(InstanceFinished(self.step, entry.instance, item.run))
                         yield entry, item.run
                     else:
@@ -462,7 +460,10 @@ class _Sweep:
         error: BaseException | None = None
         try:
             while (task := self._next()) is not None:
-                self._queue.put(self._one(task, mark))
+                ended = self._one(task, mark)
+                if self.options.on_error == "stop" and ended.run.status.bad:
+                    self._no_more.set()
+                self._queue.put(ended)
         except BaseException as e:  # it is the caller's, whatever it is
             error = e
         self._queue.put(_Left(error))

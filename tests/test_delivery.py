@@ -134,7 +134,7 @@ def test_a_target_that_cannot_be_written(study: Project) -> None:
 def test_a_target_that_is_a_file(study: Project) -> None:
     runs = swept()
     (study.root / "out").write_text("in the way")
-    with pytest.raises(ExportError, match="could not be delivered.*What was there is as before"):
+    with pytest.raises(ExportError, match=r"could not be delivered.*What was there is as before"):
         export(runs, "out/{instance}")
     assert (study.root / "out").read_text() == "in the way"
 

@@ -112,7 +112,7 @@ def test_a_generator_is_consumed_row_by_row() -> None:
     assert [t.instance for t in itertools.islice(tasks, 3)] == ["i0", "i1", "i2"]
     assert taken == [0, 1, 2]
     twice = ({"instance": "same"} for _ in range(2))
-    with pytest.raises(TableError, match="rows 0 and 1 .* both named 'same'"):
+    with pytest.raises(TableError, match=r"rows 0 and 1 .* both named 'same'"):
         list(tasks_of(twice))
 
 

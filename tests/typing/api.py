@@ -9,7 +9,22 @@ from typing import Any
 from typing_extensions import assert_type
 
 import ductaflow
-from ductaflow import Run, RunFailed, Status, get_all_instances, run_notebook, run_step_flow
+from ductaflow import (
+    Run,
+    RunFailed,
+    Runs,
+    Status,
+    export,
+    get_all_instances,
+    grid,
+    record,
+    run_notebook,
+    run_step_flow,
+    sweep,
+    sweep_iter,
+)
+from ductaflow.delivery import Delivery
+from ductaflow.events import Event
 from ductaflow.model import ErrorInfo, Note, RunRecord
 
 config: dict[str, Any] = {"seed": 1, "paths": {"out": Path("out")}}
@@ -59,6 +74,21 @@ assert_type(get_all_instances("analysis"), list[Run])
 get_all_instances("analysis", status=None, root=".")
 get_all_instances("analysis", status=Status.FAILED)
 get_all_instances("analysis", status="failed")
+
+# Sweeps.
+runs = sweep("analysis", grid(seed=range(3)) + grid(seed=[9]), workers=2)
+assert_type(runs, Runs)
+assert_type(runs[0], Run)
+assert_type(runs[1:], Runs)
+assert_type(runs.failed, Runs)
+assert_type(runs.summary(), str)
+assert_type(runs.raise_if_failed(), Runs)
+assert_type(export(runs, "out/{seed}", files="*.csv"), list[Delivery])
+events: list[Event] = []
+sweep("analysis", [{"x": 1}], config={"x": lambda row: row["x"]}, on_event=events.append)
+for each in sweep_iter("analysis", ({"x": n} for n in range(3)), instance="{x}"):
+    assert_type(each, Run)
+record(accuracy=0.93)
 
 # Failures lead to their run.
 try:
