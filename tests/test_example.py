@@ -68,7 +68,8 @@ def conduct(root: Path, elsewhere: Path) -> str:
     """What the conductor prints, if all goes well."""
     done = start(root, elsewhere)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    progress = done.stderr.splitlines()
+    assert all("succeeded" in line or line.startswith("0/") for line in progress), done.stderr
     return done.stdout
 
 
@@ -120,8 +121,20 @@ def test_every_instance_succeeds(study: Study) -> None:
 
 def test_prints_a_line_for_each_run_and_where_to_look(study: Study) -> None:
     lines = study.printed.splitlines()
-    assert sum("✓ succeeded" in line for line in lines) == 2 + 12 + 1
-    assert str(study.root / "runs" / "compare_tanks" / "all" / "compare_tanks.html") in lines[-2]
+    assert sum(" success " in line for line in lines) == 12
+    assert str(study.root / "runs" / "compare_tanks" / "all" / "compare_tanks.html") in lines[-3]
+
+
+def test_each_client_gets_what_they_asked_for(study: Study) -> None:
+    table = read_table(study.root / "inputs" / "scenarios.csv")
+    deliveries = study.root / "deliveries"
+    got = {(f.parent.name, f.name) for f in deliveries.glob("*/*")}
+    assert got == {(row["client"], row["scenario"]) for row in table}
+    for folder in deliveries.glob("*/*"):
+        names = {file.name for file in folder.iterdir()}
+        assert names == {"simulate_tank.html", "balance.csv", "ductaflow-manifest.json"}
+        original = study.root / "runs" / "simulate_tank" / folder.name / "balance.csv"
+        assert (folder / "balance.csv").read_bytes() == original.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +195,8 @@ def test_unfit_weather_ends_the_study_and_leaves_a_report(study: Study) -> None:
     weather.write_text(weather.read_text("utf-8").replace("2013/07/01,0.0", "2013/07/01,-999.9"))
     done = start(root, root)
     assert done.returncode != 0
-    assert "failed: prepare_weather/2012-2015, prepare_weather/2013" in done.stderr
+    assert "2 of 2 failed, 1 cause" in done.stderr
+    assert "2012-2015, 2013" in done.stderr
     failed = Study(root, done.stdout)
     assert (
         "'days of negative rain': 1" in failed.record("prepare_weather", "2013")["error"]["message"]
@@ -196,7 +210,7 @@ def test_runs_again_with_another_table(study: Study) -> None:
     shutil.copytree(study.root, again.root)
     keep_rows(again.root, "laundry_5m3,", "laundry_5m3_2013,")
     printed = conduct(again.root, again.root)
-    assert printed.count("✓") == 2 + 2 + 1
+    assert printed.count(" success ") == 2
     assert len(again.instances("simulate_tank")) == 12
     compared = again.table("compare_tanks", "all", "comparison.csv")
     assert [row["scenario"] for row in compared] == ["laundry_5m3", "laundry_5m3_2013"]

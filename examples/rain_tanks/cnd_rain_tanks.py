@@ -14,35 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from ductaflow import RunFailed, run_step_flow
+from ductaflow import run_step_flow, sweep
 
 # A script knows its own file; a notebook is opened in its own folder.
 HERE = Path(__file__).resolve().parent if "__file__" in globals() else Path.cwd()
 
-
-def run(step, instance, config):
-    """Run one instance and print a line about it; a failed run comes back like any other."""
-    try:
-        done = run_step_flow(HERE / "flow" / f"{step}.py", step, instance, config, root=HERE)
-    except RunFailed as error:
-        done = error.run
-    status = f"{done.status.symbol} {done.status.label}"
-    print(f"{done.label:<40} {status:<12} {done.duration:6.2f} s", flush=True)
-    return done
-
-
-def check(runs):
-    """Stop here if a run failed; its notebook and report show where."""
-    failed = [done.label for done in runs if not done.ok]
-    if failed:
-        raise RuntimeError(f"failed: {', '.join(failed)}; see the reports in {HERE / 'runs'}")
-
-
 # %% [markdown]
 # ## The table of scenarios
 #
-# An empty cell means: as in `BASE`. `convert_dtypes` keeps 120 m² from becoming 120.0 where other
-# rows leave the column empty. Years are names here, not numbers.
+# One row for each run. An empty cell means: as in `BASE`. Years are names here, not numbers;
+# `convert_dtypes` keeps 120 m² from becoming 120.0 where other rows leave the column empty.
 
 # %%
 BASE = {
@@ -63,9 +44,14 @@ def filled_in(base, given):
     }
 
 
+def config_of(row):
+    """What the flow gets of a row."""
+    return filled_in(BASE, {key: value for key, value in row.items() if pd.notna(value)})
+
+
 scenarios = pd.read_csv(HERE / "inputs" / "scenarios.csv", dtype={"period": "string"})
 scenarios = scenarios.convert_dtypes().set_index("scenario")
-configs = {name: filled_in(BASE, row.dropna().to_dict()) for name, row in scenarios.iterrows()}
+scenarios
 
 # %% [markdown]
 # ## 1. Weather
@@ -73,33 +59,47 @@ configs = {name: filled_in(BASE, row.dropna().to_dict()) for name, row in scenar
 # Nothing that follows makes sense without it, so a failure here ends the study.
 
 # %%
-weather = {}
-for period in sorted({config["period"] for config in configs.values()}):
-    first, _, last = period.partition("-")
-    config = {
+periods = sorted({BASE["period"], *scenarios["period"].dropna()})
+weather = pd.DataFrame(
+    {
         "source": "../../../inputs/seattle-weather.csv",
-        "first_year": int(first),
-        "last_year": int(last or first),
+        "first_year": [int(period[:4]) for period in periods],
+        "last_year": [int(period[-4:]) for period in periods],
         "wet_day_mm": 1.0,
-    }
-    weather[period] = run("prepare_weather", period, config)
-check(weather.values())
+    },
+    index=pd.Index(periods, name="instance_name"),
+)
+prepared = sweep(HERE / "flow" / "prepare_weather.py", weather, root=HERE).raise_if_failed()
 
 # %% [markdown]
 # ## 2. One run for each scenario
 #
-# One that fails does not keep the others from running.
+# One that fails does not keep the others from running. Who asked for a scenario gets its report and
+# its data, in a folder of their own.
 
 # %%
-runs = {name: run("simulate_tank", name, config) for name, config in configs.items()}
+runs = sweep(
+    HERE / "flow" / "simulate_tank.py",
+    scenarios,
+    config=config_of,
+    export_to="deliveries/{client}/{scenario}",
+    export_files=["*.html", "*.csv"],
+    root=HERE,
+)
+results = runs.frame().set_index("scenario")
+print(results[["client", "status", "reliability", "longest_gap_days"]].to_string())
 
 # %% [markdown]
 # ## 3. Side by side
 
 # %%
-succeeded = [name for name, done in runs.items() if done.ok]
-report = run("compare_tanks", "all", {"step": "simulate_tank", "scenarios": succeeded})
+succeeded = [run.instance for run in runs.ok]
+config = {"step": "simulate_tank", "scenarios": succeeded}
+report = run_step_flow(
+    HERE / "flow" / "compare_tanks.py", "compare_tanks", "all", config, root=HERE
+)
 
 print(f"\nThe answer is in {report.html}")
-print(f"and the days behind it in {report.dir.parents[1] / 'simulate_tank'}")
-check([*runs.values(), report])
+print(f"the days behind it in {HERE / 'runs' / 'simulate_tank'}")
+print(f"and what the clients get in {HERE / 'deliveries'}")
+runs.raise_if_failed()

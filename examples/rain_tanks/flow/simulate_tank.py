@@ -30,6 +30,7 @@ import sys
 import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
 import pandas as pd
+from ductaflow import record
 
 sys.path.append("../../../code")
 from figure_style import MONTHS, PALE, RAIN, SHORT, legend_above, shade_days, use_style
@@ -92,6 +93,7 @@ summary = {key: round(float(value), 6) for key, value in summary.items()}
 summary["longest_gap_days"] = longest_run(short)
 with open("summary.json", "w") as file:
     json.dump(summary, file, indent=2)
+record(**summary)
 
 print(
     f"A {tank_m3:g} m³ tank covers {summary['reliability']:.0%} of the demand for {use}; "
