@@ -30,6 +30,7 @@ from ductaflow.model import (
     Status,
     Tag,
 )
+from ductaflow.observation import NOTHING, Observation
 from ductaflow.outputs import Limits, OutputFolder
 from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
@@ -69,6 +70,8 @@ class Outcome:
         environment: Versions for the record.
         peak_memory: Bytes, or None.
         metrics: What the flow published with `record()`.
+        noted: What the kernel has noted of its run.
+        observed: What the run depends on and has left.
     """
 
     status: Status
@@ -80,6 +83,8 @@ class Outcome:
     environment: Mapping[str, str] = attrs.field(factory=dict)
     peak_memory: int | None = None
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
+    noted: Mapping[str, Any] = attrs.field(factory=dict)
+    observed: Observation = NOTHING
 
 
 @final
@@ -129,6 +134,7 @@ class CellRun:
         self._stop = stop
         self._teller = teller
         self._metrics: dict[str, Any] = {}
+        self._noted: Mapping[str, Any] = {}
         self._folder = OutputFolder(Limits(log=artifacts.paths.log.name))
         self._states = {
             index: _State(index, cell) for index, cell in enumerate(plan.cells) if cell.runs
@@ -284,6 +290,7 @@ class CellRun:
         if message.type == "finish_reply":
             self._finish["reply"] = True
             self._peak = message.content.get("peak_memory") or self._peak
+            self._noted = message.content.get("observed", {})
             if self._plan.options.preload is not None and leaves_environment_alone(self._plan.flow):
                 self._session.imported = message.content.get("imported", ())
             if message.content.get("status") != "ok":
@@ -431,6 +438,7 @@ class CellRun:
             environment={"python": self._session.info.get("language_info", {}).get("version", "")},
             peak_memory=self._peak_memory(),
             metrics=self._metrics,
+            noted=self._noted,
         )
 
     def _peak_memory(self) -> int | None:

@@ -42,8 +42,14 @@ def run_step_flow(
     kernel_name: str | None = None,
     html: bool = True,
     preload: Sequence[str] | bool = True,
+    force: bool = False,
+    reuse: bool = True,
+    ignore: Sequence[str] = (),
 ) -> Run:
     """Run a flow as the instance `runs/{step_name}/{instance_name}/` of the project.
+
+    If its last run succeeded, and nothing has changed that went into it, that run is returned and
+    nothing is executed: see `explain`.
 
     Also in the short form `run_step_flow("generate_vector_inputs", "L2_dwellings_am", config)`: the
     flow of that name in `flow/` or `flows/` names the step as well.
@@ -61,9 +67,13 @@ def run_step_flow(
         html: Whether to write the HTML report.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
+        force: Run though nothing has changed.
+        reuse: Whether the last run may serve at all; False runs always, and looks at nothing.
+        ignore: Changes that do not count: `python`, `package`, `variable`, or one of these as
+            `package:numpy`.
 
     Returns:
-        The finished run.
+        The finished run; its `reused` and `reasons` say whether and why it was executed.
 
     Raises:
         RunFailed: A cell raised, or does not compile; a time limit was reached; the kernel died.
@@ -83,22 +93,26 @@ def run_step_flow(
         raise TypeError("run_step_flow needs notebook_path, the flow to run")
     project = project_root(root)
     path = resolve_flow(notebook_path, project, Path.cwd())
-    _get_ready(project, kernel_name)
     if instance_name is None:
         step_name, instance_name = path.stem, step_name
     step = check_name(step_name if step_name is not None else path.stem, "step")
     instance = check_name(instance_name, "instance")
+    directory = instance_dir(project, step, instance)
+    if force or not directory.exists():  # else its last run may serve, and no kernel be needed
+        _get_ready(project, kernel_name)
     options = make_options(
         timeout=timeout,
         cell_timeout=cell_timeout,
         kernel_name=kernel_name,
         html=html,
         preload=preload,
+        force=force,
+        reuse=reuse,
+        ignore=ignore,
     )
     plan = plan_instance(
-        read_flow(path), config, step, instance, instance_dir(project, step, instance), project,
-        options, with_config=True,
-    )  # fmt: skip
+        read_flow(path), config, step, instance, directory, project, options, with_config=True
+    )
     return _run(plan)
 
 
@@ -173,6 +187,6 @@ def _run(plan: InstancePlan) -> Run:
 def _get_ready(root: Path, kernel_name: str | None) -> None:
     """Start what the first run will need while its flow is read, once in a process's life."""
     if kernel_name is None:
-        request = KernelRequest(own_interpreter(), root, kernel_environment(root))
+        request = KernelRequest(own_interpreter(), root, kernel_environment(root), observe=root)
         shared_pool().expect(request)
         session.warm_up()

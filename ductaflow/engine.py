@@ -23,13 +23,15 @@ from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
+from ductaflow import observation
 from ductaflow._version import __version__
 from ductaflow.artifacts import Artifacts, write_record
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.errors import ArtifactError
 from ductaflow.events import Teller
+from ductaflow.facts import Reason
 from ductaflow.layout import ArtifactPaths, kernel_environment
-from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
+from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.preload import imports
 from ductaflow.syntax import check_syntax
@@ -42,6 +44,7 @@ def execute(
     pool: KernelPool,
     stop: Stop,
     teller: Teller | None = None,
+    reasons: tuple[Reason, ...] = (),
 ) -> RunRecord:
     """Run an instance in its folder, which the caller has locked.
 
@@ -52,6 +55,7 @@ def execute(
         pool: Where that kernel comes from.
         stop: Set by the caller, from any thread, to end the run early.
         teller: Told of cells and output as they come.
+        reasons: Why it runs, for the record.
 
     Returns:
         The record, as saved in `run.json`.
@@ -60,7 +64,7 @@ def execute(
         ArtifactError: An artifact could not be written; the kernel is ended.
     """
     began = time.monotonic()
-    record = _first_record(plan, spec)
+    record = _first_record(plan, spec, reasons)
     notebook = Notebook(plan.cells, _metadata(plan, spec, record))
     artifacts = Artifacts.begin(plan, paths, notebook, record)
     try:
@@ -111,7 +115,9 @@ def _attempt(
     extra = plan.options.preload
     ahead = () if extra is None else (*imports(plan.flow), *extra)
     environment = kernel_environment(plan.root, plan.options.nested_workers)
-    request = KernelRequest(spec, plan.directory, environment, ahead)
+    observe = plan.root if plan.step else None
+    request = KernelRequest(spec, plan.directory, environment, ahead, observe)
+    began_ns = time.time_ns()
     try:
         session = pool.lease(request, lambda: bool(stop.requests))
     except LeaseCancelled:
@@ -123,6 +129,10 @@ def _attempt(
             return _INTERRUPTED
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
         outcome = CellRun(session, plan, artifacts, stop, teller).run()
+        if observe is not None:
+            uses = session.uses()
+            found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
+            outcome = attrs.evolve(outcome, observed=found)
         return attrs.evolve(outcome, notes=(*_preload_notes(session), *outcome.notes))
     finally:
         pool.retire(session)
@@ -160,7 +170,7 @@ def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
 # --- records ------------------------------------------------------------------------------------
 
 
-def _first_record(plan: InstancePlan, spec: KernelSpec) -> RunRecord:
+def _first_record(plan: InstancePlan, spec: KernelSpec, reasons: tuple[Reason, ...]) -> RunRecord:
     return RunRecord(
         status=Status.RUNNING,
         flow=plan.flow_display,
@@ -168,11 +178,19 @@ def _first_record(plan: InstancePlan, spec: KernelSpec) -> RunRecord:
         instance=plan.instance,
         started=datetime.now(timezone.utc).isoformat(),
         notes=plan.notes,
+        reasons=reasons,
         fingerprints=plan.fingerprints,
+        options=_repeatable(plan.options),
         conductor={"pid": os.getpid(), "host": socket.gethostname()},
         kernel={"name": spec.name, "interpreter": spec.argv[0]},
         environment={"ductaflow": __version__, "platform": platform.platform()},
     )
+
+
+def _repeatable(options: RunOptions) -> dict[str, Any]:
+    """The options with which a run can be made again, those that are not as by default."""
+    values = attrs.asdict(options, filter=lambda field, value: value != field.default)
+    return {k: v for k, v in values.items() if k not in ("nested_workers", "reuse", "force")}
 
 
 def _last_record(record: RunRecord, outcome: Outcome, duration: float) -> RunRecord:
@@ -188,6 +206,12 @@ def _last_record(record: RunRecord, outcome: Outcome, duration: float) -> RunRec
         environment={**record.environment, **outcome.environment},
         peak_memory=outcome.peak_memory,
         metrics=outcome.metrics,
+        observed=outcome.observed.how,
+        inputs=outcome.observed.inputs,
+        outputs=outcome.observed.outputs,
+        packages=outcome.observed.packages,
+        package_folders=outcome.observed.folders,
+        variables=outcome.observed.variables,
     )
 
 

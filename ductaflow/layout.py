@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -188,6 +188,20 @@ def kernel_environment(root: Path, workers: int | None = None) -> dict[str, str]
     return {**ours, ROOT_VARIABLE: str(root), **nested}
 
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+
+
+def is_own_file(parts: Sequence[str]) -> bool:
+    """Whether a path is a hidden file of ductaflow's, which is nobody's result.
+
+    Args:
+        parts: Its parts, from the project root on.
+    """
+    return parts[0] == RUNS and any(
+        part.startswith(".ductaflow") or _TEMPORARY.fullmatch(part) for part in parts[1:]
+    )
+
+
 # --- instances and their files ---------------------------------------------------------------
 
 
@@ -243,6 +257,36 @@ def _folders(parent: Path) -> list[Path]:
         return sorted(f for f in parent.iterdir() if f.name[0] != "." and f.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+@attrs.frozen
+class Origin:
+    """The instance in whose folder a file lies."""
+
+    step: str
+    instance: str
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.step}/{self.instance}"
+
+    @property
+    def folder(self) -> str:
+        """Its folder, from the project root on."""
+        return f"{RUNS}/{self.label}"
+
+
+def instance_of(path: str) -> Origin | None:
+    """The instance that a file belongs to.
+
+    Args:
+        path: With `/`, relative to the project root.
+    """
+    parts = path.split("/", 3)
+    if parts[0] != RUNS or len(parts) < 4:
+        return None
+    return Origin(parts[1], parts[2])
 
 
 @attrs.frozen

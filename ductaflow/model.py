@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 
+from ductaflow.facts import FileFact, Reason
+
 Config = dict[str, Any]
 """A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
 
@@ -164,6 +166,9 @@ class RunOptions:
         html: Whether to write the HTML report.
         preload: Modules to import ahead besides those that the flow imports; None to import none.
         nested_workers: How many workers a sweep inside the flow takes; None for its own default.
+        reuse: Whether an earlier run may serve in its place, if nothing has changed.
+        force: Whether to run though nothing has changed.
+        ignore: Kinds of change that do not count, as `python`, `package`, `variable`.
     """
 
     timeout: float | None = None
@@ -172,6 +177,9 @@ class RunOptions:
     html: bool = True
     preload: tuple[str, ...] | None = ()
     nested_workers: int | None = None
+    reuse: bool = True
+    force: bool = False
+    ignore: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -180,27 +188,27 @@ class InstancePlan:
 
     Attributes:
         flow: The parsed flow.
-        cells: Its cells with the config, injected and flattening cells in place.
         config: The normalised config; None where nothing is injected.
         step: The step's name; empty for a run outside `runs/`.
         instance: The instance's name; empty likewise.
         directory: Where it runs and leaves its artifacts, absolute.
         root: The project root, absolute.
         options: How to run it.
+        fingerprints: Hashes of what goes in; see `fingerprint.fingerprints`.
+        cells: The flow's cells with the config, injected and flattening cells in place.
         notes: What planning noticed.
-        fingerprints: Hashes of what goes in, as `flow` and `config`.
     """
 
     flow: Flow
-    cells: tuple[Cell, ...] = attrs.field(repr=False)
     config: Config | None = attrs.field(hash=False)
     step: str
     instance: str
     directory: Path
     root: Path
     options: RunOptions = RunOptions()
-    notes: tuple[Note, ...] = ()
     fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    cells: tuple[Cell, ...] = attrs.field(default=(), repr=False)
+    notes: tuple[Note, ...] = ()
 
     @property
     def flow_display(self) -> str:
@@ -273,7 +281,15 @@ class RunRecord:
         error: Why it failed, or None.
         notes: What planning and running noticed.
         reasons: Why it ran rather than being reused.
-        fingerprints: Hashes of what went in, as `flow` and `config`.
+        fingerprints: Hashes of what went in; see `fingerprint.fingerprints`.
+        observed: `native` if all files that it used are known, `python` if those that Python
+            opened are, and empty if none.
+        inputs: The files that it used and did not write itself.
+        outputs: The files that it wrote and left.
+        packages: Versions of the installed packages it imported, by module.
+        package_folders: Where they lie.
+        variables: Environment variables that its code read, and hashes of their values.
+        options: How it was run, as far as it can be run so again.
         conductor: Process id, host and user of the process that ran it.
         kernel: Interpreter, kernelspec name, source of the kernel, its exit if it died.
         environment: Versions of Python, ductaflow and the platform.
@@ -292,8 +308,15 @@ class RunRecord:
     cells: tuple[CellRecord, ...] = ()
     error: ErrorInfo | None = None
     notes: tuple[Note, ...] = ()
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    observed: str = ""
+    inputs: tuple[FileFact, ...] = ()
+    outputs: tuple[FileFact, ...] = ()
+    packages: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    package_folders: tuple[str, ...] = ()
+    variables: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    options: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     conductor: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     kernel: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     environment: Mapping[str, str] = attrs.field(factory=dict, hash=False)
@@ -305,6 +328,8 @@ class RunRecord:
         """The record as plain JSON types."""
         data = attrs.asdict(self)
         data["status"] = self.status.value
+        for name in ("inputs", "outputs"):
+            data[name] = [fact.to_json() for fact in getattr(self, name)]
         return {"schema": data.pop("schema"), **data}
 
     @classmethod
@@ -318,7 +343,10 @@ class RunRecord:
         values["status"] = Status.of(data["status"])
         values["cells"] = tuple(CellRecord(**_known(CellRecord, c)) for c in data.get("cells", ()))
         values["notes"] = tuple(Note(**_known(Note, n)) for n in data.get("notes", ()))
-        values["reasons"] = tuple(data.get("reasons", ()))
+        values["reasons"] = tuple(Reason(**_known(Reason, r)) for r in data.get("reasons", ()))
+        for name in ("inputs", "outputs"):
+            values[name] = tuple(map(FileFact.from_json, data.get(name, ())))
+        values["package_folders"] = tuple(data.get("package_folders", ()))
         if data.get("error"):
             error = _known(ErrorInfo, data["error"])
             error["traceback"] = tuple(error.get("traceback", ()))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ductaflow import jsonio
+import attrs
+
 from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
+from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import default_config, require_parameters
 from ductaflow.inject import prepare
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions
 from ductaflow.notes import config_notes
+
+IGNORABLE = ("python", "package", "variable")
+"""Kinds of change that callers can have ignored; `package:numpy` is one package's."""
 
 
 def plan_instance(
@@ -27,7 +31,7 @@ def plan_instance(
     *,
     with_config: bool,
 ) -> InstancePlan:
-    """The plan of one run.
+    """The plan of one run, but for its cells: `lay_out` adds them once it is sure to run.
 
     Args:
         flow: The parsed flow.
@@ -47,32 +51,22 @@ def plan_instance(
     if with_config:
         require_parameters(flow)
         values = normalise(config if config is not None else _default(flow))
-    notes = config_notes(flow, values) if values is not None else ()
     return InstancePlan(
         flow=flow,
-        cells=prepare(flow, values, notes),
         config=values,
         step=step,
         instance=instance,
         directory=directory,
         root=root,
         options=options,
-        notes=notes,
         fingerprints=fingerprints(flow, values),
     )
 
 
-def fingerprints(flow: Flow, config: Config | None) -> dict[str, str]:
-    """Hashes of what goes into a run.
-
-    Args:
-        flow: The parsed flow.
-        config: Its config, normalised; None where nothing is injected.
-    """
-    found = {"flow": flow.sha256}
-    if config is not None:
-        found["config"] = hashlib.sha256(jsonio.canonical(config).encode()).hexdigest()
-    return found
+def lay_out(plan: InstancePlan) -> InstancePlan:
+    """The plan with its cells, the config's among them, and with what they gave to notice."""
+    notes = config_notes(plan.flow, plan.config) if plan.config is not None else ()
+    return attrs.evolve(plan, cells=prepare(plan.flow, plan.config, notes), notes=notes)
 
 
 def make_options(
@@ -83,11 +77,15 @@ def make_options(
     html: bool = True,
     preload: Sequence[str] | bool = True,
     nested_workers: int | None = None,
+    reuse: bool = True,
+    force: bool = False,
+    ignore: Sequence[str] = (),
 ) -> RunOptions:
     """The options as callers give them, in one object.
 
     Raises:
-        TypeError: `preload` is a single string.
+        TypeError: `preload` or `ignore` is a single string.
+        ValueError: `ignore` names nothing that can be ignored.
     """
     ahead: tuple[str, ...] | None
     if isinstance(preload, bool):
@@ -96,7 +94,22 @@ def make_options(
         raise TypeError(f"preload takes a list of module names, as [{preload!r}]")
     else:
         ahead = tuple(preload)
-    return RunOptions(timeout, cell_timeout, kernel_name, html, ahead, nested_workers)
+    if isinstance(ignore, str):
+        raise TypeError(f"ignore takes a list, as [{ignore!r}]")
+    for kind in ignore:
+        if kind.partition(":")[0] not in IGNORABLE:
+            raise ValueError(f"ignore has {kind!r}; it takes {', '.join(map(repr, IGNORABLE))}")
+    return RunOptions(
+        timeout=timeout,
+        cell_timeout=cell_timeout,
+        kernel_name=kernel_name,
+        html=html,
+        preload=ahead,
+        nested_workers=nested_workers,
+        reuse=reuse,
+        force=force,
+        ignore=tuple(ignore),
+    )
 
 
 def _default(flow: Flow) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from ductaflow.errors import ArtifactError
+from ductaflow.facts import Reason
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, Note, RunRecord, Status
 
@@ -92,9 +93,9 @@ class Run:
         return self.record.duration
 
     @property
-    def reasons(self) -> tuple[str, ...]:
-        """Why it ran rather than being reused."""
-        return self.record.reasons
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why it was executed; none if an earlier run served."""
+        return () if self.reused else self.record.reasons
 
     @property
     def notes(self) -> tuple[Note, ...]:

@@ -11,6 +11,8 @@ from ductaflow_kernels.errors import UnknownKernelspec
 from ductaflow_kernels.pool import shared_pool
 from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
 
+from ductaflow.artifacts import read_record
+from ductaflow.cache import decide
 from ductaflow.cellrun import Stop
 from ductaflow.engine import describe, execute
 from ductaflow.errors import (
@@ -23,9 +25,11 @@ from ductaflow.errors import (
     UnknownKernel,
 )
 from ductaflow.events import Listener, Teller
-from ductaflow.layout import ArtifactPaths
+from ductaflow.facts import CacheDecision, Reason
+from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.lock import instance_lock
 from ductaflow.model import Flow, InstancePlan
+from ductaflow.plan import lay_out
 from ductaflow.run import Run
 from ductaflow.syntax import language
 
@@ -55,12 +59,34 @@ def run_to_end(plan: InstancePlan) -> Run:
     return run
 
 
+def look(plan: InstancePlan) -> tuple[Run | None, CacheDecision]:
+    """The last run of a plan's instance, and whether it serves in the place of a new one."""
+    paths = ArtifactPaths.of(plan.directory, plan.flow.name)
+    record = read_record(paths.record)
+    environment = kernel_environment(plan.root, plan.options.nested_workers)
+    decision = decide(plan, record, environment)
+    return (Run(record, paths, reused=True) if record is not None else None), decision
+
+
 def run_plan(plan: InstancePlan, stop: Stop, listen: Listener | None = None) -> Run:
+    """Run a plan, unless its instance's last run serves; see `run_now`."""
+    if not plan.step:
+        return run_now(plan, stop, (), listen)
+    last, decision = look(plan)
+    if last is not None and decision.reuse:
+        return last
+    return run_now(plan, stop, decision.reasons, listen)
+
+
+def run_now(
+    plan: InstancePlan, stop: Stop, reasons: tuple[Reason, ...], listen: Listener | None = None
+) -> Run:
     """Run a plan in its folder, which no other run may hold.
 
     Args:
         plan: What to run.
         stop: Set by the caller, from any thread, to end it early.
+        reasons: Why it runs.
         listen: Told of cells and output as they come, on this thread.
 
     Raises:
@@ -76,7 +102,7 @@ def run_plan(plan: InstancePlan, stop: Stop, listen: Listener | None = None) -> 
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     teller = Teller(plan.step, plan.instance, listen) if listen is not None else None
     with instance_lock(paths):
-        record = execute(plan, paths, spec, shared_pool(), stop, teller)
+        record = execute(lay_out(plan), paths, spec, shared_pool(), stop, teller, reasons)
     return Run(record, paths)
 
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 import attrs
-from ductaflow_kernels.pool import KernelPool, shared_pool
-from ductaflow_kernels.spec import KernelRequest
+from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.cellrun import Stop
 from ductaflow.delivery import export_run, target_of
@@ -31,22 +30,20 @@ from ductaflow.errors import (
     SweepInterrupted,
 )
 from ductaflow.events import Event, InstanceFinished, InstanceStarted, Listener
+from ductaflow.facts import CacheDecision
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.layout import (
     WORKERS_VARIABLE,
     ArtifactPaths,
     check_name,
     instance_dir,
-    kernel_environment,
     project_root,
 )
-from ductaflow.model import ErrorInfo, Flow, RunOptions, RunRecord, Status
+from ductaflow.model import ErrorInfo, Flow, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.plan import make_options, plan_instance
-from ductaflow.preload import imports
 from ductaflow.progress import REFRESH, Tally, choose_display
-from ductaflow.resume import SweepMark
 from ductaflow.run import Run
-from ductaflow.runner import interruptible, kernel_spec, run_plan
+from ductaflow.runner import interruptible, kernel_spec, look, run_now
 from ductaflow.runs import Entry, Runs
 from ductaflow.syntax import check_syntax
 from ductaflow.table import Row, nearest, read_table
@@ -74,7 +71,9 @@ def sweep(
     retries: int = 0,
     retry_on: Sequence[str] = RETRIED,
     retry_wait: float = 1.0,
-    resume: bool = True,
+    force: bool = False,
+    reuse: bool = True,
+    ignore: Sequence[str] = (),
     export_to: str | None = None,
     export_files: str | Sequence[str] = "*",
     progress: bool = True,
@@ -88,8 +87,9 @@ def sweep(
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
 
-    Everything is looked at before the first instance starts: names, columns, configs, the flow. A
-    sweep that was cut off, by Ctrl-C or worse, goes on where it stopped when it is called again.
+    Everything is looked at before the first instance starts: names, columns, configs, the flow.
+    What has run before and has not changed since is not run again; so a sweep that was cut off, by
+    Ctrl-C or worse, goes on where it stopped when it is called again.
 
     Args:
         flow: The flow; see `run_step_flow`.
@@ -114,7 +114,9 @@ def sweep(
         retry_on: Kinds of failure, as `died`, `start`, `timeout` and `cell`, or names of exceptions
             that a cell raises, as `ConnectionError`.
         retry_wait: Seconds before the second attempt; twice as many before each further one.
-        resume: Whether to go on with a sweep of this flow that was cut off, rather than anew.
+        force: Run all, changed or not.
+        reuse: Whether earlier runs may serve where nothing has changed.
+        ignore: Changes that do not count; see `run_step_flow`.
         export_to: Where to deliver each run that succeeds; see `export`.
         export_files: Globs of the files to deliver.
         progress: Whether to show how far it is.
@@ -145,9 +147,10 @@ def sweep(
         SweepOptions(
             step=step, instance=instance, config=config, workers=workers, only=only, limit=limit,
             on_error=on_error, retries=retries, retry_on=retry_on, retry_wait=retry_wait,
-            resume=resume, export_to=export_to, export_files=export_files, progress=progress,
-            on_event=on_event, timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name,
-            html=html, preload=preload,
+            force=force, reuse=reuse, ignore=ignore, export_to=export_to,
+            export_files=export_files, progress=progress, on_event=on_event,
+            timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
+            preload=preload,
         ),
     )  # fmt: skip
     if dry_run:
@@ -205,7 +208,9 @@ class SweepOptions:
     retries: int = attrs.field(default=0)
     retry_on: Sequence[str] = RETRIED
     retry_wait: float = 1.0
-    resume: bool = True
+    force: bool = False
+    reuse: bool = True
+    ignore: Sequence[str] = ()
     export_to: str | None = None
     export_files: str | Sequence[str] = "*"
     progress: bool = True
@@ -236,6 +241,9 @@ class SweepOptions:
             html=self.html,
             preload=self.preload,
             nested_workers=max(1, cores() // workers),
+            force=self.force,
+            reuse=self.reuse,
+            ignore=self.ignore,
         )
 
 
@@ -350,29 +358,24 @@ class _Sweep:
 
     def planned(self) -> Runs:
         """The runs as they would be."""
-        mark = SweepMark.find(self.root, self.step, self.flow, resume=self.options.resume)
-        return self.runs([self._planned(task, mark) for task in self.tasks])
+        return self.runs([self._planned(task) for task in self.tasks])
 
-    def _planned(self, task: Task, mark: SweepMark) -> Entry:
-        done = self._done(task, mark)
-        if done is not None:
-            return Entry.of(done, task.number, 0)
-        record = self._record(task, Status.PLANNED)
+    def _planned(self, task: Task) -> Entry:
+        last, decision = look(self._plan(task))
+        if last is not None and decision.reuse:
+            return Entry.of(last, task.number, 0)
+        record = attrs.evolve(self._record(task, Status.PLANNED), reasons=decision.reasons)
         run = Run(record, self._paths(task), planned=task.config)
         return Entry.of(run, task.number, 0)
 
     def execute(self) -> Iterator[tuple[Entry, Run]]:
         """Run it all; each run as it ends."""
-        mark = SweepMark.find(self.root, self.step, self.flow, resume=self.options.resume)
-        mark.set()
         tally = Tally(self.tasks.count, time.monotonic())
         display = choose_display(self.options.progress)
-        pool = shared_pool()
-        with pool.reserve(self.workers):
-            self._expect(pool)
+        with shared_pool().reserve(self.workers):
             names = iter(self._work_names())
             alive = [
-                threading.Thread(target=self._work, args=(mark,), name=next(names), daemon=True)
+                threading.Thread(target=self._work, name=next(names), daemon=True)
                 for _ in range(self.workers)
             ]
             for thread in alive:
@@ -408,17 +411,8 @@ class _Sweep:
             raise errors[0]
         if self.stop.requests:
             raise KeyboardInterrupt(f"the sweep of {self.step} was interrupted")
-        if self.options.on_error == "continue" or not self._no_more.is_set():
-            mark.remove()
 
     # --- on the caller's thread ---------------------------------------------------------------
-
-    def _expect(self, pool: KernelPool) -> None:
-        spec = kernel_spec(self.flow, self.options.kernel_name)
-        environment = kernel_environment(self.root, self.run_options.nested_workers)
-        extra = self.run_options.preload
-        ahead = () if extra is None else (*imports(self.flow), *extra)
-        pool.expect(KernelRequest(spec, self.root, environment, ahead))
 
     def _work_names(self) -> Iterator[str]:
         return (f"ductaflow-sweep-{number}" for number in range(1, self.workers + 1))
@@ -456,11 +450,11 @@ class _Sweep:
 
     # --- on a worker's thread -----------------------------------------------------------------
 
-    def _work(self, mark: SweepMark) -> None:
+    def _work(self) -> None:
         error: BaseException | None = None
         try:
             while (task := self._next()) is not None:
-                ended = self._one(task, mark)
+                ended = self._one(task)
                 if self.options.on_error == "stop" and ended.run.status.bad:
                     self._no_more.set()
                 self._queue.put(ended)
@@ -474,15 +468,16 @@ class _Sweep:
                 return None
             return next(self._source, None)
 
-    def _one(self, task: Task, mark: SweepMark) -> _Ended:
+    def _one(self, task: Task) -> _Ended:
         """Run a task, again if need be."""
-        done = self._done(task, mark)
-        if done is not None:
-            return _Ended(task, done, 0)
+        plan = self._plan(task)
+        last, decision = look(plan)
+        if last is not None and decision.reuse:
+            return _Ended(task, last, 0)
         attempt = 1
         while True:
             self._queue.put(InstanceStarted(self.step, task.instance, attempt))
-            run = self._attempt(task)
+            run = self._attempt(task, plan, decision)
             if attempt > self.options.retries or not self._to_be_retried(run.error):
                 return _Ended(task, run, attempt)
             self._pause(min(LONGEST_WAIT, self.options.retry_wait * 2 ** (attempt - 1)))
@@ -490,20 +485,22 @@ class _Sweep:
                 return _Ended(task, run, attempt)
             attempt += 1
 
-    def _attempt(self, task: Task) -> Run:
+    def _plan(self, task: Task) -> InstancePlan:
+        return plan_instance(
+            self.flow,
+            task.config,
+            self.step,
+            task.instance,
+            instance_dir(self.root, self.step, task.instance),
+            self.root,
+            self.run_options,
+            with_config=True,
+        )
+
+    def _attempt(self, task: Task, plan: InstancePlan, decision: CacheDecision) -> Run:
         try:
-            plan = plan_instance(
-                self.flow,
-                task.config,
-                self.step,
-                task.instance,
-                instance_dir(self.root, self.step, task.instance),
-                self.root,
-                self.run_options,
-                with_config=True,
-            )
             listen = self._queue.put if self.options.on_event is not None else None
-            return run_plan(plan, self.stop, listen)
+            return run_now(plan, self.stop, decision.reasons, listen)
         except DuctaflowError as e:
             kind = "busy" if isinstance(e, InstanceBusy) else "artifact"
             info = ErrorInfo(kind, type(e).__name__, str(e))
@@ -517,10 +514,6 @@ class _Sweep:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.stop.requests:
             time.sleep(min(0.1, seconds))
-
-    def _done(self, task: Task, mark: SweepMark) -> Run | None:
-        directory = instance_dir(self.root, self.step, task.instance)
-        return mark.done(directory, self.flow, task.config, self.run_options)
 
     def _paths(self, task: Task) -> ArtifactPaths:
         return ArtifactPaths.of(instance_dir(self.root, self.step, task.instance), self.flow.name)

@@ -34,7 +34,7 @@ def study(project: Project) -> Project:
 
 
 def swept(**options: object) -> Runs:
-    return sweep("step", TABLE, config=["x"], progress=False, resume=False, **options)  # type: ignore[arg-type]
+    return sweep("step", TABLE, config=["x"], progress=False, reuse=False, **options)  # type: ignore[arg-type]
 
 
 def tree(folder: Path) -> set[str]:

@@ -220,8 +220,10 @@ def test_a_folder_that_is_gone_runs_nothing(
     project.write("gone", "open('ran', 'w')")
     adopt = KernelSession.adopt
 
-    def elsewhere(self: KernelSession, cwd: Path, env: Mapping[str, str]) -> str:
-        return adopt(self, cwd / "missing", env)
+    def elsewhere(
+        self: KernelSession, cwd: Path, env: Mapping[str, str], observe: Path | None
+    ) -> str:
+        return adopt(self, cwd / "missing", env, observe)
 
     monkeypatch.setattr(KernelSession, "adopt", elsewhere)
     with pytest.raises(KernelFailed, match="cannot work in"):
@@ -267,7 +269,7 @@ def test_a_full_disk(project: Project) -> None:
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "from ductaflow import run_step_flow, ArtifactError\n"
-        "try: run_step_flow('full', 'a', {})\n"
+        "try: run_step_flow('full', 'a', {}, force=True)\n"
         "except ArtifactError as e: print(e)\n"
     )
     done = subprocess.run(

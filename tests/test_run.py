@@ -289,7 +289,7 @@ def test_get_all_instances_by_status(project: Project) -> None:
     assert [r.instance for r in get_all_instances("some", status=None)] == ["a", "b", "c"]
     assert [r.instance for r in get_all_instances("some", status="failed")] == ["c"]
     assert get_all_instances("never_run") == []
-    with pytest.raises(ValueError, match="there are 'running'"):
+    with pytest.raises(ValueError, match="there are 'planned'"):
         get_all_instances("some", status="bad")
 
 

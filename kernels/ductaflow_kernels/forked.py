@@ -14,6 +14,7 @@ from typing import Any, final
 
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.observer import observer_address
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import START_TIMEOUT, give_up, spawn
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
@@ -150,8 +151,10 @@ class ForkSource:
         session: KernelSession | None = None
         try:
             connection.write()
-            process = self._fork_off(template, connection, deadline)
+            observer = observer_address() if request.observe else ""
+            process = self._fork_off(template, connection, deadline, observer=observer)
             session = KernelSession(request.spec, process, connection, self.name, template.left_out)
+            session.observer = observer
             session.open(max(0.0, deadline - time.monotonic()))
         except BaseException as e:
             said = give_up(connection, process, session)
@@ -167,7 +170,7 @@ class ForkSource:
         try:
             given = json.dumps({"cwd": str(request.cwd), "env": request.environment})
             (own.folder / "launch.json").write_text(given, encoding="utf-8")
-            return self._fork_off(template, own, deadline, file), own
+            return self._fork_off(template, own, deadline, front_end=file), own
         except BaseException:
             own.remove()
             raise
@@ -177,10 +180,14 @@ class ForkSource:
         template: Branch,
         connection: Connection,
         deadline: float,
+        *,
         front_end: Path | None = None,
+        observer: str = "",
     ) -> ForkedProcess:
         try:
-            return fork_process(template, connection, deadline, front_end)
+            return fork_process(
+                template, connection, deadline, front_end=front_end, observer=observer
+            )
         except TreeBroken:
             self._discard(template)
             raise

@@ -23,6 +23,7 @@ import attrs
 
 from ductaflow_kernels.errors import KernelError, LeaseCancelled, PoolClosed
 from ductaflow_kernels.forked import ForkSource, forking_works
+from ductaflow_kernels.observer import close_observer
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, WarmKey
@@ -135,7 +136,7 @@ class KernelPool:
             raise PoolClosed("this kernel pool is closed")
         if source.ahead:
             try:
-                session.adopt(request.cwd, request.environment)
+                session.adopt(request.cwd, request.environment, request.observe)
             except BaseException:
                 self.retire(session)
                 raise
@@ -355,3 +356,4 @@ def close_shared_pool() -> None:
         _shared = None
     if pool is not None:
         pool.close()
+        close_observer()

@@ -21,6 +21,8 @@ import zmq
 from ductaflow_kernels.connection import Connection
 from ductaflow_kernels.errors import KernelDied, KernelStartError
 from ductaflow_kernels.messages import Message
+from ductaflow_kernels.observer import VARIABLE as OBSERVER_VARIABLE
+from ductaflow_kernels.observer import Use, uses
 from ductaflow_kernels.process import KILL, KernelProcess, describe_exit
 from ductaflow_kernels.spec import KernelSpec
 
@@ -64,6 +66,7 @@ class KernelSession:
         source: Name of the source that made it.
         left_out: Modules that could not be imported ahead, and why.
         imported: Modules that its user wants other kernels like it to have from the start.
+        observer: Address of the observer that notes which files it uses, or empty.
         info: Its answer to `kernel_info_request`.
     """
 
@@ -73,6 +76,7 @@ class KernelSession:
     source: str
     left_out: Mapping[str, str] = attrs.field(factory=dict)
     imported: Sequence[str] = ()
+    observer: str = ""
     info: dict[str, Any] = attrs.field(factory=dict, repr=False)
     _wire: Session = attrs.field(init=False, repr=False)
     _sockets: dict[str, Any] = attrs.field(init=False, factory=dict, repr=False)
@@ -204,9 +208,17 @@ class KernelSession:
         self._sockets[channel].send_multipart([*frames, *buffers])
         return str(message["header"]["msg_id"])
 
-    def adopt(self, cwd: Path, env: Mapping[str, str]) -> str:
-        """Give a managed kernel that was started ahead its folder and environment."""
-        return self.request("adopt_request", {"cwd": str(cwd), "env": dict(env)})
+    def adopt(self, cwd: Path, env: Mapping[str, str], observe: Path | None = None) -> str:
+        """Give a managed kernel that was started ahead its folder and environment.
+
+        Args:
+            cwd: The folder.
+            env: All of its environment.
+            observe: The project root, if the kernel is to note what it uses.
+        """
+        given = {**env, OBSERVER_VARIABLE: self.observer} if self.observer else dict(env)
+        content = {"cwd": str(cwd), "env": given, "observe": str(observe or "")}
+        return self.request("adopt_request", content)
 
     def finish(self) -> str:
         """Ask a managed kernel to run its exit handlers and flush its files."""
@@ -220,6 +232,15 @@ class KernelSession:
             self.request("interrupt_request", {}, channel="control")
         else:
             self.process.signal(signal.SIGINT)
+
+    def uses(self) -> list[Use] | None:
+        """The files that the kernel has used so far, of which no more is noted from now on.
+
+        None if nobody observes it.
+        """
+        if not self.observer:
+            return None
+        return uses(self.observer, str(self.connection.folder))
 
     # --- listening ----------------------------------------------------------------------------
 

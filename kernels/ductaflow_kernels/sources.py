@@ -15,6 +15,7 @@ import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.observer import observer_address
 from ductaflow_kernels.process import KILL, KernelProcess, SpawnedProcess, describe_exit
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
@@ -119,6 +120,7 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
         KernelStartError: It did not come up; the message says what it printed.
     """
     deadline = time.monotonic() + timeout
+    observer = observer_address() if request.observe else ""
     connection = new_connection()
     connection.write()
     log = connection.folder / "start.log"
@@ -127,7 +129,7 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
     try:
         with log.open("wb") as errors:
             popen = subprocess.Popen(
-                _command(request.spec, connection),
+                _command(request.spec, connection, observer),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -140,7 +142,7 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
         if request.spec.managed:
             assert popen.stdout is not None
             wait_for_ready(popen.stdout.fileno(), deadline)
-        session = KernelSession(request.spec, process, connection, source)
+        session = KernelSession(request.spec, process, connection, source, observer=observer)
         session.open(max(0.0, deadline - time.monotonic()))
     except BaseException as e:
         said = give_up(connection, process, session)
@@ -170,12 +172,13 @@ def give_up(
     return said
 
 
-def _command(spec: KernelSpec, connection: Connection) -> list[str]:
+def _command(spec: KernelSpec, connection: Connection, observer: str) -> list[str]:
+    boot, given = str(BOOT), [str(connection.folder), observer]
     if spec.managed:
-        return [*spec.argv, str(BOOT), "kernel", str(connection.file), str(connection.folder)]
+        return [*spec.argv, boot, "kernel", *given, str(connection.file)]
     argv = [part.replace("{connection_file}", str(connection.file)) for part in spec.argv]
     if sys.platform.startswith("linux"):  # elsewhere a foreign kernel minds its own parent
-        return [sys.executable, str(BOOT), "exec", *argv]
+        return [sys.executable, boot, "exec", *given, *argv]
     return argv
 
 

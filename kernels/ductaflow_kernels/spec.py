@@ -53,12 +53,14 @@ class KernelRequest:
         cwd: Its working directory, absolute.
         env: Its whole environment, without what the kernelspec adds.
         preload: Modules that its flow imports, which a source may import ahead of need.
+        observe: The project root, if it is to be noted which files the kernel uses; else None.
     """
 
     spec: KernelSpec
     cwd: Path
     env: Mapping[str, str] = attrs.field(hash=False, repr=False)
     preload: tuple[str, ...] = ()
+    observe: Path | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -73,7 +75,7 @@ class KernelRequest:
             for name, value in sorted(self.environment.items())
             if name in STARTUP_NAMES or name.startswith((*STARTUP_PREFIXES, "LC_"))
         )
-        return WarmKey(self.spec, tuple(startup), self.preload)
+        return WarmKey(self.spec, tuple(startup), self.preload, self.observe is not None)
 
 
 @attrs.frozen
@@ -85,11 +87,13 @@ class WarmKey:
         startup_env: Variables that an interpreter or a library reads once, when it starts; the
             others are given at adoption.
         preload: Modules to import ahead.
+        observed: Whether it is noted which files they use.
     """
 
     spec: KernelSpec
     startup_env: tuple[tuple[str, str], ...] = attrs.field(repr=False)
     preload: tuple[str, ...] = ()
+    observed: bool = False
 
 
 def own_interpreter() -> KernelSpec:

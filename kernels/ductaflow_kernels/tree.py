@@ -40,7 +40,7 @@ MAX_PACKET = 1 << 20
 # They change with the terminal or the folder, and no import makes more of them than that.
 VOLATILE = frozenset(
     {"PWD", "OLDPWD", "SHLVL", "_", "TERM", "COLUMNS", "LINES", "JPY_PARENT_PID"}
-    | {"DUCTAFLOW_ROOT", "DUCTAFLOW_WORKERS"}
+    | {"DUCTAFLOW_ROOT", "DUCTAFLOW_WORKERS", "DUCTAFLOW_OBSERVER"}
 )
 
 
@@ -293,7 +293,12 @@ class ForkedProcess:
 
 
 def fork_process(
-    template: Branch, connection: Connection, deadline: float, front_end: Path | None = None
+    template: Branch,
+    connection: Connection,
+    deadline: float,
+    *,
+    front_end: Path | None = None,
+    observer: str = "",
 ) -> ForkedProcess:
     """Fork an instance and wait until its kernel serves.
 
@@ -309,6 +314,8 @@ def fork_process(
             if front_end:
                 given = connection.folder / "launch.json"
                 order.update(file=str(front_end), launch=str(given))
+            if observer:
+                order["observer"] = observer
             forked = template.ask(order, (answer, log))
         finally:
             os.close(log)

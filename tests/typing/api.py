@@ -25,6 +25,7 @@ from ductaflow import (
 )
 from ductaflow.delivery import Delivery
 from ductaflow.events import Event
+from ductaflow.facts import Reason
 from ductaflow.model import ErrorInfo, Note, RunRecord
 
 config: dict[str, Any] = {"seed": 1, "paths": {"out": Path("out")}}
@@ -62,7 +63,7 @@ assert_type(run.log, Path)
 assert_type(run.config, dict[str, Any] | None)
 assert_type(run.duration, float | None)
 assert_type(run.reused, bool)
-assert_type(run.reasons, tuple[str, ...])
+assert_type(run.reasons, tuple[Reason, ...])
 assert_type(run.notes, tuple[Note, ...])
 assert_type(run.error, ErrorInfo | None)
 assert_type(run.record, RunRecord)

@@ -26,6 +26,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import ductaflow_observed as observed  # beside this file
+
 READY = b"ready\n"
 WARM_UPS = 20
 
@@ -452,6 +454,8 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     take_environment(content["env"], keep=("MPLBACKEND",))
     os.chdir(content["cwd"])
     _forget_shadowed(content["cwd"])
+    if content.get("observe"):
+        observed.begin(content["observe"])
     return {}
 
 
@@ -492,7 +496,8 @@ def finish() -> dict[str, Any]:
     """What the interpreter does on its way out, without going: a kernel is killed afterwards.
 
     Returns:
-        `peak_memory` in bytes, and `imported`: the modules that the flow made it import.
+        `peak_memory` in bytes, `imported`: the modules that the flow made it import, and
+        `observed`: what was noted of the run.
     """
     imported = [name for name in list(sys.modules) if name not in _modules_at_start]
     # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
@@ -512,7 +517,8 @@ def finish() -> dict[str, Any]:
                     item.flush()
             except (OSError, ValueError) as e:
                 print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
-    return {"peak_memory": peak_memory(), "imported": imported}
+    noted = observed.report(_own_modules)
+    return {"peak_memory": peak_memory(), "imported": imported, "observed": noted}
 
 
 _modules_at_start: set[str] = set()
@@ -600,17 +606,22 @@ def _launcher() -> str:
 
 
 def main() -> None:
-    """Entry point: `boot.py kernel CONNECTION_FILE FOLDER` or `boot.py exec ARGV...`."""
+    """Entry point: `boot.py MODE FOLDER OBSERVER ...`, where the observer may be empty.
+
+    `kernel` and a connection file make it a kernel of ours, `exec` and a command any other.
+    """
     del sys.path[0]  # this file's folder is no place to import from
     lifeline, ready = take_standard_pipes()
     arm_lifeline(lifeline)
-    mode, *args = sys.argv[1:]
+    mode, folder, observer, *args = sys.argv[1:]
+    if observer:
+        observed.attach(observer, folder)
     if mode == "exec":  # a kernel that is not ours, kept on the lifeline
         os.close(ready)
         os.execvp(args[0], args)
     random.seed()
     import_without_debugger()
-    serve(prepare(args[1]), args[0], args[1], ready)
+    serve(prepare(folder), args[0], folder, ready)
 
 
 if __name__ == "__main__":

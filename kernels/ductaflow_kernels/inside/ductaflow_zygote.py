@@ -19,10 +19,8 @@ import io
 import json
 import os
 import random
-import site
 import socket
 import sys
-import sysconfig
 import tempfile
 import threading
 import traceback
@@ -31,6 +29,8 @@ from collections.abc import Callable
 from typing import Any
 
 import ductaflow_boot as boot  # beside this file
+import ductaflow_observed as observed
+from ductaflow_packages import installed, package_folders
 
 MAX_PACKET = 1 << 20
 
@@ -99,7 +99,7 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
     _import_kernel()
     gc.collect()
     gc.freeze()
-    folders = _package_folders()
+    folders = package_folders()
     send(channel, ready=True, pid=os.getpid(), folders=folders, read=_environment_read())
     while True:
         _reap_silently()
@@ -241,7 +241,7 @@ def preload(name: str) -> str:
     module, _, attribute = name.partition(":")
     if module.partition(".")[0] in UNFORKABLE:
         return ""
-    if not _installed(_origin(module.partition(".")[0])):
+    if not installed(_origin(module.partition(".")[0])):
         return ""
     before = set(sys.modules)
     try:
@@ -256,7 +256,7 @@ def preload(name: str) -> str:
         if new in UNFORKABLE:
             return f"imports {new}, whose threads do not survive a fork"
         file = getattr(sys.modules[new], "__file__", None)
-        if file and not _installed(file):
+        if file and not installed(file):
             return f"imports {new}, which is not an installed package"
     return ""
 
@@ -271,21 +271,6 @@ def _origin(top: str) -> str:
     if spec.submodule_search_locations:
         return next(iter(spec.submodule_search_locations), "")
     return spec.origin or ""
-
-
-def _installed(path: str) -> bool:
-    """Whether a file belongs to the interpreter or its packages, not to a project."""
-    if path in ("built-in", "frozen"):
-        return True
-    return any(path.startswith(folder + os.sep) for folder in _package_folders())
-
-
-@functools.lru_cache(maxsize=1)
-def _package_folders() -> tuple[str, ...]:
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = {sysconfig.get_path(name) for name in names}
-    folders.update(site.getsitepackages())
-    return tuple(folder for folder in folders if folder)
 
 
 def _printed(do: Callable[[], object]) -> bytes:
@@ -321,6 +306,8 @@ def _fork_instance(
             os.dup2(errors, 1)
             os.dup2(errors, 2)
             os.close(errors)
+            if "observer" in order:
+                observed.attach(order["observer"], order["folder"])
             os.chdir(order["folder"])
             _replace_environment(dict(_behind_environment()))
             random.seed()

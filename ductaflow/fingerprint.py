@@ -1,0 +1,147 @@
+"""Hashes of what goes into a run: the flow's code, its config, files, modules, variables."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from ductaflow import jsonio
+from ductaflow.model import Cell, Config, Flow, Tag
+from ductaflow.syntax import language, parse_python, transform
+
+_CACHED_FLOWS = 64
+_CACHED_FILES = 1 << 16
+_MAX_TREE = 1 << 20  # bytes of a module whose syntax tree is looked at
+
+
+# --- flow and config -----------------------------------------------------------------------------
+
+
+def fingerprints(flow: Flow, config: Config | None) -> dict[str, str]:
+    """Hashes of what goes into a run, as far as it is known before it.
+
+    Args:
+        flow: The parsed flow.
+        config: Its config, normalised; None where nothing is injected.
+
+    Returns:
+        `flow` of the file's bytes; `code` of what its code cells mean; `cells` the same for each
+        code cell, in order; `python`, by whose grammar; `config` where there is one.
+    """
+    found = dict(_code(flow))
+    if config is not None:
+        found["config"] = hashlib.sha256(jsonio.canonical(config).encode()).hexdigest()
+    return found
+
+
+@lru_cache(maxsize=_CACHED_FLOWS)
+def _code(flow: Flow) -> tuple[tuple[str, str], ...]:
+    in_python = language(flow) == "python"
+    cells = [cell for cell in flow.cells if cell.runs]
+    meanings = [_meaning(cell) if in_python else [cell.source] for cell in cells]
+    # One list for all cells: a cell that is split in two means the same.
+    whole = _hash(part for meaning in meanings for part in meaning)
+    parts = " ".join(
+        f"{cell.number}:{_hash(m)[:12]}" for cell, m in zip(cells, meanings, strict=True)
+    )
+    return ("flow", flow.sha256), ("code", whole), ("cells", parts), ("python", _GRAMMAR)
+
+
+_GRAMMAR = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _meaning(cell: Cell) -> list[str]:
+    """What a cell does, a string for each statement; the same however it is written."""
+    tags = [Tag.RAISES] if Tag.RAISES in cell.tags else []
+    tree = parse_python(cell.source) or parse_python(transform(cell.source))
+    if tree is None:
+        lines = (line.rstrip() for line in cell.source.splitlines())
+        return [*tags, "\n".join(line for line in lines if line)]
+    return [*tags, *(ast.dump(statement) for statement in tree.body)]
+
+
+def _hash(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass"))
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def file_hash(path: str, found: os.stat_result) -> str:
+    """SHA-256 of a file's bytes, computed once for each version of it.
+
+    A run's record counts for what its readers can learn from it: how it ended, what it had and what
+    it published; not when.
+
+    Args:
+        path: The file.
+        found: What `os.stat` says of it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return _file_hash(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=_CACHED_FILES)
+def _file_hash(path: str, _size: int, _mtime_ns: int, _inode: int) -> str:
+    if os.path.basename(path) == "run.json":
+        told = _told_by_record(path)
+        if told is not None:
+            return _hash([told])
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _told_by_record(path: str) -> str | None:
+    try:
+        record = json.loads(Path(path).read_bytes())
+        told = [record["status"], record["metrics"], record["fingerprints"].get("config")]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return jsonio.canonical(told)
+
+
+def code_hash(path: str, found: os.stat_result) -> str:
+    """Hash of a module's syntax tree, by this interpreter's grammar; empty if it has none."""
+    if found.st_size > _MAX_TREE:
+        return ""
+    return _code_hash(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=_CACHED_FILES)
+def _code_hash(path: str, _size: int, _mtime_ns: int, _inode: int) -> str:
+    try:
+        tree = parse_python(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "" if tree is None else f"{_GRAMMAR}:{_hash([ast.dump(tree)])}"
+
+
+def same_grammar(code: str) -> bool:
+    """Whether a `code_hash` is by this interpreter's grammar, so that it can be compared."""
+    return code.startswith(f"{_GRAMMAR}:")
+
+
+def names_hash(names: Iterable[str]) -> str:
+    """Hash of the names in a folder, hidden ones and Python's caches left out."""
+    return _hash(sorted(n for n in names if n[0] != "." and n != "__pycache__"))
+
+
+def variable_hash(name: str, environment: Mapping[str, str]) -> str:
+    """Hash of an environment variable's value, which must not be told; empty if it is not set."""
+    value = environment.get(name)
+    return "" if value is None else _hash([name, value])[:32]

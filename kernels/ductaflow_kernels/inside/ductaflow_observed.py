@@ -1,0 +1,321 @@
+"""What a kernel notes of its own run, beside what an observer sees of it from without.
+
+`attach` has the files that it and its children open reported to `ductaflow_observer`. Where that is
+not possible, an audit hook notes at least what Python opens. Either way Python alone knows which
+folders a flow lists, which paths it looks for, which variables it reads, and which modules it has
+imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ductaflow_syscalls as syscalls  # beside this file
+from ductaflow_packages import installed, package_folders
+
+READ, WRITE, UPDATE = 1, 2, 8  # as the observer has them
+
+_PR_SET_PTRACER, _ANY = 0x59616D61, -1
+_UNSEEN = ("/proc/", "/sys/", "/dev/")
+
+_attached = False  # whether an observer sees what is opened
+
+
+def attach(address: str, token: str) -> None:
+    """Have every file that this process and its children open reported to an observer.
+
+    To be called before the process has a second thread.
+
+    Args:
+        address: The observer's socket.
+        token: Under which it is to note them.
+    """
+    global _attached
+    ignore = [*(folder + os.sep for folder in package_folders()), *_UNSEEN]
+    request = {"do": "watch", "token": token, "pid": os.getpid(), "ignore": ignore}
+    with socket.socket(socket.AF_UNIX) as channel:
+        try:
+            channel.connect(address)
+        except OSError:  # it has been killed: the audit hook has to do
+            return
+        # Where only ancestors may look into a process (Yama), the observer must be allowed to.
+        syscalls.libc().prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
+        fds: list[int] = []
+        try:
+            fds.append(syscalls.install())
+        except OSError as e:
+            # In a kernel within a kernel there is a filter already, and its observer is this one.
+            if not syscalls.taken(e):
+                return
+            request["do"] = "share"
+        _attached = True
+        socket.send_fds(channel, [json.dumps(request).encode() + b"\n"], fds)
+        for fd in fds:
+            os.close(fd)
+
+
+class Notes:
+    """What was noted in this process.
+
+    Attributes:
+        opened: path → purpose, size before, time before; only where nobody sees it from without.
+        listed: Folders whose names were read.
+        quiet: Folders whose names only the import system has read.
+        looked_for: path → whether it was there.
+        variables: Names of environment variables that the project's code has read.
+        declared: Paths that the flow has declared.
+    """
+
+    def __init__(self) -> None:
+        self.opened: dict[str, list[int]] = {}
+        self.listed: dict[str, None] = {}
+        self.quiet: set[str] = set()
+        self.looked_for: dict[str, bool] = {}
+        self.variables: dict[str, None] = {}
+        self.declared: dict[str, None] = {}
+
+
+_notes: Notes | None = None
+_root = ""
+
+
+def begin(root: str) -> None:
+    """Begin to note.
+
+    Args:
+        root: The project root, absolute; what lies elsewhere is not looked for by flows.
+    """
+    global _notes, _root
+    _notes = Notes()
+    _root = os.path.realpath(root)
+    sys.addaudithook(_audit)
+    for name in ("stat", "lstat", "access"):
+        _replace(name)
+    os.environ.__class__ = _NotingEnviron
+
+
+def declare(path: str) -> None:
+    """Note that the flow depends on a file, as if it had opened it."""
+    if _notes is not None:
+        _notes.declared[os.path.abspath(path)] = None
+
+
+def report(own: set[str]) -> dict[str, Any]:
+    """What was noted, in JSON's types.
+
+    Args:
+        own: Names of modules that are a kernel's own.
+
+    Returns:
+        Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
+        `variables`, `declared`, `modules` (files of the project's modules), `packages` (the names
+        of installed top-level modules), and `folders` (where the interpreter's own files lie).
+    """
+    if _notes is None:
+        return {}
+    modules, packages = _modules(own)
+    return {
+        "native": _attached,
+        "opened": [[path, *facts] for path, facts in _notes.opened.items()],
+        "listed": list(_notes.listed),
+        "quiet": sorted(f for f in _notes.quiet.difference(_notes.listed) if not installed(f)),
+        "looked_for": list(_notes.looked_for.items()),
+        "variables": list(_notes.variables),
+        "declared": list(_notes.declared),
+        "modules": modules,
+        "packages": packages,
+        "folders": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *package_folders()}),
+    }
+
+
+def _modules(own: set[str]) -> tuple[list[str], list[str]]:
+    kernels_own = {name.partition(".")[0] for name in own}
+    here = os.path.dirname(os.path.abspath(__file__))
+    modules: dict[str, None] = {}
+    packages: set[str] = set()
+    for name, module in list(sys.modules.items()):
+        # Not getattr: a lazy module would import what it stands for.
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if not isinstance(file, str) or name == "__main__":
+            continue
+        if installed(file):
+            top = name.partition(".")[0]
+            if top not in kernels_own and top not in sys.stdlib_module_names:
+                packages.add(top)
+        elif name not in own and os.path.dirname(file) != here:
+            modules[os.path.abspath(file)] = None
+    return list(modules), sorted(packages)
+
+
+# --- files and folders --------------------------------------------------------------------------
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    note = _EVENTS.get(event)
+    if note is not None and _notes is not None:
+        with contextlib.suppress(OSError, ValueError, TypeError, UnicodeError):
+            note(_notes, *args)
+
+
+def _note_listing(notes: Notes, path: Any) -> None:
+    folder = os.path.abspath(_text("." if path is None else path))
+    if _is_importing(sys._getframe(2)):
+        notes.quiet.add(folder)
+    else:
+        notes.listed[folder] = None
+
+
+def _is_importing(frame: Any) -> bool:
+    """Whether it is the import system, or what reads packages' metadata, that asks."""
+    file = frame.f_code.co_filename
+    return file.startswith("<frozen importlib") or f"{os.sep}importlib{os.sep}" in file
+
+
+def _note_open(notes: Notes, path: Any, _: Any, flags: Any) -> None:
+    if _attached or isinstance(path, int):
+        return
+    bits = READ
+    if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+        bits = UPDATE if flags & os.O_RDWR and not flags & os.O_TRUNC else WRITE
+    _note_file(notes, path, bits)
+
+
+def _note_database(notes: Notes, path: Any) -> None:
+    text = _text(path)
+    if not _attached and not text.startswith(":"):
+        _note_file(notes, text.removeprefix("file:").partition("?")[0], UPDATE)
+
+
+def _note_rename(notes: Notes, _: Any, path: Any, *__: Any) -> None:
+    if not _attached:
+        _note_file(notes, path, WRITE)
+
+
+def _note_command(notes: Notes, _: Any, arguments: Any, *__: Any) -> None:
+    """Arguments that are files may be read by the command."""
+    if _attached:
+        return
+    given = arguments.split() if isinstance(arguments, str) else list(arguments)
+    for argument in given:
+        path = _text(argument)
+        if os.path.isfile(path):
+            _note_file(notes, path, UPDATE)
+
+
+def _note_file(notes: Notes, path: Any, bits: int) -> None:
+    full = os.path.abspath(_text(path))
+    known = notes.opened.get(full)
+    if known is not None:
+        known[0] |= bits
+        return
+    try:
+        found = _stat(full)
+        notes.opened[full] = [bits, found.st_size, found.st_mtime_ns]
+    except OSError:
+        notes.opened[full] = [bits, -1, 0]
+
+
+_EVENTS: dict[str, Callable[..., None]] = {
+    "os.listdir": _note_listing,
+    "os.scandir": _note_listing,
+    "open": _note_open,
+    "sqlite3.connect": _note_database,
+    "os.rename": _note_rename,
+    "subprocess.Popen": _note_command,
+}
+
+
+def _text(path: Any) -> str:
+    if isinstance(path, int):
+        return os.readlink(f"/proc/self/fd/{path}")
+    return os.fsdecode(path)
+
+
+_stat = os.stat
+
+
+def _replace(name: str) -> None:
+    """Let a function of `os` that looks for a path note what it has found.
+
+    The import system has its own way to it.
+    """
+    original = getattr(os, name)
+
+    @functools.wraps(original)
+    def looked(path: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            found = original(path, *args, **kwargs)
+        except (FileNotFoundError, NotADirectoryError):
+            _note_looked_for(path, there=False)
+            raise
+        _note_looked_for(path, there=found is not False)
+        return found
+
+    for supports in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+        if original in supports:
+            supports.add(looked)
+    setattr(os, name, looked)
+
+
+def _note_looked_for(path: Any, *, there: bool) -> None:
+    if _notes is None or isinstance(path, int):
+        return
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        full = os.fsdecode(path)
+        if not os.path.isabs(full) or "/." in full:
+            full = os.path.abspath(full)
+        if full.startswith(_root):
+            _notes.looked_for.setdefault(full, there)
+
+
+# --- the environment ----------------------------------------------------------------------------
+
+
+class _NotingEnviron(os._Environ):  # type: ignore[type-arg]
+    """`os.environ`, which notes what the project's code reads."""
+
+    def __getitem__(self, key: str) -> str:
+        if _notes is not None and key not in _set_here and not _walking and _asked_by_project():
+            _notes.variables[key] = None
+        value: str = super().__getitem__(key)
+        return value
+
+    def __setitem__(self, key: str, value: str) -> None:
+        super().__setitem__(key, value)
+        _set_here.add(key)
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        _set_here.add(key)
+
+    def __iter__(self) -> Iterator[str]:
+        # Whoever copies it all depends on nothing in particular.
+        _walking.append(1)
+        try:
+            yield from super().__iter__()
+        finally:
+            _walking.pop()
+
+
+_set_here: set[str] = set()
+_walking: list[int] = []
+
+
+def _asked_by_project() -> bool:
+    """Whether it is a cell, or a module of the project, that reads the environment."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") in ("os", "collections.abc"):
+        frame = frame.f_back
+    if frame is None:
+        return False
+    if frame.f_globals.get("__name__") == "__main__":
+        return True
+    file = frame.f_code.co_filename
+    return file.startswith(_root) and f"{os.sep}site-packages{os.sep}" not in file

@@ -1,0 +1,265 @@
+"""The observer: a process that notes which files the kernels of a conductor open, write and run.
+
+Kernels hand it the listener of their filter (`ductaflow_syscalls`). It answers every call with "go
+on" and notes path and purpose, so it must never wait for anything else. A file's size and time are
+taken before its first use, for it may be changed by it.
+
+Requests come over a Unix socket, one JSON line a connection:
+
+    {"do": "watch", "token": …, "pid": …, "ignore": [prefix, …]}  with the listener beside it
+    {"do": "share", "token": …, "pid": …, "ignore": […]}  in a kernel whose parent is watched
+    {"do": "take", "token": …}   answer: what was noted, [[path, bits, size, mtime_ns], …], or null
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+
+import ductaflow_boot as boot  # beside this file
+from ductaflow_syscalls import AT_FDCWD, MADE, OPEN_HOW, Call, calls
+
+READ, WRITE, LIST, UPDATE = 1, 2, 4, 8  # UPDATE: opened for both; what came of it, time tells
+
+MAX_REQUEST = 1 << 16
+MAX_MEMORIES = 64
+MAX_ANCESTORS = 32
+
+# See seccomp_unotify(2).
+_RECEIVE, _ANSWER, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104
+_SYNC_WAKE_UP = 1
+_CONTINUE = 1
+_NOTICE = struct.Struct("=QII iIQ 6Q")
+_REPLY = struct.Struct("=QqiI")
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_NAMELESS = 0o20000000  # O_TMPFILE, without O_DIRECTORY, which it has in it
+_PAGE = 4096
+
+
+class Watch:
+    """What is noted of one kernel and all that it starts."""
+
+    def __init__(self, token: str, pid: int, ignore: list[str], listener: int | None) -> None:
+        self.token = token
+        self.pid = pid
+        self.ignore = tuple(ignore)
+        self.listener = listener
+        self.noted: dict[str, list[int]] | None = {}
+
+    def note(self, path: str, bits: int) -> None:
+        """Note a use of a path."""
+        if self.noted is None or path.startswith(self.ignore):
+            return
+        known = self.noted.get(path)
+        if known is not None:
+            known[0] |= bits
+            return
+        try:
+            found = os.stat(path)
+            self.noted[path] = [bits, found.st_size, found.st_mtime_ns]
+        except (OSError, ValueError):
+            self.noted[path] = [bits, -1, 0]
+
+
+class Observer:
+    """All watches, and the loop that serves them."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self.server = server
+        self.known: dict[int, Call] = calls()
+        self.watches: dict[str, Watch] = {}
+        self.listeners: dict[int, Watch] = {}
+        self.sessions: dict[int, Watch] = {}  # of kernels within a watched one, by session id
+        self.memories: dict[int, int] = {}
+        self.poll = select.epoll()
+        self.poll.register(server.fileno(), select.EPOLLIN)
+
+    def serve(self) -> None:
+        """Answer calls and requests until the conductor is gone."""
+        while True:
+            for fd, events in self.poll.poll():
+                if fd == self.server.fileno():
+                    self.accept()
+                elif events & select.EPOLLIN:
+                    self.answer(fd)
+                else:
+                    self.forget(fd)
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Do what a new connection asks for."""
+        connection, _ = self.server.accept()
+        with connection, contextlib.suppress(OSError, ValueError, KeyError):
+            connection.settimeout(5.0)
+            data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
+            while data and not data.endswith(b"\n"):
+                data += connection.recv(MAX_REQUEST)
+            request = json.loads(data)
+            if request["do"] == "take":
+                connection.settimeout(60.0)
+                connection.sendall(json.dumps(self.take(request["token"])).encode() + b"\n")
+            else:
+                self.watch(request, fds[0] if fds else None)
+
+    def watch(self, request: dict[str, object], listener: int | None) -> None:
+        """Begin to note what a kernel does."""
+        token, pid = str(request["token"]), int(str(request["pid"]))
+        ignore = request["ignore"]
+        assert isinstance(ignore, list)
+        watch = self.watches[token] = Watch(token, pid, ignore, listener)
+        if listener is None:
+            self.sessions[pid] = watch
+            return
+        with contextlib.suppress(OSError):  # before Linux 6.6
+            fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
+        self.listeners[listener] = watch
+        self.poll.register(listener, select.EPOLLIN)
+
+    def take(self, token: str) -> list[list[object]] | None:
+        """What was noted of a kernel, of which no more is noted."""
+        watch = self.watches.pop(token, None)
+        if watch is None or watch.noted is None:
+            return None
+        noted, watch.noted = watch.noted, None
+        if watch.listener is None:
+            self.sessions.pop(watch.pid, None)
+        return [[path, *facts] for path, facts in noted.items()]
+
+    def forget(self, listener: int) -> None:
+        """A kernel and all that it started have ended; what was noted stays until it is taken."""
+        self.poll.unregister(listener)
+        os.close(listener)
+        self.listeners.pop(listener).listener = -1
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def answer(self, listener: int) -> None:
+        """Note one call, and let it go on."""
+        notice = bytearray(_NOTICE.size)
+        try:
+            fcntl.ioctl(listener, _RECEIVE, notice)
+        except OSError as e:
+            if e.errno in (errno.ENOENT, errno.EINTR):  # it was interrupted, or its process killed
+                return
+            raise
+        number, pid, _, call, _, _, *arguments = _NOTICE.unpack(notice)
+        try:
+            self.note(self.listeners[listener], pid, self.known[call], arguments)
+        except (OSError, ValueError, KeyError, UnicodeError):
+            pass  # its process is gone, or what it gave is no path: the call itself will tell
+        finally:
+            with contextlib.suppress(OSError):  # it was interrupted, or its process killed
+                fcntl.ioctl(listener, _ANSWER, _REPLY.pack(number, 0, 0, _CONTINUE))
+
+    def note(self, watch: Watch, pid: int, call: Call, arguments: list[int]) -> None:
+        """Note what a call is about to do."""
+        does, folder, path_at, flags_at = call
+        if self.sessions:
+            watch = self.nested(pid) or watch
+        if watch.noted is None:
+            return
+        path = self.text(pid, arguments[path_at])
+        if not path:
+            return  # a descriptor itself
+        if not path.startswith("/"):
+            path = self.absolute(pid, None if folder is None else arguments[folder], path)
+        if "/." in path or "//" in path:
+            path = tidy(path)
+        bits = WRITE if does == MADE else READ
+        if flags_at is not None:
+            flags = arguments[flags_at]
+            if does == OPEN_HOW:
+                (flags,) = struct.unpack("=Q", self.memory(pid, flags, 8))
+            bits = purpose(flags)
+        if bits:
+            watch.note(path, bits)
+
+    def nested(self, pid: int) -> Watch | None:
+        """The watch of the kernel within a kernel that a process belongs to."""
+        for _ in range(MAX_ANCESTORS):
+            watch = self.sessions.get(os.getsid(pid))
+            if watch is not None:
+                return watch
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+            if pid <= 1:
+                break
+        return None
+
+    def absolute(self, pid: int, folder: int | None, path: str) -> str:
+        """A relative path with the folder that it begins in."""
+        number = AT_FDCWD if folder is None else ctypes.c_int(folder & 0xFFFFFFFF).value
+        base = os.readlink(f"/proc/{pid}/cwd" if number == AT_FDCWD else f"/proc/{pid}/fd/{number}")
+        return f"{base}/{path}"
+
+    def text(self, pid: int, address: int) -> str:
+        """The path at an address of a process."""
+        found = b""
+        while True:
+            piece = self.memory(pid, address, _PAGE - address % _PAGE)
+            end = piece.find(b"\0")
+            if end >= 0:
+                return os.fsdecode(found + piece[:end])
+            found += piece
+            address += len(piece)
+            if not piece or len(found) > _PAGE:
+                raise ValueError("no path")
+
+    def memory(self, pid: int, address: int, size: int) -> bytes:
+        """Some of a process's memory."""
+        fd = self.memories.get(pid)
+        if fd is not None:
+            with contextlib.suppress(OSError):
+                data = os.pread(fd, size, address)
+                if data:
+                    return data
+            os.close(self.memories.pop(pid))  # it has ended, or runs another program now
+        if len(self.memories) >= MAX_MEMORIES:
+            os.close(self.memories.pop(next(iter(self.memories))))
+        fd = self.memories[pid] = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+        return os.pread(fd, size, address)
+
+
+def purpose(flags: int) -> int:
+    """What a file is opened for, of its flags."""
+    if flags & os.O_PATH or flags & _NAMELESS:
+        return 0
+    if flags & os.O_DIRECTORY:
+        return LIST
+    if not flags & _WRITES:
+        return READ
+    return WRITE if flags & (os.O_WRONLY | os.O_TRUNC) else UPDATE
+
+
+def tidy(path: str) -> str:
+    """A path without `.` and `..`; one may stand behind a link, so it is followed."""
+    if "/../" in path or path.endswith("/.."):
+        folder, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return os.path.realpath(path)
+        return os.path.join(os.path.realpath(folder), name)
+    return os.path.normpath(path)
+
+
+def main() -> None:
+    """Entry point: `observer.py FD`, where FD is a listening Unix socket."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the conductor's
+    lifeline, nothing = boot.take_standard_pipes()
+    os.close(nothing)
+    boot.arm_lifeline(lifeline)
+    Observer(socket.socket(fileno=int(sys.argv[1]))).serve()
+
+
+if __name__ == "__main__":
+    main()
