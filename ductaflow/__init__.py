@@ -13,8 +13,10 @@ from ductaflow._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ductaflow.catalog import get_all_instances as get_all_instances
+    from ductaflow.catalog import runs_table as runs_table
     from ductaflow.conductor import run_notebook as run_notebook
     from ductaflow.conductor import run_step_flow as run_step_flow
+    from ductaflow.declarations import reads as reads
     from ductaflow.delivery import export as export
     from ductaflow.errors import ArtifactError as ArtifactError
     from ductaflow.errors import CellFailed as CellFailed
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from ductaflow.errors import SweepInterrupted as SweepInterrupted
     from ductaflow.errors import TableError as TableError
     from ductaflow.errors import UnknownKernel as UnknownKernel
+    from ductaflow.facts import CacheDecision as CacheDecision
+    from ductaflow.graph import Lineage as Lineage
+    from ductaflow.graph import lineage as lineage
     from ductaflow.grids import grid as grid
     from ductaflow.grids import zip_grid as zip_grid
     from ductaflow.metrics import record as record
@@ -42,9 +47,12 @@ if TYPE_CHECKING:
     from ductaflow.runs import Runs as Runs
     from ductaflow.sweeps import sweep as sweep
     from ductaflow.sweeps import sweep_iter as sweep_iter
+    from ductaflow.updates import accept as accept
+    from ductaflow.updates import explain as explain
+    from ductaflow.updates import update as update
 
 _HOMES = {
-    "ductaflow.catalog": ("get_all_instances",),
+    "ductaflow.catalog": ("get_all_instances", "runs_table"),
     "ductaflow.conductor": ("run_notebook", "run_step_flow"),
     "ductaflow.errors": (
         "ArtifactError", "CellFailed", "ConfigError", "DuctaflowError", "ExportError", "FlowError",
@@ -52,13 +60,17 @@ _HOMES = {
         "ParametersCellError", "RunFailed", "RunTimedOut", "SweepFailed", "SweepInterrupted",
         "TableError", "UnknownKernel",
     ),
+    "ductaflow.declarations": ("reads",),
     "ductaflow.delivery": ("export",),
+    "ductaflow.facts": ("CacheDecision",),
     "ductaflow.grids": ("grid", "zip_grid"),
+    "ductaflow.graph": ("Lineage", "lineage"),
     "ductaflow.metrics": ("record",),
     "ductaflow.model": ("Status",),
     "ductaflow.run": ("Run",),
     "ductaflow.runs": ("Runs",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),
+    "ductaflow.updates": ("accept", "explain", "update"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from functools import lru_cache
-from pathlib import Path
 from typing import final
 
 import attrs
@@ -17,6 +15,7 @@ from ductaflow.html import Fragment, renderer
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Cell, InstancePlan, RunRecord
 from ductaflow.notebook import Notebook
+from ductaflow.records import write_record
 from ductaflow.runlog import RunLog
 from ductaflow.syntax import language
 
@@ -133,20 +132,3 @@ class Artifacts:
 def _warm_up_renderer() -> None:
     """Import nbconvert while the first kernel of this process starts."""
     threading.Thread(target=renderer().warm_up, name="ductaflow-html", daemon=True).start()
-
-
-def write_record(path: Path, record: RunRecord) -> None:
-    """Write `run.json`.
-
-    Raises:
-        ArtifactError: It cannot be written.
-    """
-    jsonio.write_atomic(path, jsonio.dumps(record.to_json()) + "\n")
-
-
-def read_record(path: Path) -> RunRecord | None:
-    """The record in a `run.json`; None if it is not there or is no record."""
-    try:
-        return RunRecord.from_json(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None

@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import platform
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -17,7 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ductaflow.artifacts import read_record
+import attrs
+
 from ductaflow.facts import CacheDecision, FileFact, Reason, Role
 from ductaflow.fingerprint import (
     code_hash,
@@ -29,6 +31,7 @@ from ductaflow.fingerprint import (
 from ductaflow.layout import ArtifactPaths, instance_of
 from ductaflow.model import Config, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
+from ductaflow.records import read_record
 from ductaflow.template import leaves
 
 _MISSING = object()
@@ -68,6 +71,47 @@ def decide(
         *_artifacts(plan, record, paths),
     )
     return CacheDecision(reuse=not reasons, reasons=reasons)
+
+
+ACCEPTABLE = frozenset(
+    {"code", "module", "data", "present", "missing", "folder", "python", "package", "variable"}
+)
+"""Kinds of reasons that a person can declare harmless."""
+
+
+def renewed(record: RunRecord, plan: InstancePlan, environment: Mapping[str, str]) -> RunRecord:
+    """The record as if its run had used what is there now.
+
+    Args:
+        record: What is known of the run.
+        plan: What is wanted, with the run's own config.
+        environment: What a new run would have as environment.
+    """
+    base = str(plan.root) + os.sep
+    return attrs.evolve(
+        record,
+        fingerprints=plan.fingerprints,
+        inputs=tuple(_renewed(fact, base, record) for fact in record.inputs),
+        packages=versions(record.packages, _folders(record.package_folders)),
+        variables={name: variable_hash(name, environment) for name in record.variables},
+        environment={**record.environment, "python": platform.python_version()},
+    )
+
+
+def _renewed(fact: FileFact, base: str, record: RunRecord) -> FileFact:
+    path = fact.path if os.path.isabs(fact.path) else base + fact.path
+    try:
+        if fact.role == Role.FOLDER.value:
+            return attrs.evolve(fact, sha256=names_hash(_names(fact, path, record)))
+        found = os.stat(path)
+        if fact.role == Role.PRESENT.value or not stat.S_ISREG(found.st_mode):
+            return FileFact(fact.path, Role.PRESENT.value)
+        role = Role.DATA.value if fact.role == Role.MISSING.value else fact.role
+        code = code_hash(path, found) if fact.code else ""
+        sha256 = file_hash(path, found)
+        return FileFact(fact.path, role, found.st_size, found.st_mtime_ns, sha256, code)
+    except OSError:
+        return FileFact(fact.path, Role.MISSING.value)
 
 
 def _failed(record: RunRecord) -> str:
@@ -236,13 +280,17 @@ def _check_missing(_: FileFact, path: str, __: RunRecord) -> str:
 
 def _check_folder(fact: FileFact, path: str, record: RunRecord) -> str:
     try:
-        names = set(os.listdir(path))
+        names = _names(fact, path, record)
     except OSError:
         return "is gone"
+    return "" if names_hash(names) == fact.sha256 else "has other files in it"
+
+
+def _names(fact: FileFact, path: str, record: RunRecord) -> set[str]:
+    """The names in a folder, but for what the run has put there itself."""
     begin = fact.path + "/"
     own = (out.path for out in record.outputs if out.path.startswith(begin))
-    names -= {path[len(begin) :].split("/")[0] for path in own}
-    return "" if names_hash(names) == fact.sha256 else "has other files in it"
+    return set(os.listdir(path)) - {path[len(begin) :].split("/")[0] for path in own}
 
 
 _CHECKS = {
@@ -275,10 +323,11 @@ def _clock(iso: str) -> str:
 
 
 def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iterator[Reason]:
-    if not os.path.exists(paths.notebook):
-        yield Reason("report", f"{paths.notebook.name} is gone")
-    if plan.options.html and not os.path.exists(paths.html):
-        yield Reason("report", f"{paths.html.name} is not there")
+    folder = paths.folder + os.sep
+    if not os.path.exists(f"{folder}{paths.flow}.ipynb"):
+        yield Reason("report", f"{paths.flow}.ipynb is gone")
+    if plan.options.html and not os.path.exists(f"{folder}{paths.flow}.html"):
+        yield Reason("report", f"{paths.flow}.html is not there")
     base = str(plan.root) + os.sep
     for fact in record.outputs:
         origin = instance_of(fact.path)

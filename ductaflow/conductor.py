@@ -16,13 +16,12 @@ from ductaflow.errors import FlowError
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.layout import (
     ArtifactPaths,
-    check_name,
     instance_dir,
     kernel_environment,
     project_root,
 )
 from ductaflow.model import InstancePlan
-from ductaflow.plan import make_options, plan_instance
+from ductaflow.plan import make_options, names_of, plan_instance
 
 if TYPE_CHECKING:
     from ductaflow.run import Run
@@ -85,18 +84,13 @@ def run_step_flow(
         InstanceBusy: The instance is being run already.
         ArtifactError: The instance's folder cannot be written.
     """
-    if isinstance(instance_name, Mapping) and config is None:
-        instance_name, config = None, instance_name
     if notebook_path is None:
         notebook_path = step_name
     if notebook_path is None:
         raise TypeError("run_step_flow needs notebook_path, the flow to run")
     project = project_root(root)
     path = resolve_flow(notebook_path, project, Path.cwd())
-    if instance_name is None:
-        step_name, instance_name = path.stem, step_name
-    step = check_name(step_name if step_name is not None else path.stem, "step")
-    instance = check_name(instance_name, "instance")
+    step, instance, config = names_of(path, step_name, instance_name, config)
     directory = instance_dir(project, step, instance)
     if force or not directory.exists():  # else its last run may serve, and no kernel be needed
         _get_ready(project, kernel_name)

@@ -92,7 +92,7 @@ def export_run(
     run: Run, row: Row, template: str, files: str | Sequence[str], root: Path
 ) -> Delivery:
     """Deliver one run; see `export`."""
-    target = target_of(template, row, step=run.step, instance=run.instance, flow=run.record.flow)
+    target = target_of(template, row, step=run.step, instance=run.instance, flow=run.told.flow)
     store = _store(target, root)
     try:
         old = _delivered(store)
@@ -279,7 +279,7 @@ def _manifest(run: Run, files: Mapping[str, Any]) -> str:
             "ductaflow": __version__,
             "step": run.step,
             "instance": run.instance,
-            "started": run.record.started,
+            "started": run.told.started,
             "delivered": datetime.now(timezone.utc).isoformat(),
             "files": dict(files),
         }

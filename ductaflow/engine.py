@@ -25,7 +25,7 @@ from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow import observation
 from ductaflow._version import __version__
-from ductaflow.artifacts import Artifacts, write_record
+from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.errors import ArtifactError
 from ductaflow.events import Teller
@@ -34,6 +34,7 @@ from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.preload import imports
+from ductaflow.records import write_record
 from ductaflow.syntax import check_syntax
 
 

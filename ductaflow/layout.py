@@ -211,9 +211,11 @@ def instance_dir(root: Path, step: str, instance: str) -> Path:
     Raises:
         NameRefused: A name is not portable, or a symlink would lead out of `runs/`.
     """
-    runs = root.absolute() / RUNS
-    directory = runs / check_name(step, "step") / check_name(instance, "instance")
-    allowed = runs.resolve()
+    above = f"{root.absolute()}{os.sep}{RUNS}{os.sep}{check_name(step, 'step')}"
+    directory = Path(f"{above}{os.sep}{check_name(instance, 'instance')}")
+    if not (os.path.islink(above) or os.path.islink(directory)):  # noqa: PTH114
+        return directory
+    allowed = directory.parents[1].resolve()
     try:
         real = directory.resolve()
         looped = real.is_symlink() or real.parent.is_symlink()  # all that Python 3.13 leaves
@@ -250,6 +252,19 @@ def iter_instances(root: Path, step: str) -> Iterator[Path]:
         NameRefused: `step` is no step's name.
     """
     return iter(_folders(step_dir(root, step)))
+
+
+def iter_instance_names(root: Path, step: str) -> Iterator[str]:
+    """Names that may be a step's instances', in no order: of all in its folder that is not hidden.
+
+    Raises:
+        NameRefused: `step` is no step's name.
+    """
+    try:
+        names = os.listdir(step_dir(root, step))  # noqa: PTH208  (there may be many)
+    except (FileNotFoundError, NotADirectoryError):
+        return iter(())
+    return (name for name in names if name[0] != ".")
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -294,22 +309,12 @@ class ArtifactPaths:
     """The files that ductaflow owns in an instance's folder; all others are the flow's.
 
     Attributes:
-        directory: The instance's folder.
-        notebook: The executed notebook.
-        html: The same as a self-contained page.
-        log: All text output.
-        config: The normalised config.
-        record: The run's record.
-        lock: What a live run holds.
+        folder: The instance's folder, absolute.
+        flow: The flow's name, which is its file's stem.
     """
 
-    directory: Path
-    notebook: Path
-    html: Path
-    log: Path
-    config: Path
-    record: Path
-    lock: Path
+    folder: str
+    flow: str
 
     @classmethod
     def of(cls, directory: Path, flow: str) -> ArtifactPaths:
@@ -317,14 +322,45 @@ class ArtifactPaths:
 
         Args:
             directory: The instance's folder.
-            flow: The flow's name, which is its file's stem.
+            flow: The flow's name.
         """
-        return cls(
-            directory=directory,
-            notebook=directory / f"{flow}.ipynb",
-            html=directory / f"{flow}.html",
-            log=directory / f"{flow}.log",
-            config=directory / "config.json",
-            record=directory / "run.json",
-            lock=directory / ".ductaflow.lock",
-        )
+        return cls(str(directory), flow)
+
+    @property
+    def directory(self) -> Path:
+        """The instance's folder."""
+        return Path(self.folder)
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return Path(self.folder, f"{self.flow}.ipynb")
+
+    @property
+    def html(self) -> Path:
+        """The same as a self-contained page."""
+        return Path(self.folder, f"{self.flow}.html")
+
+    @property
+    def log(self) -> Path:
+        """All text output."""
+        return Path(self.folder, f"{self.flow}.log")
+
+    @property
+    def config(self) -> Path:
+        """The normalised config."""
+        return Path(self.folder, "config.json")
+
+    @property
+    def record(self) -> Path:
+        """The run's record."""
+        return Path(self.folder, "run.json")
+
+    @property
+    def lock(self) -> Path:
+        """What a live run holds."""
+        return Path(self.folder, ".ductaflow.lock")
+
+    def all(self) -> tuple[Path, ...]:
+        """Them all."""
+        return self.notebook, self.html, self.log, self.config, self.record, self.lock

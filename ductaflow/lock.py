@@ -8,9 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ductaflow.artifacts import read_record
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.layout import ArtifactPaths
+from ductaflow.records import read_record
 
 
 @contextlib.contextmanager

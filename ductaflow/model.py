@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Status(Enum):
     FAILED = "failed", "✗", "failed", "#cf222e"
     TIMED_OUT = "timeout", "⏱", "timed out", "#bc4c00"
     DIED = "died", "☠", "kernel died", "#8250df"
+    BLOCKED = "blocked", "⊘", "not run", "#57606a"
     INTERRUPTED = "interrupted", "⏸", "interrupted", "#9a6700"
 
     @classmethod
@@ -296,6 +298,7 @@ class RunRecord:
         peak_memory: The kernel's peak resident memory in bytes, or None if unknown.
         metrics: Scalars that the flow published with `record()`.
         schema: Version of this layout.
+        partial: Whether it comes from an index, without cells, notes, reasons and the like.
     """
 
     status: Status
@@ -323,10 +326,12 @@ class RunRecord:
     peak_memory: int | None = None
     metrics: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     schema: int = RECORD_SCHEMA
+    partial: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON types."""
         data = attrs.asdict(self)
+        del data["partial"]
         data["status"] = self.status.value
         for name in ("inputs", "outputs"):
             data[name] = [fact.to_json() for fact in getattr(self, name)]
@@ -354,6 +359,11 @@ class RunRecord:
         return cls(**values)
 
 
+@lru_cache
+def _names(kind: type[attrs.AttrsInstance]) -> frozenset[str]:
+    return frozenset(a.name for a in attrs.fields(kind))
+
+
 def _known(kind: type[attrs.AttrsInstance], data: Mapping[str, Any]) -> dict[str, Any]:
-    names = {a.name for a in attrs.fields(kind)}
+    names = _names(kind)
     return {name: value for name, value in data.items() if name in names}

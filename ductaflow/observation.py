@@ -115,7 +115,7 @@ class _View:
     _own: str = attrs.field(init=False)
     _interpreter: tuple[str, ...] = attrs.field(init=False)
     _outside: tuple[str, ...] = attrs.field(init=False)
-    _paths: ArtifactPaths = attrs.field(init=False)
+    _artifacts: frozenset[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._root = str(self.plan.root) + os.sep
@@ -128,7 +128,8 @@ class _View:
         # A project may lie in the folder of an interpreter, as below /usr.
         self._interpreter = tuple(p for p in places if not self._root.startswith(p))
         self._outside = (*_SYSTEM, *places, *_caches(), _INSIDE)
-        self._paths = ArtifactPaths.of(self.plan.directory, self.plan.flow.name)
+        paths = ArtifactPaths.of(self.plan.directory, self.plan.flow.name)
+        self._artifacts = frozenset(map(str, paths.all()))
 
     # --- what was used ------------------------------------------------------------------------
 
@@ -230,8 +231,10 @@ class _View:
             return
         try:
             names = os.listdir(path)
-        except OSError:
+        except FileNotFoundError:
             self._take_looked_for(path, there=False)
+            return
+        except OSError:  # no folder, or not for us: then not for the run either
             return
         left_out = {p[len(path) + 1 :].split(os.sep)[0] for p in self.written if _below(p, path)}
         self._add(Role.FOLDER, path, sha256=names_hash(set(names) - left_out))
@@ -273,11 +276,7 @@ class _View:
         parts = path[len(self._root) :].split(os.sep)
         if not _PROJECT_OWN.isdisjoint(parts):
             return _CACHED_MODULE.fullmatch(path) is None
-        return is_own_file(parts) or path in self._own_artifacts()
-
-    def _own_artifacts(self) -> frozenset[str]:
-        paths = attrs.astuple(self._paths, recurse=False)
-        return frozenset(map(str, paths))
+        return is_own_file(parts) or path in self._artifacts
 
     def _sought(self, path: str) -> bool:
         """Whether it can matter that a path is there: in the project, but not in the run's own."""

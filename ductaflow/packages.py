@@ -6,6 +6,7 @@ as it is asked: that function reads the file list of every package, which takes 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -50,7 +51,7 @@ def _versions(
 def _stamp(folder: str) -> int:
     """When a package was last installed there or removed; 0 if there is no such folder."""
     try:
-        return Path(folder).stat().st_mtime_ns
+        return os.stat(folder).st_mtime_ns
     except OSError:
         return 0
 

@@ -13,8 +13,37 @@ from ductaflow.errors import ConfigError
 from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import default_config, require_parameters
 from ductaflow.inject import prepare
+from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions
 from ductaflow.notes import config_notes
+
+
+def names_of(
+    flow: Path,
+    step: str | None,
+    instance: str | Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None,
+) -> tuple[str, str, Mapping[str, Any] | None]:
+    """Step, instance and config, as the long and the short form of a call give them.
+
+    In the short form, `run_step_flow("flow", "instance", config)`, the flow names the step.
+
+    Args:
+        flow: The flow's file.
+        step: The step's name, or in the short form the instance's.
+        instance: The instance's name, or in the short form the config, or None.
+        config: The config, or None.
+
+    Raises:
+        NameRefused: A name is no portable folder name.
+    """
+    if isinstance(instance, Mapping) and config is None:
+        instance, config = None, instance
+    if instance is None:
+        step, instance = None, step
+    checked = check_name(step if step is not None else flow.stem, "step")
+    return checked, check_name(instance, "instance"), config
+
 
 IGNORABLE = ("python", "package", "variable")
 """Kinds of change that callers can have ignored; `package:numpy` is one package's."""

@@ -12,6 +12,7 @@ from ductaflow.errors import ArtifactError
 from ductaflow.facts import Reason
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, Note, RunRecord, Status
+from ductaflow.records import read_record
 
 
 @attrs.frozen
@@ -19,36 +20,43 @@ class Run:
     """One run of a flow. `os.fspath(run)` is its executed notebook.
 
     Attributes:
-        record: All that `run.json` says.
+        told: What is known of it at once: its record, maybe without the longer parts.
         paths: Where its artifacts lie.
         reused: Whether an earlier run served, so that nothing was executed.
         planned: The config of a run that is planned only; None for all others.
     """
 
-    record: RunRecord
+    told: RunRecord
     paths: ArtifactPaths
     reused: bool = False
     planned: Config | None = attrs.field(default=None, repr=False, hash=False)
 
     @property
+    def record(self) -> RunRecord:
+        """All that `run.json` says."""
+        if self.told.partial:
+            return read_record(self.paths.record) or self.told
+        return self.told
+
+    @property
     def status(self) -> Status:
         """How it ended."""
-        return self.record.status
+        return self.told.status
 
     @property
     def ok(self) -> bool:
         """Whether it succeeded."""
-        return self.record.status.ok
+        return self.told.status.ok
 
     @property
     def step(self) -> str:
         """The step's name; empty outside `runs/`."""
-        return self.record.step
+        return self.told.step
 
     @property
     def instance(self) -> str:
         """The instance's name; empty outside `runs/`."""
-        return self.record.instance
+        return self.told.instance
 
     @property
     def dir(self) -> Path:
@@ -79,7 +87,7 @@ class Run:
         """
         if self.planned is not None:
             return self.planned
-        if not self.record.fingerprints.get("config"):
+        if not self.told.fingerprints.get("config"):
             return None
         try:
             data: Config = json.loads(self.paths.config.read_text("utf-8", "surrogatepass"))
@@ -90,7 +98,7 @@ class Run:
     @property
     def duration(self) -> float | None:
         """Seconds from start to end."""
-        return self.record.duration
+        return self.told.duration
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -110,7 +118,7 @@ class Run:
     @property
     def label(self) -> str:
         """`step/instance`, or the flow where there is none."""
-        return f"{self.step}/{self.instance}" if self.step else self.record.flow
+        return f"{self.step}/{self.instance}" if self.step else self.told.flow
 
     def __fspath__(self) -> str:
         return str(self.notebook)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ductaflow_kernels.errors import UnknownKernelspec
 from ductaflow_kernels.pool import shared_pool
 from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
 
-from ductaflow.artifacts import read_record
 from ductaflow.cache import decide
 from ductaflow.cellrun import Stop
+from ductaflow.declarations import depends_on
 from ductaflow.engine import describe, execute
 from ductaflow.errors import (
     CellFailed,
@@ -26,10 +26,12 @@ from ductaflow.errors import (
 )
 from ductaflow.events import Listener, Teller
 from ductaflow.facts import CacheDecision, Reason
+from ductaflow.index import Index
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.lock import instance_lock
 from ductaflow.model import Flow, InstancePlan
 from ductaflow.plan import lay_out
+from ductaflow.records import read_record
 from ductaflow.run import Run
 from ductaflow.syntax import language
 
@@ -59,12 +61,21 @@ def run_to_end(plan: InstancePlan) -> Run:
     return run
 
 
-def look(plan: InstancePlan) -> tuple[Run | None, CacheDecision]:
-    """The last run of a plan's instance, and whether it serves in the place of a new one."""
+def look(
+    plan: InstancePlan, environment: Mapping[str, str], index: Index | None = None
+) -> tuple[Run | None, CacheDecision]:
+    """The last run of a plan's instance, and whether it serves in the place of a new one.
+
+    Args:
+        plan: What is wanted.
+        environment: What a new run would have as environment.
+        index: Where records are found faster, or None.
+    """
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
-    record = read_record(paths.record)
-    environment = kernel_environment(plan.root, plan.options.nested_workers)
+    record = index.record(plan.step, plan.instance) if index else read_record(paths.record)
     decision = decide(plan, record, environment)
+    if record is not None and decision.reuse:
+        depends_on(record, str(plan.flow.path), plan.root)
     return (Run(record, paths, reused=True) if record is not None else None), decision
 
 
@@ -72,7 +83,8 @@ def run_plan(plan: InstancePlan, stop: Stop, listen: Listener | None = None) -> 
     """Run a plan, unless its instance's last run serves; see `run_now`."""
     if not plan.step:
         return run_now(plan, stop, (), listen)
-    last, decision = look(plan)
+    environment = kernel_environment(plan.root, plan.options.nested_workers)
+    last, decision = look(plan, environment)
     if last is not None and decision.reuse:
         return last
     return run_now(plan, stop, decision.reasons, listen)
@@ -103,6 +115,7 @@ def run_now(
     teller = Teller(plan.step, plan.instance, listen) if listen is not None else None
     with instance_lock(paths):
         record = execute(lay_out(plan), paths, spec, shared_pool(), stop, teller, reasons)
+    depends_on(record, str(plan.flow.path), plan.root)
     return Run(record, paths)
 
 

@@ -11,10 +11,11 @@ from typing import Any, final, overload
 
 import attrs
 
-from ductaflow.artifacts import read_record
 from ductaflow.errors import SweepFailed
+from ductaflow.facts import Reason
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, RunRecord, Status
+from ductaflow.records import read_record
 from ductaflow.run import Run
 from ductaflow.table import Kind, Row, Table
 from ductaflow.template import leaves
@@ -44,6 +45,7 @@ class Entry:
         metrics: What it published with `record()`.
         exported: Where it was delivered, or None.
         planned: The config of a run that is planned only, or None.
+        reasons: Why it was executed, or would be.
     """
 
     number: int
@@ -61,11 +63,12 @@ class Entry:
     metrics: Any = attrs.field(factory=dict, hash=False)
     exported: str | None = None
     planned: Config | None = attrs.field(default=None, hash=False)
+    reasons: tuple[Reason, ...] = ()
 
     @classmethod
     def of(cls, run: Run, number: int, attempts: int = 1) -> Entry:
         """What to keep of a run."""
-        record = run.record
+        record = run.told
         error = attrs.evolve(record.error, traceback=()) if record.error is not None else None
         return cls(
             number,
@@ -82,12 +85,14 @@ class Entry:
             error,
             dict(record.metrics),
             planned=run.planned,
+            reasons=run.reasons,
         )
 
     def run(self) -> Run:
         """The run itself: its record is read again, and made of this if it is no longer there."""
         paths = ArtifactPaths.of(Path(self.directory), Path(self.flow).stem)
-        record = read_record(paths.record)
+        unrun = self.status in (Status.PLANNED, Status.BLOCKED)
+        record = None if unrun else read_record(paths.record)
         if record is None or record.started != self.started:
             record = RunRecord(
                 status=self.status,
@@ -99,6 +104,7 @@ class Entry:
                 error=self.error,
                 peak_memory=self.peak_memory,
                 metrics=self.metrics,
+                reasons=self.reasons,
             )
         return Run(record, paths, self.reused, self.planned)
 
@@ -231,7 +237,7 @@ class Runs(Sequence[Run]):
     def frame(self) -> Any:
         """The control table with what came of each row.
 
-        Its columns are followed by `instance`, `status`, `reused`, `duration` (seconds),
+        Its columns are followed by `instance`, `status`, `reused`, `reasons`, `duration` (seconds),
         `peak_memory` (bytes), `error`, the paths `dir`, `notebook` and `html`, and what the flow
         published with `record()`. One that the control table has too is called `run.…`.
 
@@ -276,6 +282,7 @@ class Runs(Sequence[Run]):
             "instance": entry.instance,
             "status": entry.status.value,
             "reused": entry.reused,
+            "reasons": "; ".join(map(str, entry.reasons)),
             "duration": entry.duration,
             "peak_memory": entry.peak_memory,
             "error": f"{entry.error.type}: {entry.error.message}" if entry.error else None,

@@ -32,11 +32,12 @@ from ductaflow.errors import (
 from ductaflow.events import Event, InstanceFinished, InstanceStarted, Listener
 from ductaflow.facts import CacheDecision
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
+from ductaflow.index import Index
 from ductaflow.layout import (
-    WORKERS_VARIABLE,
     ArtifactPaths,
     check_name,
     instance_dir,
+    kernel_environment,
     project_root,
 )
 from ductaflow.model import ErrorInfo, Flow, InstancePlan, RunOptions, RunRecord, Status
@@ -48,6 +49,7 @@ from ductaflow.runs import Entry, Runs
 from ductaflow.syntax import check_syntax
 from ductaflow.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, Task, Tasks, plan_tasks
+from ductaflow.workers import cores, worker_count
 
 PathLike = str | os.PathLike[str]
 
@@ -247,36 +249,6 @@ class SweepOptions:
         )
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def worker_count(asked: int | None, environment: Mapping[str, str]) -> int:
-    """How many workers to have.
-
-    Args:
-        asked: As the caller says, or None.
-        environment: The environment, which may hold the share of a sweep within a sweep.
-
-    Raises:
-        ValueError: It is not a whole number from 1 on.
-    """
-    where, value = "workers", asked
-    if asked is None and (text := environment.get(WORKERS_VARIABLE)):
-        where = WORKERS_VARIABLE
-        value = int(text) if text.isascii() and text.isdigit() else None
-        if value is None:
-            raise ValueError(f"{where} is {text!r}; it is a whole number from 1 on")
-    if value is None:
-        return cores()
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{where} is {value!r}; it is a whole number from 1 on")
-    return value
-
-
 # --- before anything starts ---------------------------------------------------------------------
 
 
@@ -347,9 +319,11 @@ class _Sweep:
     _queue: queue.Queue[Event | _Ended | _Left] = attrs.field(factory=lambda: queue.Queue(_AHEAD))
     _next_lock: threading.Lock = attrs.field(factory=threading.Lock)
     _no_more: threading.Event = attrs.field(factory=threading.Event)
+    _environment: Mapping[str, str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._source = iter(self.tasks)
+        self._environment = kernel_environment(self.root, self.run_options.nested_workers)
 
     def runs(self, entries: Sequence[Entry]) -> Runs:
         """The runs of these entries, in the order of the table."""
@@ -358,10 +332,12 @@ class _Sweep:
 
     def planned(self) -> Runs:
         """The runs as they would be."""
-        return self.runs([self._planned(task) for task in self.tasks])
+        with Index(self.root) as index:
+            index.refresh(self.step)
+            return self.runs([self._planned(task, index) for task in self.tasks])
 
-    def _planned(self, task: Task) -> Entry:
-        last, decision = look(self._plan(task))
+    def _planned(self, task: Task, index: Index) -> Entry:
+        last, decision = look(self._plan(task), self._environment, index)
         if last is not None and decision.reuse:
             return Entry.of(last, task.number, 0)
         record = attrs.evolve(self._record(task, Status.PLANNED), reasons=decision.reasons)
@@ -370,6 +346,7 @@ class _Sweep:
 
     def execute(self) -> Iterator[tuple[Entry, Run]]:
         """Run it all; each run as it ends."""
+        self._refresh_index()
         tally = Tally(self.tasks.count, time.monotonic())
         display = choose_display(self.options.progress)
         with shared_pool().reserve(self.workers):
@@ -407,10 +384,15 @@ class _Sweep:
                 if left < len(alive):
                     self._abandon(len(alive) - left)
                 display.close(tally, time.monotonic())
+        self._refresh_index()
         if errors:
             raise errors[0]
         if self.stop.requests:
             raise KeyboardInterrupt(f"the sweep of {self.step} was interrupted")
+
+    def _refresh_index(self) -> None:
+        with Index(self.root) as index:
+            index.refresh(self.step)
 
     # --- on the caller's thread ---------------------------------------------------------------
 
@@ -453,11 +435,12 @@ class _Sweep:
     def _work(self) -> None:
         error: BaseException | None = None
         try:
-            while (task := self._next()) is not None:
-                ended = self._one(task)
-                if self.options.on_error == "stop" and ended.run.status.bad:
-                    self._no_more.set()
-                self._queue.put(ended)
+            with Index(self.root) as index:
+                while (task := self._next()) is not None:
+                    ended = self._one(task, index)
+                    if self.options.on_error == "stop" and ended.run.status.bad:
+                        self._no_more.set()
+                    self._queue.put(ended)
         except BaseException as e:  # it is the caller's, whatever it is
             error = e
         self._queue.put(_Left(error))
@@ -468,10 +451,10 @@ class _Sweep:
                 return None
             return next(self._source, None)
 
-    def _one(self, task: Task) -> _Ended:
+    def _one(self, task: Task, index: Index) -> _Ended:
         """Run a task, again if need be."""
         plan = self._plan(task)
-        last, decision = look(plan)
+        last, decision = look(plan, self._environment, index)
         if last is not None and decision.reuse:
             return _Ended(task, last, 0)
         attempt = 1

@@ -43,7 +43,7 @@ from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 from ductaflow.progress import LogDisplay, NotebookDisplay, Tally, TerminalDisplay, clock
 from ductaflow.runs import Entry
-from ductaflow.sweeps import worker_count
+from ductaflow.workers import cores, worker_count
 
 FLOW = (
     "from ductaflow import record",
@@ -235,7 +235,7 @@ def test_sweeps_within_sweeps_share_the_cores(
 ) -> None:
     flow.write(
         "outer",
-        "from ductaflow import sweep\nfrom ductaflow.sweeps import worker_count\nimport os",
+        "from ductaflow import sweep\nfrom ductaflow.workers import worker_count\nimport os",
         "print('nested', worker_count(None, os.environ))",
         "runs = sweep('step', [{'instance': f'{tag}{n}', 'x': n, 'fail': []} for n in range(2)])",
         "assert len(runs.ok) == 2",
@@ -292,7 +292,7 @@ def test_mistakes_are_told_once(
 def test_how_many_workers() -> None:
     assert worker_count(3, {}) == 3
     assert worker_count(None, {"DUCTAFLOW_WORKERS": "5"}) == 5
-    assert worker_count(None, {}) == ductaflow.sweeps.cores()
+    assert worker_count(None, {}) == cores()
     with pytest.raises(ValueError, match="DUCTAFLOW_WORKERS is 'many'"):
         worker_count(None, {"DUCTAFLOW_WORKERS": "many"})
 

@@ -24,7 +24,13 @@ from ductaflow_kernels.process import hold_lifeline
 
 OBSERVER = Path(__file__).with_name("inside") / "ductaflow_observer.py"
 VARIABLE = "DUCTAFLOW_OBSERVER"
-"""Environment variable with the address of the observer, in kernels that have one."""
+"""Environment variable with the address of the observer, in kernels that have one.
+
+Set to `off` it keeps kernels from being observed from without: a process that is may not become
+root by `sudo` unless it is root already.
+"""
+
+OFF = "off"
 
 ANSWER_TIMEOUT = 60.0  # seconds; a run may have used a hundred thousand files
 
@@ -66,10 +72,10 @@ def observer_address() -> str:
         Its path; empty where nothing can be observed from without.
     """
     given = os.environ.get(VARIABLE)
+    if given == OFF or not sys.platform.startswith("linux"):
+        return ""
     if given and _answers(given):
         return given
-    if not sys.platform.startswith("linux"):
-        return ""
     global _own
     with _lock:
         if _own is not None and (_own.pid != os.getpid() or _own.popen.poll() is not None):

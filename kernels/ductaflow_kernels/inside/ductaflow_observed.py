@@ -71,6 +71,7 @@ class Notes:
         looked_for: path → whether it was there.
         variables: Names of environment variables that the project's code has read.
         declared: Paths that the flow has declared.
+        modules: Modules that runs within this one have imported.
     """
 
     def __init__(self) -> None:
@@ -80,6 +81,7 @@ class Notes:
         self.looked_for: dict[str, bool] = {}
         self.variables: dict[str, None] = {}
         self.declared: dict[str, None] = {}
+        self.modules: dict[str, None] = {}
 
 
 _notes: Notes | None = None
@@ -101,10 +103,24 @@ def begin(root: str) -> None:
     os.environ.__class__ = _NotingEnviron
 
 
-def declare(path: str) -> None:
-    """Note that the flow depends on a file, as if it had opened it."""
-    if _notes is not None:
-        _notes.declared[os.path.abspath(path)] = None
+def declare(path: str, role: str = "data") -> None:
+    """Note that the flow depends on a path, as if it had used it.
+
+    Args:
+        path: The path.
+        role: `data`, `module`, `folder`, `present` or `missing`.
+    """
+    if _notes is None:
+        return
+    full = os.path.abspath(path)
+    if role == "data":
+        _notes.declared[full] = None
+    elif role == "module":
+        _notes.modules[full] = None
+    elif role == "folder":
+        _notes.listed[full] = None
+    else:
+        _notes.looked_for.setdefault(full, role == "present")
 
 
 def report(own: set[str]) -> dict[str, Any]:
@@ -129,7 +145,7 @@ def report(own: set[str]) -> dict[str, Any]:
         "looked_for": list(_notes.looked_for.items()),
         "variables": list(_notes.variables),
         "declared": list(_notes.declared),
-        "modules": modules,
+        "modules": list({**dict.fromkeys(modules), **_notes.modules}),
         "packages": packages,
         "folders": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *package_folders()}),
     }
@@ -282,7 +298,8 @@ class _NotingEnviron(os._Environ):  # type: ignore[type-arg]
     """`os.environ`, which notes what the project's code reads."""
 
     def __getitem__(self, key: str) -> str:
-        if _notes is not None and key not in _set_here and not _walking and _asked_by_project():
+        of_interest = _notes is not None and key not in _set_here and not _is_copying(key)
+        if of_interest and _asked_by_project():
             _notes.variables[key] = None
         value: str = super().__getitem__(key)
         return value
@@ -296,16 +313,21 @@ class _NotingEnviron(os._Environ):  # type: ignore[type-arg]
         _set_here.add(key)
 
     def __iter__(self) -> Iterator[str]:
-        # Whoever copies it all depends on nothing in particular.
-        _walking.append(1)
-        try:
-            yield from super().__iter__()
-        finally:
-            _walking.pop()
+        names = list(super().__iter__())
+        _copied[:] = reversed(names)
+        return iter(names)
 
 
 _set_here: set[str] = set()
-_walking: list[int] = []
+_copied: list[str] = []  # the names that were last listed, but for those read since in their order
+
+
+def _is_copying(key: str) -> bool:
+    """Whether it is read as a part of all there is: whoever copies it depends on none of it."""
+    if _copied and _copied[-1] == key:
+        _copied.pop()
+        return True
+    return False
 
 
 def _asked_by_project() -> bool:

@@ -1,0 +1,131 @@
+"""Which runs have read what which others have written, as it was observed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import final
+
+import attrs
+
+from ductaflow.catalog import all_runs
+from ductaflow.errors import DuctaflowError
+from ductaflow.layout import instance_of, project_root
+from ductaflow.run import Run
+
+Label = str  # step/instance
+
+
+@final
+@attrs.frozen
+class Lineage:
+    """A run among those that it depends on and that depend on it.
+
+    Attributes:
+        run: The run.
+        upstream: Those whose files it has read.
+        downstream: Those that have read its files.
+        ancestors: All that it depends on, at any distance, the nearest first.
+        descendants: All that depend on it, likewise.
+    """
+
+    run: Run
+    upstream: tuple[Run, ...]
+    downstream: tuple[Run, ...]
+    ancestors: tuple[Run, ...]
+    descendants: tuple[Run, ...]
+
+
+@final
+@attrs.frozen
+class Graph:
+    """All runs of a project and who reads from whom.
+
+    Attributes:
+        runs: Every run there is a record of, by its label.
+        parents: The runs that each has read from.
+        children: The runs that have read from each.
+    """
+
+    runs: Mapping[Label, Run]
+    parents: Mapping[Label, tuple[Label, ...]]
+    children: Mapping[Label, tuple[Label, ...]]
+
+    @classmethod
+    def of(cls, runs: Iterable[Run]) -> Graph:
+        """The graph of these runs; what they have read of others is left out."""
+        known = {run.label: run for run in runs}
+        parents = {
+            label: tuple(parent for parent in origins(run) if parent in known)
+            for label, run in known.items()
+        }
+        children: dict[Label, list[Label]] = {label: [] for label in known}
+        for label, above in parents.items():
+            for parent in above:
+                children[parent].append(label)
+        return cls(known, parents, {label: tuple(below) for label, below in children.items()})
+
+    def above(self, labels: Iterable[Label]) -> list[Label]:
+        """All that these depend on, the nearest first, without themselves."""
+        return _reach(labels, self.parents)
+
+    def below(self, labels: Iterable[Label]) -> list[Label]:
+        """All that depend on these, the nearest first, without themselves."""
+        return _reach(labels, self.children)
+
+
+def origins(run: Run) -> tuple[Label, ...]:
+    """The instances, there or not, whose files a run has read; not itself."""
+    found = {
+        origin.label: None
+        for fact in run.told.inputs
+        if (origin := instance_of(fact.path)) is not None
+    }
+    found.pop(run.label, None)
+    return tuple(found)
+
+
+def lineage(run: Run | str, *, root: str | os.PathLike[str] | None = None) -> Lineage:
+    """What a run depends on, and what depends on it.
+
+    Args:
+        run: A run of `runs/`, or its label `step/instance`.
+        root: The project root; found from where the caller is, or from the run, if left out.
+
+    Raises:
+        DuctaflowError: There is no such run.
+    """
+    project = root_of(run) if root is None and isinstance(run, Run) else project_root(root)
+    label = run if isinstance(run, str) else run.label
+    graph = Graph.of(all_runs(project))
+    if label not in graph.runs:
+        raise DuctaflowError(f"there is no run {label!r} in {project}: name one as step/instance")
+
+    def pick(labels: Iterable[Label]) -> tuple[Run, ...]:
+        return tuple(graph.runs[each] for each in labels)
+
+    return Lineage(
+        graph.runs[label],
+        pick(graph.parents[label]),
+        pick(graph.children[label]),
+        pick(graph.above([label])),
+        pick(graph.below([label])),
+    )
+
+
+def root_of(run: Run) -> Path:
+    """The project root of a run in `runs/{step}/{instance}`."""
+    return run.dir.parents[2]
+
+
+def _reach(labels: Iterable[Label], edges: Mapping[Label, tuple[Label, ...]]) -> list[Label]:
+    start = list(labels)
+    seen = dict.fromkeys(start)
+    queue = list(start)
+    for label in queue:  # it grows meanwhile
+        for other in edges.get(label, ()):
+            if other not in seen:
+                seen[other] = None
+                queue.append(other)
+    return [label for label in seen if label not in set(start)]

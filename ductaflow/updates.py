@@ -1,0 +1,356 @@
+"""Bring what is there up to date, explain why it is not, accept that it need not be.
+
+`update` reruns what is stale among the runs that are there, each after those that it reads from:
+
+    runs/ ──▶ graph of who reads from whom ──▶ those asked for and all they depend on
+          ──▶ as soon as all above one are done: decide, run ──▶ again, until nothing is stale
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+from ductaflow_kernels.pool import shared_pool
+
+from ductaflow.cache import ACCEPTABLE, decide, renewed
+from ductaflow.catalog import all_runs, load_run
+from ductaflow.cellrun import Stop
+from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
+from ductaflow.facts import CacheDecision, Reason
+from ductaflow.flow import read_flow, resolve_flow
+from ductaflow.graph import Graph, Label
+from ductaflow.layout import instance_dir, kernel_environment, project_root
+from ductaflow.lock import instance_lock
+from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
+from ductaflow.plan import names_of, plan_instance
+from ductaflow.progress import REFRESH, Tally, choose_display
+from ductaflow.records import read_record, write_record
+from ductaflow.run import Run
+from ductaflow.runner import interruptible, look, run_now
+from ductaflow.runs import Entry, Runs
+from ductaflow.workers import worker_count
+
+PathLike = str | os.PathLike[str]
+Target = Run | str | None
+
+_MAX_ROUNDS = 20  # a run may come to read from others than before; then once more
+
+
+# --- one instance --------------------------------------------------------------------------------
+
+
+def explain(
+    flow: PathLike,
+    step: str | None = None,
+    instance: str | Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    root: PathLike | None = None,
+    ignore: Sequence[str] = (),
+) -> CacheDecision:
+    """Whether `run_step_flow` would run an instance, and why; nothing is run.
+
+    Args:
+        flow: As for `run_step_flow`, its short form `explain("step", "instance", config)` too.
+        step: The step's name.
+        instance: The instance's name.
+        config: What the flow would get; if left out, what its last run had.
+        root: The project root; see `run_step_flow`.
+        ignore: Changes that do not count; see `run_step_flow`.
+
+    Raises:
+        DuctaflowError: There is no such flow, or its config or a name is not fit; see
+            `run_step_flow`.
+    """
+    plan = _plan(flow, step, instance, config, root, RunOptions(ignore=tuple(ignore)))
+    return look(plan, kernel_environment(plan.root))[1]
+
+
+def accept(
+    flow: PathLike,
+    step: str | None = None,
+    instance: str | None = None,
+    *,
+    root: PathLike | None = None,
+) -> Run:
+    """Mark what has changed since an instance's last run as harmless, without running it.
+
+    From now on it counts as if it had run with what is there now; its record notes what was
+    accepted.
+
+    Args:
+        flow: As for `run_step_flow`, its short form `accept("step", "instance")` too.
+        step: The step's name.
+        instance: The instance's name.
+        root: The project root; see `run_step_flow`.
+
+    Returns:
+        The run, with its new record.
+
+    Raises:
+        DuctaflowError: There is a reason to run it that cannot be accepted: it has not run, did not
+            succeed, or lacks files.
+        InstanceBusy: It is running.
+    """
+    plan = _plan(flow, step, instance, None, root, RunOptions())
+    environment = kernel_environment(plan.root)
+    last, _ = look(plan, environment)
+    if last is None:
+        raise DuctaflowError(f"{plan.label} has not run yet, so there is nothing to accept; run it")
+    with instance_lock(last.paths):
+        record = read_record(last.paths.record) or last.record
+        decision = decide(plan, record, environment)
+        hard = [reason for reason in decision.reasons if reason.kind not in ACCEPTABLE]
+        if hard:
+            raise DuctaflowError(f"{plan.label} must run: {'; '.join(map(str, hard))}")
+        if decision.reasons:
+            record = renewed(record, plan, environment)
+            note = Note("accepted", f"accepted without running: {decision}")
+            record = attrs.evolve(record, notes=(*record.notes, note))
+            write_record(last.paths.record, record)
+    return Run(record, last.paths, reused=True)
+
+
+def _plan(
+    flow: PathLike,
+    step: str | None,
+    instance: str | Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None,
+    root: PathLike | None,
+    options: RunOptions,
+) -> InstancePlan:
+    project = project_root(root)
+    path = resolve_flow(flow, project, Path.cwd())
+    step, instance, config = names_of(path, step, instance, config)
+    directory = instance_dir(project, step, instance)
+    if config is None:
+        last = load_run(directory)
+        config = last.config if last is not None else None
+    return plan_instance(
+        read_flow(path), config, step, instance, directory, project, options, with_config=True
+    )
+
+
+def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
+    """The plan that makes a run again: its flow as it is now, its config, its options.
+
+    Raises:
+        DuctaflowError: The flow is gone or does not parse, or the config is gone.
+    """
+    record = run.record
+    path = resolve_flow(record.flow, root, root)
+    known = {field.name for field in attrs.fields(RunOptions)}
+    values = {name: value for name, value in record.options.items() if name in known}
+    for name in ("preload", "ignore"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
+    options = RunOptions(**{**values, "force": force})
+    return plan_instance(
+        read_flow(path), run.config, run.step, run.instance, run.dir, root, options,
+        with_config=True,
+    )  # fmt: skip
+
+
+# --- many ----------------------------------------------------------------------------------------
+
+
+def update(
+    target: Target | Iterable[Target] = None,
+    *,
+    root: PathLike | None = None,
+    workers: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: bool = True,
+) -> Runs:
+    """Rerun what is stale among the runs that are there, each after those that it reads from.
+
+    Args:
+        target: What to bring up to date: a run, an instance as `step/instance`, a step, several of
+            these, or all there is if left out. What they depend on comes with them.
+        root: The project root; found from where the caller is, if left out.
+        workers: How many kernels at once; as many as there are cores if left out.
+        force: Rerun those asked for, changed or not.
+        dry_run: Run nothing: those that would run because of a change of their own have `status`
+            `planned`, and so have those below them, which run if the files they read come out
+            other than before.
+        progress: Whether to show how far it is.
+
+    Returns:
+        The runs, by step and name; those above which one failed have the status `blocked` and an
+        error that names it.
+
+    Raises:
+        DuctaflowError: There is no such run or step.
+        SweepInterrupted: Ctrl-C; it has the runs there are.
+    """
+    project = project_root(root)
+    graph = Graph.of(all_runs(project))
+    asked = _asked(graph, target, project)
+    job = _Update(project, graph, asked, worker_count(workers, os.environ), force)
+    return job.planned() if dry_run else job.execute(progress=progress)
+
+
+def _asked(graph: Graph, target: Target | Iterable[Target], root: Path) -> list[Label]:
+    if target is None:
+        return sorted(graph.runs)
+    if not isinstance(target, str | Run):
+        return list(dict.fromkeys(x for each in target for x in _asked(graph, each, root)))
+    label = target if isinstance(target, str) else target.label
+    found = [each for each in sorted(graph.runs) if each == label or each.startswith(f"{label}/")]
+    if not found:
+        raise DuctaflowError(
+            f"there is no run or step {label!r} in {root / 'runs'}: name a step, or step/instance"
+        )
+    return found
+
+
+@final
+@attrs.define(eq=False)
+class _Update:
+    """One update: the graph, and how far it is."""
+
+    root: Path
+    graph: Graph
+    asked: list[Label]
+    workers: int
+    force: bool
+    stop: Stop = attrs.field(factory=Stop)
+    _entries: dict[Label, Entry] = attrs.field(factory=dict)
+
+    def planned(self) -> Runs:
+        """What would run."""
+        environment = kernel_environment(self.root)
+        stale: set[Label] = set()
+        for label in self._order(self._wanted()):
+            run = self.graph.runs[label]
+            above = [p for p in self.graph.parents[label] if p in stale]
+            decision = self._decision(label, environment)
+            reasons = (*decision.reasons, *(Reason("data", f"{p} would run") for p in above))
+            if reasons:
+                stale.add(label)
+                run = Run(
+                    attrs.evolve(run.record, status=Status.PLANNED, reasons=reasons, error=None),
+                    run.paths,
+                )
+            self._entries[label] = Entry.of(attrs.evolve(run, reused=not reasons), 0)
+        return self._runs()
+
+    def execute(self, *, progress: bool) -> Runs:
+        """Run what is stale, in rounds, until nothing is."""
+        forced = set(self.asked) if self.force else set()
+        with shared_pool().reserve(self.workers):
+            for _ in range(_MAX_ROUNDS):
+                wanted = self._wanted()
+                executed = self._round(wanted, forced, progress=progress)
+                if self.stop.requests:
+                    runs = self._runs()
+                    raise SweepInterrupted(f"the update was interrupted: {runs!r}", runs)
+                forced, before = set(), self.graph
+                self.graph = Graph.of(all_runs(self.root))
+                if not executed or self.graph.parents == before.parents:
+                    break
+        return self._runs()
+
+    def _wanted(self) -> list[Label]:
+        return [*self.asked, *self.graph.above(self.asked)]
+
+    def _round(self, wanted: list[Label], forced: set[Label], *, progress: bool) -> bool:
+        """Decide on each once all above it are done; whether any was executed."""
+        tally = Tally(len(wanted), time.monotonic())
+        display = choose_display(progress)
+        waiting = self._order(wanted)
+        ended: set[Label] = set()
+        executed = False
+        futures: dict[Future[tuple[Run, int]], Label] = {}
+        environment = kernel_environment(self.root)
+        inside = set(wanted)
+        with interruptible(self.stop), ThreadPoolExecutor(self.workers) as threads:
+            while waiting or futures:
+                if self.stop.requests:
+                    waiting = []
+                ready = [x for x in waiting if self._ready(x, inside, ended)]
+                for label in ready or ([] if futures else waiting[:1]):  # none: in a circle
+                    if len(futures) >= self.workers:
+                        break
+                    waiting.remove(label)
+                    tally.started(label, time.monotonic())
+                    job = threads.submit(self._one, label, label in forced, environment)
+                    futures[job] = label
+                done, _ = wait(futures, REFRESH, FIRST_COMPLETED)
+                display.update(tally, time.monotonic())
+                for job in done:
+                    label = futures.pop(job)
+                    run, attempts = job.result()
+                    entry = Entry.of(run, 0, attempts)
+                    executed = executed or attempts > 0
+                    ended.add(label)
+                    # What ran in an earlier round and serves in this one has run.
+                    if attempts or label not in self._entries:
+                        self._entries[label] = entry
+                    tally.finished(attrs.evolve(entry, instance=label))
+                    if entry.status.bad:
+                        display.failed(entry)
+        display.close(tally, time.monotonic())
+        return executed
+
+    def _ready(self, label: Label, inside: set[Label], ended: set[Label]) -> bool:
+        return all(p in ended for p in self.graph.parents[label] if p in inside and p != label)
+
+    def _one(self, label: Label, forced: bool, environment: Mapping[str, str]) -> tuple[Run, int]:
+        """Decide on one and run it if need be; how often it was tried."""
+        run = self.graph.runs[label]
+        for parent in self.graph.parents[label]:
+            above = self._entries.get(parent)
+            if above is not None and above.status.bad:
+                why = f"{parent} {above.status.label}"
+                return _not_run(run, Status.BLOCKED, ErrorInfo("blocked", "Blocked", why)), 0
+        try:
+            plan = plan_again(run, self.root, force=forced)
+            last, decision = look(plan, environment)
+            if last is not None and decision.reuse:
+                return last, 0
+            return run_now(plan, self.stop, decision.reasons), 1
+        except DuctaflowError as e:
+            kind = "busy" if isinstance(e, InstanceBusy) else "artifact"
+            kind = kind if isinstance(e, InstanceBusy | ArtifactError) else "flow"
+            return _not_run(run, Status.FAILED, ErrorInfo(kind, type(e).__name__, str(e))), 1
+
+    def _decision(self, label: Label, environment: Mapping[str, str]) -> CacheDecision:
+        forced = self.force and label in self.asked
+        try:
+            plan = plan_again(self.graph.runs[label], self.root, force=forced)
+        except DuctaflowError as e:
+            return CacheDecision(reuse=False, reasons=(Reason("flow", str(e)),))
+        return look(plan, environment)[1]
+
+    def _order(self, labels: Iterable[Label]) -> list[Label]:
+        """Each after those that it reads from; those that read from each other by name."""
+        left = dict.fromkeys(sorted(labels))
+        order: list[Label] = []
+        while left:
+            ready = [x for x in left if not any(p in left for p in self.graph.parents[x])]
+            for label in ready or [next(iter(left))]:
+                order.append(label)
+                del left[label]
+        return order
+
+    def _runs(self) -> Runs:
+        entries = [
+            attrs.evolve(self._entries[label], number=number)
+            for number, label in enumerate(sorted(self._entries))
+        ]
+        return Runs(tuple(entries), self.root)
+
+
+def _not_run(run: Run, status: Status, error: ErrorInfo) -> Run:
+    record = RunRecord(
+        status, run.record.flow, run.step, run.instance, started=run.record.started, error=error
+    )
+    return Run(record, run.paths)
