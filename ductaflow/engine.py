@@ -132,11 +132,23 @@ def _attempt(
         outcome = CellRun(session, plan, artifacts, stop, teller).run()
         if observe is not None:
             uses = session.uses()
-            found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
-            outcome = attrs.evolve(outcome, observed=found)
+            if uses is None and session.observer:
+                outcome = _without_observer(outcome)
+            else:
+                found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
+                outcome = attrs.evolve(outcome, observed=found)
         return attrs.evolve(outcome, notes=(*_preload_notes(session), *outcome.notes))
     finally:
         pool.retire(session)
+
+
+def _without_observer(outcome: Outcome) -> Outcome:
+    """How a run came out whose observer was killed: then no file can be opened any more."""
+    if outcome.error is None:
+        return outcome  # it needed no more files; what it depends on is not known
+    why = f"the process that observes its files was killed, and then: {outcome.error.message}"
+    error = attrs.evolve(outcome.error, kind="died", type="ObserverDied", message=why)
+    return attrs.evolve(outcome, status=Status.DIED, error=error)
 
 
 _INTERRUPTED = Outcome(

@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -61,6 +62,7 @@ def check_name(name: object, what: str) -> str:
     return composed
 
 
+@lru_cache(maxsize=1024)
 def _unfit(name: str) -> str:
     """Why `name` cannot be a folder's name somewhere; empty if it can."""
     if not name.strip():

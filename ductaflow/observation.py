@@ -243,7 +243,8 @@ class _View:
         if path in self.written or not self._sought(path):
             return
         if there:
-            if (path, False) not in self.inputs:
+            # What is gone at the end, the run has removed itself.
+            if (path, False) not in self.inputs and os.path.lexists(path):
                 self._add(Role.PRESENT, path)
         elif not os.path.isdir(path):
             self._add(Role.MISSING, path)

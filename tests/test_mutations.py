@@ -134,6 +134,12 @@ elif how == "own":
     Path("made/one.txt").read_text()
     Path("beside.txt").exists()
     os.listdir(".")
+    os.mkdir("../../../scratch")
+    Path("../../../scratch/x").write_text("1")
+    assert Path("../../../scratch").exists()
+    os.remove("../../../scratch/x")
+    os.rmdir("../../../scratch")
+    os.access("../../../inputs/am.txt", os.X_OK)
 """
 
 

@@ -150,7 +150,7 @@ def test_versions_of_packages(project: Project) -> None:
 def test_secrets_are_not_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOW_TOKEN", "hunter2hunter2")
     project.write(
-        "flow", "import os; os.environ['FLOW_TOKEN']; os.getenv('FLOW_UNSET'); dict(os.environ)"
+        "flow", "import os; os.environ['FLOW_TOKEN']; os.getenv('FLOW_UNSET'); _ = dict(os.environ)"
     )
     run = project.run("flow")
     assert set(run.record.variables) == {"FLOW_TOKEN", "FLOW_UNSET"}

@@ -107,6 +107,8 @@ class ForkSource:
     def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
         """See `KernelSource`."""
         process = session.process
+        if request.observe and session.observer != observer_address():
+            return False  # nobody would answer it any more
         return not isinstance(process, ForkedProcess) or process.template.suits(request.environment)
 
     def launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -134,12 +135,12 @@ class _Observer:
 
 _own: _Observer | None = None
 _lock = threading.Lock()
+_numbers = itertools.count()
 
 
 def _start() -> _Observer:
-    address = str(home() / "o")
-    with contextlib.suppress(OSError):
-        Path(address).unlink()  # of one that was killed
+    # Each has an address of its own: a kernel of one that was killed is of no use to the next.
+    address = str(home() / f"o{next(_numbers)}")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(128)  # kernels may come before it is up

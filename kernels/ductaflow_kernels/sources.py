@@ -100,8 +100,9 @@ class PrespawnedSource:
     def learn(self, session: KernelSession, imported: Sequence[str]) -> None:  # noqa: ARG002
         return None
 
-    def fresh(self, session: KernelSession, request: KernelRequest) -> bool:  # noqa: ARG002
-        return True  # it has imported nothing but ipykernel
+    def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
+        # It has imported nothing but ipykernel; but somebody must answer it.
+        return request.observe is None or session.observer == observer_address()
 
     def close(self) -> None:
         return None

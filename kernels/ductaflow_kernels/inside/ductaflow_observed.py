@@ -269,15 +269,25 @@ def _replace(name: str) -> None:
         try:
             found = original(path, *args, **kwargs)
         except (FileNotFoundError, NotADirectoryError):
-            _note_looked_for(path, there=False)
+            if kwargs.get("dir_fd") is None:
+                _note_looked_for(path, there=False)
             raise
-        _note_looked_for(path, there=found is not False)
+        if kwargs.get("dir_fd") is None:
+            _note_looked_for(path, there=found is not False or _is_there(path))
         return found
 
     for supports in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
         if original in supports:
             supports.add(looked)
     setattr(os, name, looked)
+
+
+def _is_there(path: Any) -> bool:
+    try:
+        _stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _note_looked_for(path: Any, *, there: bool) -> None:
@@ -298,8 +308,8 @@ class _NotingEnviron(os._Environ):  # type: ignore[type-arg]
     """`os.environ`, which notes what the project's code reads."""
 
     def __getitem__(self, key: str) -> str:
-        of_interest = _notes is not None and key not in _set_here and not _is_copying(key)
-        if of_interest and _asked_by_project():
+        known = _notes is None or key in _set_here or _is_copying(key)
+        if _notes is not None and not known and _asked_by_project():
             _notes.variables[key] = None
         value: str = super().__getitem__(key)
         return value
