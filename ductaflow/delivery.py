@@ -10,26 +10,30 @@ import contextlib
 import fnmatch
 import hashlib
 import json
-import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, final
+from typing import Any, ClassVar, Protocol, final
+from urllib.request import url2pathname
 
 import attrs
 
 from ductaflow import jsonio
 from ductaflow._version import __version__
-from ductaflow.errors import ArtifactError, ExportError
+from ductaflow.errors import ExportError, TableError
 from ductaflow.run import Run
 from ductaflow.runs import Runs
 from ductaflow.table import Row
 from ductaflow.template import pieces
 
 MANIFEST = "ductaflow-manifest.json"
+_BESIDE = ".ductaflow-"
+_STALE = 24 * 3600.0  # seconds
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -56,43 +60,59 @@ def export(
 ) -> list[Delivery]:
     """Copy what runs left to where their rows say.
 
-    Each run's files appear together, after all of them have been copied beside; files that somebody
-    else has put there stay. Runs that did not succeed are left out.
+    Each run's files appear together, after all of them have been copied beside: a new folder as a
+    whole, in one that is there by renames alone. On a URL each appears as it is written, the
+    manifest last. Files that somebody else has put there stay. Runs that failed are left out.
 
     Args:
         runs: What to deliver.
-        template: A folder or fsspec URL with fields for the row's columns (or the config's keys)
-            and `step`, `instance`, `instance_name`, `flow`; as
-            `{target_dir}/{client}/{instance}`. No field can lead out of its root: what stands
-            before the first field, or the first field itself if it begins with one. A relative one
-            starts at the project's root.
+        template: A folder, or a URL for fsspec (which has settings of its own for keys and hosts),
+            with fields for the row's columns (or the config's keys) and `step`, `instance`,
+            `instance_name`, `flow`; as `{target_dir}/{client}/{instance}`. No field can lead out of
+            its root: what stands before the first field, or the first field itself if it begins
+            with one. A relative one starts at the project's root.
         files: Globs of the files to deliver, relative to the instance's folder; `*` is everything,
-            in folders too.
+            in folders too. Hidden files and links are left out.
 
     Returns:
         What was done, one item for each run that succeeded.
 
     Raises:
-        TableError: The template has a field that the rows have not.
-        ExportError: A file could not be copied, or a target lies outside its root. Earlier runs are
-            delivered.
+        TableError: The template has a field that the rows have not, or two runs have one target.
+        ExportError: No file matches, one could not be copied, or a target lies outside its root. If
+            it is a copy, earlier runs are delivered.
     """
     if isinstance(runs, Run):
         runs = [runs]
-    rows: Iterator[Row] = iter(runs.rows()) if isinstance(runs, Runs) else _configs(runs)
-    root = runs.root if isinstance(runs, Runs) else Path.cwd()
-    return [
-        export_run(run, row, template, files, root)
-        for run, row in zip(runs, rows, strict=True)
-        if run.ok
-    ]
+    rows: Iterable[Row] = runs.rows() if isinstance(runs, Runs) else map(_config, runs)
+    targets: dict[str, Run] = {}
+    for run, row in zip(runs, rows, strict=True):
+        if not run.ok:
+            continue
+        flow = run.record.flow
+        target = target_of(template, row, step=run.step, instance=run.instance, flow=flow)
+        if target in targets:
+            raise TableError(
+                f"{targets[target].label} and {run.label} would both be delivered to {target}; "
+                "give each a folder of its own, with {instance} in the template"
+            )
+        targets[target] = run
+    root = runs.root if isinstance(runs, Runs) else None
+    return [export_run(run, target, files, root or _root(run)) for target, run in targets.items()]
 
 
-def export_run(
-    run: Run, row: Row, template: str, files: str | Sequence[str], root: Path
-) -> Delivery:
-    """Deliver one run; see `export`."""
-    target = target_of(template, row, step=run.step, instance=run.instance, flow=run.record.flow)
+def export_run(run: Run, target: str, files: str | Sequence[str], root: Path) -> Delivery:
+    """Deliver one run to a folder or URL; see `export`.
+
+    Args:
+        run: The run.
+        target: Where to.
+        files: Globs.
+        root: What a relative folder starts from.
+
+    Raises:
+        ExportError: It could not be delivered.
+    """
     store = _store(target, root)
     try:
         old = _delivered(store)
@@ -103,9 +123,12 @@ def export_run(
         if copied or removed or not old:
             manifest = _manifest(run, here)
             store.deliver({name: run.dir / name for name in copied}, removed, manifest)
-    except (OSError, ArtifactError) as e:
+    except ExportError:
+        raise
+    except store.errors as e:
         raise ExportError(
-            f"{run.label} could not be delivered to {target}: {e}. What was there is as before."
+            f"{run.label} could not be delivered to {target}: {e}. Its manifest there is as "
+            "before; deliver again once that is repaired."
         ) from e
     return Delivery(target, tuple(copied), tuple(sorted(present)), tuple(removed))
 
@@ -139,14 +162,21 @@ def target_of(template: str, row: Row, *, step: str, instance: str, flow: str) -
 
 
 def _store(target: str, root: Path) -> Store:
+    if target.startswith("file://"):
+        return _FolderStore(Path(url2pathname(target.removeprefix("file://"))))
     if _URL.match(target):
         return _UrlStore.open(target)
-    folder = root / Path(target).expanduser()
-    return _FolderStore(folder)
+    return _FolderStore(root / Path(target).expanduser())
 
 
 class Store(Protocol):
-    """A place that files are delivered to."""
+    """A place that files are delivered to.
+
+    Attributes:
+        errors: What it raises if it fails.
+    """
+
+    errors: ClassVar[tuple[type[Exception], ...]]
 
     def read(self, name: str) -> bytes | None:
         """A file there, or None."""
@@ -161,6 +191,7 @@ class Store(Protocol):
 @final
 @attrs.frozen
 class _FolderStore:
+    errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
     folder: Path
 
     def read(self, name: str) -> bytes | None:
@@ -176,20 +207,37 @@ class _FolderStore:
             return False
 
     def deliver(self, files: Mapping[str, Path], removed: Sequence[str], manifest: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = self.folder / f".ductaflow-{secrets.token_hex(6)}"
+        is_new = not self.folder.is_dir()
+        place = self.folder.parent if is_new else self.folder
+        place.mkdir(parents=True, exist_ok=True)
+        _sweep_up(place)
+        beside = place / f"{_BESIDE}{secrets.token_hex(6)}"
         try:
+            beside.mkdir()
             for name, source in files.items():
                 (beside / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, beside / name)
+            (beside / MANIFEST).write_text(manifest, "utf-8", "surrogatepass")
+            if is_new and self._appears(beside):
+                return
             for name in files:  # all are there: from here on only renames
                 self._within(name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(beside / name, self.folder / name)  # noqa: PTH105
+                (beside / name).replace(self.folder / name)
+            for name in removed:
+                self._within(name).unlink(missing_ok=True)
+            (beside / MANIFEST).replace(self.folder / MANIFEST)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        for name in removed:
-            self._within(name).unlink(missing_ok=True)
-        jsonio.write_atomic(self.folder / MANIFEST, manifest)
+
+    def _appears(self, beside: Path) -> bool:
+        """Give it its name, if nobody has it."""
+        try:
+            beside.rename(self.folder)
+        except OSError:
+            if self.folder.is_dir():
+                return False
+            raise
+        return True
 
     def _within(self, name: str) -> Path:
         path = self.folder / name
@@ -198,9 +246,19 @@ class _FolderStore:
         return path
 
 
+@lru_cache(maxsize=1024)
+def _sweep_up(place: Path) -> None:
+    """Take away what a killed conductor has left; a live one may be at work."""
+    for left in place.glob(f"{_BESIDE}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE:
+                shutil.rmtree(left)
+
+
 @final
 @attrs.frozen
 class _UrlStore:
+    errors: ClassVar[tuple[type[Exception], ...]] = (Exception,)  # each has its own
     fs: Any
     path: str
 
@@ -235,30 +293,40 @@ class _UrlStore:
     def deliver(self, files: Mapping[str, Path], removed: Sequence[str], manifest: str) -> None:
         # An object appears whole or not at all; the manifest comes last.
         for name, source in files.items():
-            target = f"{self.path}/{name}"
-            self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self.fs.put_file(str(source), target)
+            self._make_room(name)
+            self.fs.put_file(str(source), f"{self.path}/{name}")
         for name in removed:
             with contextlib.suppress(FileNotFoundError):
                 self.fs.rm_file(f"{self.path}/{name}")
-        self.fs.makedirs(self.path, exist_ok=True)
-        self.fs.pipe_file(f"{self.path}/{MANIFEST}", manifest.encode())
+        self._make_room(MANIFEST)
+        self.fs.pipe_file(f"{self.path}/{MANIFEST}", manifest.encode("utf-8", "surrogatepass"))
+
+    def _make_room(self, name: str) -> None:
+        """Make a file's folder. Object stores have none, and would make a misspelt bucket."""
+        if self.path.startswith("/"):
+            self.fs.makedirs(f"{self.path}/{name}".rpartition("/")[0], exist_ok=True)
 
 
 # --- what ---------------------------------------------------------------------------------------
 
 
 def _chosen(folder: Path, globs: str | Sequence[str]) -> list[str]:
-    """Names of the files to deliver, relative, with `/`, sorted; hidden ones are not among them."""
+    """Names of the files to deliver, relative, with `/`, sorted; hidden ones are not among them.
+
+    Raises:
+        ExportError: There is none.
+    """
     wanted = [globs] if isinstance(globs, str) else list(globs)
     names = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part[0] == "." for part in PurePosixPath(name).parts)
-        if hidden or path.is_symlink() or not path.is_file():
+        if hidden or name == MANIFEST or path.is_symlink() or not path.is_file():
             continue
         if any(fnmatch.fnmatchcase(name, glob) for glob in wanted):
             names.append(name)
+    if not names:
+        raise ExportError(f"no file in {folder} matches {globs!r}, so there is nothing to deliver")
     return names
 
 
@@ -300,5 +368,10 @@ def _delivered(store: Store) -> dict[str, Any]:
         return {}
 
 
-def _configs(runs: Sequence[Run]) -> Iterator[Row]:
-    return (run.config or {} for run in runs)
+def _config(run: Run) -> Row:
+    return run.config or {}
+
+
+def _root(run: Run) -> Path:
+    """The project root of an instance; of a run elsewhere the current folder."""
+    return run.dir.parents[2] if run.step else Path.cwd()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,16 @@ def make_options(
     """The options as callers give them, in one object.
 
     Raises:
-        TypeError: `preload` is a single string.
+        TypeError: `preload` is a single string, or a time limit no number.
+        ValueError: A time limit is not above 0.
     """
+    for name, seconds in (("timeout", timeout), ("cell_timeout", cell_timeout)):
+        if seconds is None:
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, Real):
+            raise TypeError(f"{name} is {seconds!r}; it is a number of seconds")
+        if not seconds > 0:
+            raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
     ahead: tuple[str, ...] | None
     if isinstance(preload, bool):
         ahead = () if preload else None

@@ -5,17 +5,18 @@ from __future__ import annotations
 import html
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final, overload
 
 import attrs
 
 from ductaflow.artifacts import read_record
+from ductaflow.config import quoted
 from ductaflow.errors import SweepFailed
 from ductaflow.layout import ArtifactPaths
-from ductaflow.model import Config, ErrorInfo, RunRecord, Status
-from ductaflow.run import Run
+from ductaflow.model import Config, ErrorInfo, RunOptions, RunRecord, Status
+from ductaflow.run import Run, href
 from ductaflow.table import Kind, Row, Table
 from ductaflow.template import leaves
 
@@ -40,9 +41,9 @@ class Entry:
         attempts: How often it was tried; 0 if an earlier run served.
         duration: Seconds, or None.
         peak_memory: Bytes, or None.
-        error: Why it failed, without the traceback, or None.
+        error: Why it failed, or could not be delivered, without the traceback; or None.
         metrics: What it published with `record()`.
-        exported: Where it was delivered, or None.
+        exported: Where it was delivered, or could not be, or None.
         planned: The config of a run that is planned only, or None.
     """
 
@@ -61,6 +62,11 @@ class Entry:
     metrics: Any = attrs.field(factory=dict, hash=False)
     exported: str | None = None
     planned: Config | None = attrs.field(default=None, hash=False)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not succeed, or could not be delivered."""
+        return self.status.bad or self.error is not None
 
     @classmethod
     def of(cls, run: Run, number: int, attempts: int = 1) -> Entry:
@@ -105,6 +111,35 @@ class Entry:
 
 @final
 @attrs.frozen
+class Call:
+    """What a command that repeats one of the runs must say.
+
+    Attributes:
+        run: Arguments of `run_step_flow`.
+        export: Arguments of `export`.
+    """
+
+    run: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    export: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, options: RunOptions, files: str | Sequence[str]) -> Call:
+        """What there is to say beyond the defaults."""
+        told = {
+            "timeout": options.timeout,
+            "cell_timeout": options.cell_timeout,
+            "kernel_name": options.kernel_name,
+            "preload": False if options.preload is None else list(options.preload) or None,
+        }
+        chosen = files if isinstance(files, str) else list(files)
+        return cls(
+            {name: value for name, value in told.items() if value is not None},
+            {} if chosen == "*" else {"files": chosen},
+        )
+
+
+@final
+@attrs.frozen
 class Cause:
     """Runs that failed for the same reason.
 
@@ -124,17 +159,38 @@ class Cause:
 
     @property
     def command(self) -> str:
-        """A shell command, for the project's root, that runs the first of them alone."""
-        first = self.runs.entries[0]
-        config = Path(first.directory) / "config.json"
-        if config.is_relative_to(self.runs.root):
-            config = config.relative_to(self.runs.root)
-        names = ", ".join(map(json.dumps, (first.flow, first.step, first.instance)))
-        code = (
-            "import json; from ductaflow import run_step_flow; "
-            f"run_step_flow({names}, json.load(open({json.dumps(config.as_posix())})))"
-        )
-        return f"python -c {shlex.quote(code)}"
+        """A shell command that runs (or delivers) the first of them alone, from where we are."""
+        first, call, root = self.runs.entries[0], self.runs.call, self.runs.root
+        if self.error.kind == "export":
+            target = (first.exported or "").replace("{", "{{").replace("}", "}}")
+            code = (
+                "from ductaflow import export, get_all_instances; "
+                f'found = get_all_instances({quoted(first.step)}, root="."); '
+                f"run = next(run for run in found if run.instance == {quoted(first.instance)}); "
+                f"export(run, {quoted(target)}{_arguments(call.export)})"
+            )
+        else:
+            config = Path(first.directory) / "config.json"
+            config = config.relative_to(root) if config.is_relative_to(root) else config
+            names = (first.flow, first.step, first.instance)
+            read = f'json.load(open({quoted(config.as_posix())}, encoding="utf-8"))'
+            code = (
+                "import json; from ductaflow import run_step_flow; "
+                f"run_step_flow({', '.join(map(quoted, names))}, {read}, "
+                f'root="."{_arguments(call.run)})'
+            )
+        there = "" if root == Path.cwd() else f"cd {shlex.quote(str(root))} && "
+        return f"{there}python -c {shlex.quote(code)}"
+
+
+def _arguments(named: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={_source(value)}" for name, value in named.items())
+
+
+def _source(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_source, value))}]"
+    return quoted(value) if isinstance(value, str) else repr(value)
 
 
 @final
@@ -146,11 +202,13 @@ class Runs(Sequence[Run]):
         entries: What is kept of each in memory.
         root: The project root.
         table: The control table, or None.
+        call: How they were run.
     """
 
     entries: tuple[Entry, ...]
     root: Path
-    table: Table | None = None
+    table: Table | None = attrs.field(default=None, eq=False)
+    call: Call = Call()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -169,13 +227,13 @@ class Runs(Sequence[Run]):
 
     @property
     def ok(self) -> Runs:
-        """Those that succeeded."""
-        return self._where(lambda entry: entry.status.ok)
+        """Those that succeeded, and were delivered if that was asked for."""
+        return self._where(lambda entry: entry.status.ok and not entry.failed)
 
     @property
     def failed(self) -> Runs:
-        """Those that did not."""
-        return self._where(lambda entry: entry.status.bad)
+        """Those that did not succeed, or could not be delivered."""
+        return self._where(lambda entry: entry.failed)
 
     @property
     def reused(self) -> Runs:
@@ -222,7 +280,7 @@ class Runs(Sequence[Run]):
             Itself.
 
         Raises:
-            SweepFailed: One did not; the message is the summary.
+            SweepFailed: One did not, or could not be delivered; the message is the summary.
         """
         if self.failed:
             raise SweepFailed(self.summary(), self)
@@ -232,8 +290,10 @@ class Runs(Sequence[Run]):
         """The control table with what came of each row.
 
         Its columns are followed by `instance`, `status`, `reused`, `duration` (seconds),
-        `peak_memory` (bytes), `error`, the paths `dir`, `notebook` and `html`, and what the flow
-        published with `record()`. One that the control table has too is called `run.…`.
+        `peak_memory` (bytes), `error`, the paths `dir`, `notebook`, `html` and `exported` (if they
+        were delivered), and what the flow published with `record()` (as `record.…` where its name
+        is one of these). One that the control table has too is called `run.…`.
+        Columns of a data frame keep their types.
 
         Returns:
             A polars data frame if the control table is one, else a pandas data frame.
@@ -243,24 +303,27 @@ class Runs(Sequence[Run]):
         """
         facts = [self._facts(entry) for entry in self.entries]
         names = list(dict.fromkeys(name for row in facts for name in row))
-        rows = [leaves(row) for row in self.rows()]
-        taken = {name for row in rows for name in row}
-        final = {name: f"run.{name}" if name in taken else name for name in names}
-        columns = [*dict.fromkeys(name for row in rows for name in row)]
-        joined = [
-            {
-                **{name: row.get(name) for name in columns},
-                **{final[name]: fact.get(name) for name in names},
-            }
-            for row, fact in zip(rows, facts, strict=True)
-        ]
-        if self.table is not None and self.table.kind is Kind.POLARS:
+        numbers = [entry.number for entry in self.entries]
+        kind = self.table.kind if self.table is not None else None
+        if self.table is not None and kind is Kind.POLARS:
             import polars
 
-            return polars.DataFrame(joined, infer_schema_length=None)
+            left = self.table.source[numbers]
+            named = _apart(names, left.columns)
+            columns = {
+                named[name]: polars.Series(named[name], [f.get(name) for f in facts], strict=False)
+                for name in names
+            }
+            return left.with_columns(**columns)
         import pandas
 
-        return pandas.DataFrame(joined, columns=[*columns, *final.values()])
+        if self.table is not None and kind is Kind.PANDAS:
+            left = self.table.source.iloc[numbers].reset_index(drop=True)
+            left.columns = list(self.table.columns or ())
+        else:
+            left = pandas.DataFrame([leaves(row) for row in self.rows()])
+        right = pandas.DataFrame(facts, columns=names, index=left.index)
+        return pandas.concat([left, right.rename(columns=_apart(names, left.columns))], axis=1)
 
     def rows(self) -> list[Row]:
         """The control table's row of each run; its config where the table is used up."""
@@ -272,7 +335,7 @@ class Runs(Sequence[Run]):
 
     def _facts(self, entry: Entry) -> dict[str, Any]:
         paths = ArtifactPaths.of(Path(entry.directory), Path(entry.flow).stem)
-        return {
+        facts = {
             "instance": entry.instance,
             "status": entry.status.value,
             "reused": entry.reused,
@@ -282,8 +345,10 @@ class Runs(Sequence[Run]):
             "dir": str(paths.directory),
             "notebook": str(paths.notebook),
             "html": str(paths.html),
-            **entry.metrics,
+            **({"exported": entry.exported} if entry.exported is not None else {}),
         }
+        published = {f"record.{n}" if n in facts else n: v for n, v in entry.metrics.items()}
+        return {**facts, **published}
 
     def _where(self, wanted: Callable[[Entry], bool]) -> Runs:
         return attrs.evolve(self, entries=tuple(filter(wanted, self.entries)))
@@ -296,13 +361,15 @@ class Runs(Sequence[Run]):
         reused = len(self.reused)
         noun = "run" if len(self) == 1 else "runs"
         told += [f"{reused} of them reused"] if reused else []
+        here = sum(entry.failed and entry.status.ok for entry in self.entries)
+        told += [f"{here} of them not delivered"] if here else []
         return f"{len(self)} {noun}" + (f": {', '.join(told)}" if told else "")
 
     def __repr__(self) -> str:
         return f"<Runs: {self._headline()}>"
 
     def _repr_html_(self) -> str:
-        order = sorted(self.entries, key=lambda entry: not entry.status.bad)  # stable
+        order = sorted(self.entries, key=lambda entry: not entry.failed)  # stable
         rows = "".join(map(_html_row, order[:_SHOWN]))
         more = len(order) - _SHOWN
         foot = f"<p>and {more} more: see <code>.frame()</code></p>" if more > 0 else ""
@@ -316,7 +383,7 @@ class Runs(Sequence[Run]):
 def _html_row(entry: Entry) -> str:
     status = entry.status
     paths = ArtifactPaths.of(Path(entry.directory), Path(entry.flow).stem)
-    link = html.escape(paths.html.absolute().as_uri(), quote=True)
+    link = html.escape(href(paths.html), quote=True)
     error = f"{entry.error.type}: {entry.error.message}" if entry.error else ""
     seconds = "" if entry.duration is None else f"{entry.duration:.2f}"
     label = f"{status.symbol} {status.label}" + (", reused" if entry.reused else "")
@@ -328,6 +395,11 @@ def _html_row(entry: Entry) -> str:
         f"<td>{html.escape(error[:200])}</td>",
     ]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _apart(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """The names of columns beside those of the control table."""
+    return {name: f"run.{name}" if name in taken else name for name in names}
 
 
 def _read_config(entry: Entry) -> dict[str, Any]:

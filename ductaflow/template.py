@@ -39,6 +39,9 @@ def leaves(row: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
+EMPTY = ("", "None", "nan", "NaT", "<NA>")
+"""The text of cells that hold nothing."""
+
 _FORMATTER = string.Formatter()
 
 
@@ -99,7 +102,7 @@ def pieces(template: str, row: Row, what: str) -> list[Piece]:
             text = format(_FORMATTER.convert_field(value, conversion), spec or "")
         except (ValueError, TypeError) as e:
             raise TableError(f"{what} {template!r}: {{{name}}} is {value!r}: {e}") from None
-        if text in ("", "None", "nan", "NaT", "<NA>"):
+        if text in EMPTY:
             raise TableError(f"{what} {template!r} has the field {{{name}}}, which is empty here")
         found.append(Piece(text, name))
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import fsspec
@@ -123,18 +122,10 @@ def test_a_link_does_not_lead_out_either(study: Project, tmp_path: Path) -> None
     assert tree(outside) == set()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_target_that_cannot_be_written(study: Project) -> None:
-    runs = swept()
-    (study.root / "out").mkdir(mode=0o555)
-    with pytest.raises(ExportError, match="could not be delivered"):
-        export(runs, "out/{instance}")
-
-
 def test_a_target_that_is_a_file(study: Project) -> None:
     runs = swept()
     (study.root / "out").write_text("in the way")
-    with pytest.raises(ExportError, match=r"could not be delivered.*What was there is as before"):
+    with pytest.raises(ExportError, match=r"could not be delivered.*manifest there is as before"):
         export(runs, "out/{instance}")
     assert (study.root / "out").read_text() == "in the way"
 

@@ -50,6 +50,7 @@ def test_every_kind_of_table_says_the_same(source: object) -> None:
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
 def test_files(tmp_path: Path, suffix: str) -> None:
     frame = pd.DataFrame([*ROWS, {"instance_name": "c", "base": None}])
+    frame = frame.astype({"base": "Int64"}).assign(f=[1.0, 2.5, None])
     file = tmp_path / f"control.{suffix}"
     if suffix == "csv":
         frame.to_csv(file, index=False)
@@ -60,6 +61,10 @@ def test_files(tmp_path: Path, suffix: str) -> None:
     tasks = list(tasks_of(file))
     assert [task.config["base"] for task in tasks] == [1, 2, None]
     assert [type(task.config["base"]) for task in tasks[:2]] == [int, int]
+    assert [(type(x), x) for x in (task.config["f"] for task in tasks)][1:] == [
+        (float, 2.5),
+        (type(None), None),
+    ]
     assert tasks[2].config["params"] == {"x": None, "mode": None}
 
 
