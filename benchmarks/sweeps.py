@@ -1,6 +1,6 @@
 """What a sweep costs: beside a loop and beside papermill processes, of its own, and in memory.
 
-    python benchmarks/sweeps.py                                # 200 instances of each, 10,000 for memory
+    python benchmarks/sweeps.py                                # all there is; half an hour
     python benchmarks/sweeps.py --write benchmarks/README.md   # the same, and into this file
 
 See `README.md` beside this file for what each figure means.
@@ -267,19 +267,18 @@ def _plan(count: int) -> dict[str, float]:
     for name, source in tables.items():
         began = time.perf_counter()
         try:
-            sweep(flow, source, export_to="out/{instance}", on_event=_Stop())
-        except _Enough:
-            spent[name] = time.perf_counter() - began
+            sweep(flow, source, export_to="out/{instance}", on_event=_enough, progress=False)
+        except _EnoughError as e:
+            spent[name] = e.args[0] - began
     return spent
 
 
-class _Enough(Exception):
-    """The first instance has started."""
+class _EnoughError(Exception):
+    """The first instance has started; when that was."""
 
 
-class _Stop:
-    def __call__(self, _event: object) -> None:
-        raise _Enough
+def _enough(_event: object) -> None:
+    raise _EnoughError(time.perf_counter())
 
 
 def _memory(count: int) -> list[tuple[int, float, float]]:
@@ -356,12 +355,12 @@ def _plan_item(count: int, spent: dict[str, float]) -> str:
 
 
 def _memory_item(curve: list[list[float]]) -> str:
-    at_100 = next(mib for count, mib, _ in curve if count >= 100)
+    at_100 = next((mib for count, mib, _ in curve if count >= 100), curve[0][1])
     count, last, seconds = curve[-1]
     told = ", ".join(f"{mib:.0f} ({int(done):,})" for done, mib, _ in curve[:-1])
     grown = last - at_100
     return (
-        f"The conductor's resident memory over {int(count):,} instances of the trivial flow, in MiB "
+        f"The conductor's resident memory in MiB over {int(count):,} instances of the trivial flow "
         f"(after so many): {told}; {last:.0f} with the result. Grown by {grown:.0f} MiB since 100 "
         f"(≤ {MEMORY_LIMIT:g} {_mark(grown <= MEMORY_LIMIT)}) in {seconds:.0f} s."
     )
