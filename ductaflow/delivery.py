@@ -89,7 +89,7 @@ def export(
     for run, row in zip(runs, rows, strict=True):
         if not run.ok:
             continue
-        flow = run.record.flow
+        flow = run.notebook.stem
         target = target_of(template, row, step=run.step, instance=run.instance, flow=flow)
         if target in targets:
             raise TableError(
@@ -139,6 +139,13 @@ def export_run(run: Run, target: str, files: str | Sequence[str], root: Path) ->
 def target_of(template: str, row: Row, *, step: str, instance: str, flow: str) -> str:
     """The target of a row.
 
+    Args:
+        template: See `export`.
+        row: The row.
+        step: The step's name.
+        instance: The instance's.
+        flow: The flow's.
+
     Raises:
         TableError: The template has a field that the row has not.
         ExportError: A field would lead out of the template's root.
@@ -147,7 +154,7 @@ def target_of(template: str, row: Row, *, step: str, instance: str, flow: str) -
         "step": step,
         "instance": instance,
         "instance_name": instance,
-        "flow": PurePosixPath(flow).stem,
+        "flow": flow,
     }
     found = pieces(template, {**own, **row}, "export_to")
     for piece in found[1:] if found and found[0].field else found:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -43,6 +44,7 @@ EMPTY = ("", "None", "nan", "NaT", "<NA>")
 """The text of cells that hold nothing."""
 
 _FORMATTER = string.Formatter()
+_Parsed: TypeAlias = tuple[tuple[str, str | None, str | None, str | None], ...]
 
 
 @attrs.frozen
@@ -68,13 +70,18 @@ def fields(template: str, what: str) -> tuple[str, ...]:
     Raises:
         TableError: It is no format string, or has a field without a name.
     """
+    return tuple(name for _, name, _, _ in _parsed(template, what) if name is not None)
+
+
+@lru_cache
+def _parsed(template: str, what: str) -> _Parsed:
     try:
-        names = [name for _, name, _, _ in _FORMATTER.parse(template) if name is not None]
+        parsed = tuple(_FORMATTER.parse(template))
     except ValueError as e:
         raise TableError(f"{what} {template!r} is no format string: {e}") from None
-    if "" in names:
+    if any(name == "" for _, name, _, _ in parsed):
         raise TableError(f"{what} {template!r} has a field without a name: write {{column}}")
-    return tuple(names)
+    return parsed
 
 
 def pieces(template: str, row: Row, what: str) -> list[Piece]:
@@ -84,9 +91,8 @@ def pieces(template: str, row: Row, what: str) -> list[Piece]:
         TableError: It has a field that the row has not, that is empty there, or that cannot be
             formatted so.
     """
-    fields(template, what)
     found = []
-    for literal, name, spec, conversion in _FORMATTER.parse(template):
+    for literal, name, spec, conversion in _parsed(template, what):
         if literal:
             found.append(Piece(literal))
         if name is None:

@@ -100,11 +100,11 @@ def test_single_runs_too(study: Project) -> None:
 )
 def test_no_field_leads_out_of_its_root(template: str, row: dict[str, str]) -> None:
     with pytest.raises(ExportError, match="leads out of its root"):
-        target_of(template, row, step="s", instance="i", flow="flow/s.py")
+        target_of(template, row, step="s", instance="i", flow="s")
 
 
 def test_the_root_is_the_callers() -> None:
-    own = {"step": "s", "instance": "i", "flow": "flow/s.py"}
+    own = {"step": "s", "instance": "i", "flow": "s"}
     assert target_of("../up/{c}", {"c": "a/b"}, **own) == "../up/a/b"
     assert target_of("{root}/{c}/{flow}", {"root": "../r", "c": "d"}, **own) == "../r/d/s"
     with pytest.raises(TableError, match="is empty here"):
