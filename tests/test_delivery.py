@@ -112,6 +112,13 @@ def test_no_field_leads_out_of_its_root(template: str, row: dict[str, str]) -> N
         target_of(template, row, step="s", instance="i", flow="s")
 
 
+def test_a_row_that_leads_out_is_told_before_anything_starts(study: Project) -> None:
+    table = [*TABLE, {"instance": "d", "client": "../..", "x": 1}]
+    with pytest.raises(ExportError, match=r"'\.\./\.\.' for 'd', which leads out of its root"):
+        sweep("step", table, config=["x"], export_to="out/{client}/{instance}")
+    assert not (study.root / "runs").exists()
+
+
 def test_the_root_is_the_callers() -> None:
     own = {"step": "s", "instance": "i", "flow": "s"}
     assert target_of("../up/{c}", {"c": "a/b"}, **own) == "../up/a/b"

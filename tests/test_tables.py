@@ -115,7 +115,7 @@ def test_an_empty_name_is_told_with_its_row(empty: object) -> None:
     rows = [{"instance": "a"}, {"instance": empty}]
     with pytest.raises(NameRefused, match="row 1 of the control table"):
         tasks_of(rows)
-    with pytest.raises(NameRefused, match="row 1 .* empty"):
+    with pytest.raises(NameRefused, match=r"row 1 .* empty"):
         tasks_of(pd.DataFrame({"instance": ["a", empty]}))
 
 
@@ -267,7 +267,7 @@ def test_names_by_column_format_and_function() -> None:
         (
             {"only": ["a", "bb"]},
             TableError,
-            "only='bb' matches none of 2.*did you mean 'b'|there are",
+            "only='bb' matches none of 2",
         ),
         ({"only": lambda row: False}, TableError, "wants none of the 2 instances"),
         ({"target": lambda name, row: "out/x"}, TableError, "rows 0 and 1 .*both be delivered"),
