@@ -8,6 +8,8 @@ their own thread. The queue is short: a caller that is slow makes the workers wa
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import queue
 import threading
 import time
@@ -21,6 +23,7 @@ from ductaflow_kernels.spec import KernelRequest
 
 from ductaflow.cellrun import Stop
 from ductaflow.delivery import export_run
+from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError, InstanceBusy
 from ductaflow.events import Event, InstanceFinished, InstanceStarted
 from ductaflow.layout import ArtifactPaths, instance_dir, kernel_environment, step_dir
@@ -31,7 +34,6 @@ from ductaflow.progress import REFRESH, Tally, choose_display
 from ductaflow.resume import SweepMark
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, kernel_spec, run_plan
-from ductaflow.runs import Entry
 from ductaflow.settings import SweepOptions
 from ductaflow.tasks import Task, Tasks
 
@@ -86,6 +88,7 @@ class Crew:
     _queue: queue.Queue[Event | _Ended | _Left] = attrs.field(factory=lambda: queue.Queue(_AHEAD))
     _next_lock: threading.Lock = attrs.field(factory=threading.Lock)
     _no_more: threading.Event = attrs.field(factory=threading.Event)
+    _threads: list[threading.Thread] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self._source = iter(self.tasks)
@@ -104,16 +107,14 @@ class Crew:
         pool = shared_pool()
         with pool.reserve(self.workers):
             self._expect(pool)
-            for number in range(self.workers):
-                name = f"ductaflow-sweep-{number + 1}"
-                threading.Thread(target=self._work, args=(mark,), name=name, daemon=True).start()
-            left = 0
             errors: list[BaseException] = []
+            atexit.register(self._abandon)  # daemon threads do not outlive the interpreter's end
             try:
-                while left < self.workers:
+                working = self._start(mark)
+                while working:
                     item = self._hear(tally, display.update)
                     if isinstance(item, _Left):
-                        left += 1
+                        working -= 1
                         if item.error is not None:
                             errors.append(item.error)
                             self._no_more.set()
@@ -127,15 +128,18 @@ class Crew:
                         if isinstance(item, InstanceStarted):
                             tally.started(item.instance, time.monotonic())
                         self._tell(item)
+                cut_short = self._no_more.is_set()
+                for thread in self._threads:
+                    thread.join()
             finally:
-                if left < self.workers:
-                    self._abandon(self.workers - left)
+                self._abandon()
+                atexit.unregister(self._abandon)
                 display.close(tally, time.monotonic())
         if errors:
             raise errors[0]
         if self.stop.requests:
             raise KeyboardInterrupt(f"the sweep of {self.step} was interrupted")
-        if self.options.on_error == "continue" or not self._no_more.is_set():
+        if not cut_short:
             mark.remove()
 
     # --- on the caller's thread ---------------------------------------------------------------
@@ -146,6 +150,15 @@ class Crew:
             record = self._record(task, Status.PLANNED)
             run = Run(record, self._paths(task), planned=task.config)
         return Entry.of(run, task.number, attempts=0)
+
+    def _start(self, mark: SweepMark) -> int:
+        """Let the workers begin; how many there are."""
+        for number in range(self.workers):
+            name = f"ductaflow-sweep-{number + 1}"
+            thread = threading.Thread(target=self._work, args=(mark,), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return len(self._threads)
 
     def _expect(self, pool: KernelPool) -> None:
         spec = kernel_spec(self.flow, self.options.kernel_name)
@@ -169,16 +182,20 @@ class Crew:
         if self.options.on_event is not None:
             self.options.on_event(event)
 
-    def _abandon(self, workers: int) -> None:
-        """The caller goes on without us: end what runs, and wait for it."""
+    def _abandon(self) -> None:
+        """The caller goes on without us: end what still runs, and wait for it."""
         self._no_more.set()
-        self.stop.request()
+        if self._at_work():
+            self.stop.request()
         with interruptible(self.stop):  # a second Ctrl-C kills what the first has not ended
-            while workers:
-                item = self._queue.get()
-                workers -= isinstance(item, _Left)
-                if isinstance(item, _Ended):
-                    self.late.append(item.entry)
+            while self._at_work() or not self._queue.empty():
+                with contextlib.suppress(queue.Empty):
+                    item = self._queue.get(timeout=0.05)
+                    if isinstance(item, _Ended):
+                        self.late.append(item.entry)
+
+    def _at_work(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
 
     # --- on a worker's thread -----------------------------------------------------------------
 

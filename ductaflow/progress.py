@@ -11,8 +11,8 @@ from typing import Any, Protocol, final
 
 import attrs
 
+from ductaflow.entries import Entry
 from ductaflow.model import ErrorInfo, Status
-from ductaflow.runs import Entry
 
 REFRESH = 0.5  # seconds between refreshes of a display
 LOG_EVERY = 30.0  # seconds between lines in a log

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,102 +10,16 @@ from typing import Any, final, overload
 
 import attrs
 
-from ductaflow.artifacts import read_record
 from ductaflow.config import quoted
+from ductaflow.entries import FACTS, Entry, html_row
 from ductaflow.errors import SweepFailed
-from ductaflow.layout import ArtifactPaths
-from ductaflow.model import Config, ErrorInfo, RunOptions, RunRecord, Status
-from ductaflow.run import Run, href
+from ductaflow.model import ErrorInfo, RunOptions, Status
+from ductaflow.run import Run
 from ductaflow.table import Kind, Row, Table
 from ductaflow.template import leaves
 
 _SHOWN = 100  # rows of a table in a notebook
 _LISTED = 10  # causes of failure in a summary
-
-
-@final
-@attrs.frozen
-class Entry:
-    """What is kept in memory of one run: little, for there may be many.
-
-    Attributes:
-        number: The row's position in the control table.
-        step: Its step.
-        instance: Its name.
-        flow: The flow's path as people see it.
-        directory: Its folder.
-        status: How it ended.
-        started: ISO time at which it began.
-        reused: Whether an earlier run served.
-        attempts: How often it was tried; 0 if an earlier run served.
-        duration: Seconds, or None.
-        peak_memory: Bytes, or None.
-        error: Why it failed, or could not be delivered, without the traceback; or None.
-        metrics: What it published with `record()`.
-        exported: Where it was delivered, or could not be, or None.
-        planned: The config of a run that is planned only, or None.
-    """
-
-    number: int
-    step: str
-    instance: str
-    flow: str
-    directory: str
-    status: Status
-    started: str
-    reused: bool = False
-    attempts: int = 1
-    duration: float | None = None
-    peak_memory: int | None = None
-    error: ErrorInfo | None = None
-    metrics: Any = attrs.field(factory=dict, hash=False)
-    exported: str | None = None
-    planned: Config | None = attrs.field(default=None, hash=False)
-
-    @property
-    def failed(self) -> bool:
-        """Whether it did not succeed, or could not be delivered."""
-        return self.status.bad or self.error is not None
-
-    @classmethod
-    def of(cls, run: Run, number: int, attempts: int = 1) -> Entry:
-        """What to keep of a run."""
-        record = run.record
-        error = attrs.evolve(record.error, traceback=()) if record.error is not None else None
-        return cls(
-            number,
-            run.step,
-            run.instance,
-            record.flow,
-            str(run.dir),
-            record.status,
-            record.started,
-            run.reused,
-            attempts,
-            record.duration,
-            record.peak_memory,
-            error,
-            dict(record.metrics),
-            planned=run.planned,
-        )
-
-    def run(self) -> Run:
-        """The run itself: its record is read again, and made of this if it is no longer there."""
-        paths = ArtifactPaths.of(Path(self.directory), Path(self.flow).stem)
-        record = read_record(paths.record)
-        if record is None or record.started != self.started:
-            record = RunRecord(
-                status=self.status,
-                flow=self.flow,
-                step=self.step,
-                instance=self.instance,
-                started=self.started,
-                duration=self.duration,
-                error=self.error,
-                peak_memory=self.peak_memory,
-                metrics=self.metrics,
-            )
-        return Run(record, paths, self.reused, self.planned)
 
 
 @final
@@ -301,8 +214,8 @@ class Runs(Sequence[Run]):
         Raises:
             ImportError: pandas is not installed.
         """
-        facts = [self._facts(entry) for entry in self.entries]
-        names = list(dict.fromkeys(name for row in facts for name in row))
+        facts = [entry.facts() for entry in self.entries]
+        names = list(dict.fromkeys([*FACTS, *(name for row in facts for name in row)]))
         numbers = [entry.number for entry in self.entries]
         kind = self.table.kind if self.table is not None else None
         if self.table is not None and kind is Kind.POLARS:
@@ -328,27 +241,10 @@ class Runs(Sequence[Run]):
     def rows(self) -> list[Row]:
         """The control table's row of each run; its config where the table is used up."""
         if self.table is None or self.table.length is None:
-            return [_read_config(entry) for entry in self.entries]
+            return [entry.config() for entry in self.entries]
         wanted = {entry.number for entry in self.entries}
         found = {n: row for n, row in enumerate(self.table.rows()) if n in wanted}
         return [found[entry.number] for entry in self.entries]
-
-    def _facts(self, entry: Entry) -> dict[str, Any]:
-        paths = ArtifactPaths.of(Path(entry.directory), Path(entry.flow).stem)
-        facts = {
-            "instance": entry.instance,
-            "status": entry.status.value,
-            "reused": entry.reused,
-            "duration": entry.duration,
-            "peak_memory": entry.peak_memory,
-            "error": f"{entry.error.type}: {entry.error.message}" if entry.error else None,
-            "dir": str(paths.directory),
-            "notebook": str(paths.notebook),
-            "html": str(paths.html),
-            **({"exported": entry.exported} if entry.exported is not None else {}),
-        }
-        published = {f"record.{n}" if n in facts else n: v for n, v in entry.metrics.items()}
-        return {**facts, **published}
 
     def _where(self, wanted: Callable[[Entry], bool]) -> Runs:
         return attrs.evolve(self, entries=tuple(filter(wanted, self.entries)))
@@ -370,7 +266,7 @@ class Runs(Sequence[Run]):
 
     def _repr_html_(self) -> str:
         order = sorted(self.entries, key=lambda entry: not entry.failed)  # stable
-        rows = "".join(map(_html_row, order[:_SHOWN]))
+        rows = "".join(map(html_row, order[:_SHOWN]))
         more = len(order) - _SHOWN
         foot = f"<p>and {more} more: see <code>.frame()</code></p>" if more > 0 else ""
         head = "".join(f"<th>{name}</th>" for name in ("", "instance", "seconds", "report", ""))
@@ -380,31 +276,6 @@ class Runs(Sequence[Run]):
         )
 
 
-def _html_row(entry: Entry) -> str:
-    status = entry.status
-    paths = ArtifactPaths.of(Path(entry.directory), Path(entry.flow).stem)
-    link = html.escape(href(paths.html), quote=True)
-    error = f"{entry.error.type}: {entry.error.message}" if entry.error else ""
-    seconds = "" if entry.duration is None else f"{entry.duration:.2f}"
-    label = f"{status.symbol} {status.label}" + (", reused" if entry.reused else "")
-    cells = [
-        f'<td style="color:{status.colour}">{html.escape(label)}</td>',
-        f"<td>{html.escape(entry.instance)}</td>",
-        f"<td>{seconds}</td>",
-        f'<td><a href="{link}">report</a></td>',
-        f"<td>{html.escape(error[:200])}</td>",
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
-
-
 def _apart(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
     """The names of columns beside those of the control table."""
     return {name: f"run.{name}" if name in taken else name for name in names}
-
-
-def _read_config(entry: Entry) -> dict[str, Any]:
-    try:
-        config = json.loads((Path(entry.directory) / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}

@@ -15,13 +15,14 @@ import attrs
 
 from ductaflow.crew import Crew
 from ductaflow.delivery import target_of
+from ductaflow.entries import Entry
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.layout import check_name, instance_dir, project_root
 from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible, kernel_spec
-from ductaflow.runs import Call, Entry, Runs
+from ductaflow.runs import Call, Runs
 from ductaflow.settings import RETRIED, RetrySpec, SweepOptions, share, worker_count
 from ductaflow.syntax import check_syntax
 from ductaflow.table import Row, nearest, read_table

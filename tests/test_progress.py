@@ -16,9 +16,9 @@ import nbformat
 import pytest
 from conftest import Project, wait_until
 
+from ductaflow.entries import Entry
 from ductaflow.model import Status
 from ductaflow.progress import LogDisplay, Tally, TerminalDisplay, choose_display, clock
-from ductaflow.runs import Entry
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="setsid is of Linux")
 

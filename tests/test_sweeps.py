@@ -38,6 +38,7 @@ from ductaflow import (
     sweep,
     sweep_iter,
 )
+from ductaflow.entries import FACTS
 from ductaflow.events import CellFinished, InstanceFinished, InstanceStarted, OutputLine
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
@@ -163,6 +164,8 @@ def test_a_frame_keeps_what_the_table_is(flow: Project) -> None:
     assert list(frame["status"]) == ["success"] * 3
     assert list(frame["record.status"]) == ["mine"] * 3
     assert frame["only"].tolist()[1] is True
+    none = sweep("mixed", table, config=["n"], limit=1, progress=False).failed.frame()
+    assert list(none.columns) == ["who", "n", "kind", *FACTS]
     rows = pl.DataFrame({"instance": list("pqrs"), "n": range(4)})
     frame = sweep("mixed", rows, config=["n"], progress=False).frame()
     assert frame["m"].to_list() == ["1", "2.5", "three", None]
@@ -225,6 +228,21 @@ def test_an_iterator_gives_runs_as_they_end_and_can_be_left(flow: Project) -> No
     endless = ({"instance": f"i{n}", "x": n, "fail": []} for n in iter(int, 1))
     with pytest.raises(TableError, match="both named 'i0'"):
         list(sweep_iter("step", endless, workers=1, progress=False))
+
+
+def test_a_program_may_end_in_the_middle(project: Project) -> None:
+    write_paced(project, 0.5)
+    code = (
+        "from ductaflow import sweep_iter\n"
+        "runs = sweep_iter('paced', [{'x': n, 'fail': []} for n in range(40)], workers=2)\n"
+        "print(next(runs).status.value)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, timeout=90
+    )
+    assert (done.returncode, done.stdout) == (0, "success\n"), done.stderr
+    assert set(statuses(project).values()) <= {"success", "interrupted"}
+    assert len(statuses(project)) < 10
 
 
 def test_stop_at_the_first_failure(flow: Project) -> None:
