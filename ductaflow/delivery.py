@@ -75,20 +75,27 @@ def export(
     if isinstance(runs, Run):
         runs = [runs]
     rows: Iterable[Row] = runs.rows() if isinstance(runs, Runs) else map(_config, runs)
-    targets: dict[str, Run] = {}
+    targets: list[str | None] = []
+    taken: dict[str, str] = {}
     for run, row in zip(runs, rows, strict=True):
         if not run.ok:
+            targets.append(None)
             continue
         flow = run.notebook.stem
         target = target_of(template, row, step=run.step, instance=run.instance, flow=flow)
-        if target in targets:
+        if target in taken:
             raise TableError(
-                f"{targets[target].label} and {run.label} would both be delivered to {target}; "
+                f"{taken[target]} and {run.label} would both be delivered to {target}; "
                 "give each a folder of its own, with {instance} in the template"
             )
-        targets[target] = run
+        taken[target] = run.label
+        targets.append(target)
     root = runs.root if isinstance(runs, Runs) else None
-    return [export_run(run, target, files, root or _root(run)) for target, run in targets.items()]
+    return [
+        export_run(run, target, files, root or _root(run))
+        for run, target in zip(runs, targets, strict=True)
+        if target is not None
+    ]
 
 
 def export_run(run: Run, target: str, files: str | Sequence[str], root: Path) -> Delivery:

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import attrs
 
+from ductaflow import jsonio
 from ductaflow.artifacts import read_record
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, RunRecord, Status
@@ -144,13 +145,16 @@ def html_row(entry: Entry) -> str:
     status = entry.status
     link = html.escape(href(entry.paths.html), quote=True)
     error = f"{entry.error.type}: {entry.error.message}" if entry.error else ""
+    report = f'<a href="{link}">report</a>'
+    if entry.planned is not None:
+        report, error = "", jsonio.canonical(entry.planned)
     seconds = "" if entry.duration is None else f"{entry.duration:.2f}"
     label = f"{status.symbol} {status.label}" + (", reused" if entry.reused else "")
     cells = [
         f'<td style="color:{status.colour}">{html.escape(label)}</td>',
         f"<td>{html.escape(entry.instance)}</td>",
         f"<td>{seconds}</td>",
-        f'<td><a href="{link}">report</a></td>',
+        f"<td>{report}</td>",
         f"<td>{html.escape(error[:200])}</td>",
     ]
     return f"<tr>{''.join(cells)}</tr>"

@@ -10,6 +10,7 @@ from typing import Any, final, overload
 
 import attrs
 
+from ductaflow import jsonio
 from ductaflow.config import quoted
 from ductaflow.entries import FACTS, Entry, html_row
 from ductaflow.errors import SweepFailed
@@ -20,6 +21,7 @@ from ductaflow.template import leaves
 
 _SHOWN = 100  # rows of a table in a notebook
 _LISTED = 10  # causes of failure in a summary
+_PLANNED = 20  # runs that are planned, likewise
 
 
 @final
@@ -170,8 +172,17 @@ class Runs(Sequence[Run]):
         return sorted(causes, key=lambda cause: -len(cause.runs))
 
     def summary(self) -> str:
-        """How it went, and why what failed did, each with a command that runs one of them alone."""
+        """How it went, and why what failed did, each with a command that runs one of them alone.
+
+        Of a dry run: what would run, and with what.
+        """
         lines = [self._headline()]
+        planned = [entry for entry in self.entries if entry.planned is not None]
+        for entry in planned[:_PLANNED]:
+            symbol, config = entry.status.symbol, jsonio.canonical(entry.planned)
+            lines.append(f"  {symbol} {entry.instance}: {config}")
+        if len(planned) > _PLANNED:
+            lines.append(f"  and {len(planned) - _PLANNED} more")
         causes = self.causes()
         if causes:
             plural = "cause" if len(causes) == 1 else "causes"

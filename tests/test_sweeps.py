@@ -295,6 +295,10 @@ def test_a_dry_run_runs_nothing(flow: Project) -> None:
     assert planned[1].config == {"x": 1, "fail": []}
     assert len(planned.failed) == 0
     assert list(planned.frame()["instance"]) == ["i0", "i1", "i2"]
+    assert '  ○ i1: {"fail":[],"x":1}' in planned.summary().splitlines()
+    assert "&quot;x&quot;:1}</td>" in planned._repr_html_()
+    assert "href" not in planned._repr_html_()
+    assert sweep("step", rows(30), dry_run=True).summary().endswith("and 10 more")
     assert not (flow.root / "runs").exists()
 
 
