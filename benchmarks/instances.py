@@ -167,7 +167,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", type=Path, metavar="FILE", help="write every single figure there")
     p.add_argument(
         "--write", type=Path, metavar="README.md",
-        help=f"replace what stands between {report.BEGIN} and {report.END} in this file",
+        help=f"replace what stands between {' and '.join(report.marks())} in this file",
     )  # fmt: skip
     p.add_argument(
         "--profile", choices=FLOWS, metavar="FLOW",

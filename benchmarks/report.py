@@ -12,7 +12,6 @@ from typing import Any
 
 from contenders import CONTENDERS
 
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 TARGETS = {  # ductaflow must be so many times faster
     "papermill": {"tri": 20.0, "plot": 12.0, "model": 25.0, "cells": 12.0},
     "script": {"plot": 5.0, "model": 12.0},
@@ -126,19 +125,25 @@ def _median(result: Any) -> float | None:
 # --- the file -------------------------------------------------------------------------------------
 
 
-def check(path: Path) -> None:
+def marks(name: str = "benchmark") -> tuple[str, str]:
+    """The lines between which a section stands."""
+    return f"<!-- {name} -->", f"<!-- /{name} -->"
+
+
+def check(path: Path, name: str = "benchmark") -> None:
     """Make sure that a file has a place for the section."""
-    text = path.read_text("utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise SystemExit(f"{path} must hold the lines {BEGIN} and {END}, in this order, once each")
+    text, (begin, end) = path.read_text("utf-8"), marks(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise SystemExit(f"{path} must hold the lines {begin} and {end}, in this order, once each")
 
 
-def write(path: Path, section: str) -> None:
+def write(path: Path, section: str, name: str = "benchmark") -> None:
     """Replace what stands between the two marks."""
-    check(path)
-    head, _, rest = path.read_text("utf-8").partition(BEGIN)
-    tail = rest.partition(END)[2]
-    path.write_text(f"{head}{BEGIN}\n{section}{END}{tail}", "utf-8")
+    check(path, name)
+    begin, end = marks(name)
+    head, _, rest = path.read_text("utf-8").partition(begin)
+    tail = rest.partition(end)[2]
+    path.write_text(f"{head}{begin}\n{section}{end}{tail}", "utf-8")
 
 
 # --- the machine ----------------------------------------------------------------------------------

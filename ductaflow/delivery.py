@@ -6,31 +6,25 @@ every file delivered; by it the next delivery knows what has changed, and what t
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import hashlib
 import json
-import os
 import re
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import attrs
 
 from ductaflow import jsonio
 from ductaflow._version import __version__
-from ductaflow.errors import ArtifactError, ExportError
+from ductaflow.errors import ExportError, TableError
 from ductaflow.run import Run
 from ductaflow.runs import Runs
+from ductaflow.stores import MANIFEST, Store, store_at
 from ductaflow.table import Row
 from ductaflow.template import pieces
-
-MANIFEST = "ductaflow-manifest.json"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @final
@@ -56,44 +50,67 @@ def export(
 ) -> list[Delivery]:
     """Copy what runs left to where their rows say.
 
-    Each run's files appear together, after all of them have been copied beside; files that somebody
-    else has put there stay. Runs that did not succeed are left out.
+    Each run's files appear together, after all of them have been copied beside: a new folder as a
+    whole, in one that is there by renames alone. On a URL each appears as it is written, the
+    manifest last. Files that somebody else has put there stay. Runs that failed are left out.
 
     Args:
         runs: What to deliver.
-        template: A folder or fsspec URL with fields for the row's columns (or the config's keys)
-            and `step`, `instance`, `instance_name`, `flow`; as
-            `{target_dir}/{client}/{instance}`. No field can lead out of its root: what stands
-            before the first field, or the first field itself if it begins with one. A relative one
-            starts at the project's root.
+        template: A folder, or a URL for fsspec (which has settings of its own for keys and hosts),
+            with fields for the row's columns (or the config's keys) and `step`, `instance`,
+            `instance_name`, `flow`; as `{target_dir}/{client}/{instance}`. No field can lead out of
+            its root: what stands before the first field, or the first field itself if it begins
+            with one. A relative one starts at the project's root.
         files: Globs of the files to deliver, relative to the instance's folder; `*` is everything,
-            in folders too.
+            in folders too. Hidden files and links are left out.
 
     Returns:
         What was done, one item for each run that succeeded.
 
     Raises:
-        TableError: The template has a field that the rows have not.
-        ExportError: A file could not be copied, or a target lies outside its root. Earlier runs are
-            delivered.
+        TableError: The template has a field that the rows have not, or two runs have one target.
+        ExportError: No file matches, one could not be copied, or a target lies outside its root. If
+            it is a copy, earlier runs are delivered.
     """
     if isinstance(runs, Run):
         runs = [runs]
-    rows: Iterator[Row] = iter(runs.rows()) if isinstance(runs, Runs) else _configs(runs)
-    root = runs.root if isinstance(runs, Runs) else Path.cwd()
+    rows: Iterable[Row] = runs.rows() if isinstance(runs, Runs) else map(_config, runs)
+    targets: list[str | None] = []
+    taken: dict[str, str] = {}
+    for run, row in zip(runs, rows, strict=True):
+        if not run.ok:
+            targets.append(None)
+            continue
+        flow = run.notebook.stem
+        target = target_of(template, row, step=run.step, instance=run.instance, flow=flow)
+        if target in taken:
+            raise TableError(
+                f"{taken[target]} and {run.label} would both be delivered to {target}; "
+                "give each a folder of its own, with {instance} in the template"
+            )
+        taken[target] = run.label
+        targets.append(target)
+    root = runs.root if isinstance(runs, Runs) else None
     return [
-        export_run(run, row, template, files, root)
-        for run, row in zip(runs, rows, strict=True)
-        if run.ok
+        export_run(run, target, files, root or _root(run))
+        for run, target in zip(runs, targets, strict=True)
+        if target is not None
     ]
 
 
-def export_run(
-    run: Run, row: Row, template: str, files: str | Sequence[str], root: Path
-) -> Delivery:
-    """Deliver one run; see `export`."""
-    target = target_of(template, row, step=run.step, instance=run.instance, flow=run.told.flow)
-    store = _store(target, root)
+def export_run(run: Run, target: str, files: str | Sequence[str], root: Path) -> Delivery:
+    """Deliver one run to a folder or URL; see `export`.
+
+    Args:
+        run: The run.
+        target: Where to.
+        files: Globs.
+        root: What a relative folder starts from.
+
+    Raises:
+        ExportError: It could not be delivered.
+    """
+    store = store_at(target, root)
     try:
         old = _delivered(store)
         here = {name: _hash(run.dir / name) for name in _chosen(run.dir, files)}
@@ -103,9 +120,12 @@ def export_run(
         if copied or removed or not old:
             manifest = _manifest(run, here)
             store.deliver({name: run.dir / name for name in copied}, removed, manifest)
-    except (OSError, ArtifactError) as e:
+    except ExportError:
+        raise
+    except store.errors as e:
         raise ExportError(
-            f"{run.label} could not be delivered to {target}: {e}. What was there is as before."
+            f"{run.label} could not be delivered to {target}: {e}. Its manifest there is as "
+            "before; deliver again once that is repaired."
         ) from e
     return Delivery(target, tuple(copied), tuple(sorted(present)), tuple(removed))
 
@@ -116,6 +136,13 @@ def export_run(
 def target_of(template: str, row: Row, *, step: str, instance: str, flow: str) -> str:
     """The target of a row.
 
+    Args:
+        template: See `export`.
+        row: The row.
+        step: The step's name.
+        instance: The instance's.
+        flow: The flow's.
+
     Raises:
         TableError: The template has a field that the row has not.
         ExportError: A field would lead out of the template's root.
@@ -124,7 +151,7 @@ def target_of(template: str, row: Row, *, step: str, instance: str, flow: str) -
         "step": step,
         "instance": instance,
         "instance_name": instance,
-        "flow": PurePosixPath(flow).stem,
+        "flow": flow,
     }
     found = pieces(template, {**own, **row}, "export_to")
     for piece in found[1:] if found and found[0].field else found:
@@ -138,127 +165,26 @@ def target_of(template: str, row: Row, *, step: str, instance: str, flow: str) -
     return "".join(piece.text for piece in found)
 
 
-def _store(target: str, root: Path) -> Store:
-    if _URL.match(target):
-        return _UrlStore.open(target)
-    folder = root / Path(target).expanduser()
-    return _FolderStore(folder)
-
-
-class Store(Protocol):
-    """A place that files are delivered to."""
-
-    def read(self, name: str) -> bytes | None:
-        """A file there, or None."""
-
-    def has(self, name: str, known: Mapping[str, Any]) -> bool:
-        """Whether a file that was delivered is still there."""
-
-    def deliver(self, files: Mapping[str, Path], removed: Sequence[str], manifest: str) -> None:
-        """Copy files there, take others away, and write the manifest."""
-
-
-@final
-@attrs.frozen
-class _FolderStore:
-    folder: Path
-
-    def read(self, name: str) -> bytes | None:
-        try:
-            return (self.folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def has(self, name: str, known: Mapping[str, Any]) -> bool:
-        try:
-            return (self.folder / name).stat().st_size == int(known["size"])
-        except OSError:
-            return False
-
-    def deliver(self, files: Mapping[str, Path], removed: Sequence[str], manifest: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = self.folder / f".ductaflow-{secrets.token_hex(6)}"
-        try:
-            for name, source in files.items():
-                (beside / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, beside / name)
-            for name in files:  # all are there: from here on only renames
-                self._within(name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(beside / name, self.folder / name)  # noqa: PTH105
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        for name in removed:
-            self._within(name).unlink(missing_ok=True)
-        jsonio.write_atomic(self.folder / MANIFEST, manifest)
-
-    def _within(self, name: str) -> Path:
-        path = self.folder / name
-        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
-            raise ExportError(f"{path} leads through a link out of {self.folder}")
-        return path
-
-
-@final
-@attrs.frozen
-class _UrlStore:
-    fs: Any
-    path: str
-
-    @classmethod
-    def open(cls, url: str) -> _UrlStore:
-        try:
-            import fsspec
-        except ImportError as e:
-            raise ExportError(
-                f"delivering to {url} takes fsspec: pip install 'ductaflow[remote]'"
-            ) from e
-        try:
-            fs, path = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as e:
-            raise ExportError(f"cannot deliver to {url}: {e}") from e
-        return cls(fs, path.rstrip("/"))
-
-    def read(self, name: str) -> bytes | None:
-        try:
-            content: bytes = self.fs.cat_file(f"{self.path}/{name}")
-        except FileNotFoundError:
-            return None
-        return content
-
-    def has(self, name: str, known: Mapping[str, Any]) -> bool:
-        try:
-            size: object = self.fs.info(f"{self.path}/{name}")["size"]
-        except FileNotFoundError:
-            return False
-        return bool(size == known["size"])
-
-    def deliver(self, files: Mapping[str, Path], removed: Sequence[str], manifest: str) -> None:
-        # An object appears whole or not at all; the manifest comes last.
-        for name, source in files.items():
-            target = f"{self.path}/{name}"
-            self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self.fs.put_file(str(source), target)
-        for name in removed:
-            with contextlib.suppress(FileNotFoundError):
-                self.fs.rm_file(f"{self.path}/{name}")
-        self.fs.makedirs(self.path, exist_ok=True)
-        self.fs.pipe_file(f"{self.path}/{MANIFEST}", manifest.encode())
-
-
 # --- what ---------------------------------------------------------------------------------------
 
 
 def _chosen(folder: Path, globs: str | Sequence[str]) -> list[str]:
-    """Names of the files to deliver, relative, with `/`, sorted; hidden ones are not among them."""
+    """Names of the files to deliver, relative, with `/`, sorted; hidden ones are not among them.
+
+    Raises:
+        ExportError: There is none.
+    """
     wanted = [globs] if isinstance(globs, str) else list(globs)
     names = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part[0] == "." for part in PurePosixPath(name).parts)
-        if hidden or path.is_symlink() or not path.is_file():
+        if hidden or name == MANIFEST or path.is_symlink() or not path.is_file():
             continue
         if any(fnmatch.fnmatchcase(name, glob) for glob in wanted):
             names.append(name)
+    if not names:
+        raise ExportError(f"no file in {folder} matches {globs!r}, so there is nothing to deliver")
     return names
 
 
@@ -300,5 +226,10 @@ def _delivered(store: Store) -> dict[str, Any]:
         return {}
 
 
-def _configs(runs: Sequence[Run]) -> Iterator[Row]:
-    return (run.config or {} for run in runs)
+def _config(run: Run) -> Row:
+    return run.config or {}
+
+
+def _root(run: Run) -> Path:
+    """The project root of an instance; of a run elsewhere the current folder."""
+    return run.dir.parents[2] if run.step else Path.cwd()

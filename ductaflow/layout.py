@@ -28,7 +28,7 @@ MARKER_FILE = "ductaflow.toml"
 _MARKER_FOLDERS = ("flow", "flows")
 
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])", re.IGNORECASE)
-_FORBIDDEN = '<>:"|?*'
+_STRANGE = re.compile('[<>:"|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -71,12 +71,12 @@ def _unfit(name: str) -> str:
         return "means a folder that is already there"
     if "/" in name or "\\" in name:
         return "has a path separator"
-    if any(unicodedata.category(c) == "Cc" for c in name):
-        return "has a control character"
-    if any("\ud800" <= c <= "\udfff" for c in name):
-        return "has half of a surrogate pair, which no UTF-8 name can hold"
-    if bad := sorted(set(name) & set(_FORBIDDEN)):
-        return f"has {' '.join(bad)}, which Windows refuses"
+    if strange := sorted(set(_STRANGE.findall(name))):
+        if any(unicodedata.category(c) == "Cc" for c in strange):
+            return "has a control character"
+        if strange[-1] >= "\ud800":
+            return "has half of a surrogate pair, which no UTF-8 name can hold"
+        return f"has {' '.join(strange)}, which Windows refuses"
     if name[0] == ".":
         return "begins with a dot: hidden names are ductaflow's own"
     if name[0].isspace():

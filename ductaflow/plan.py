@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,16 @@ def make_options(
     """The options as callers give them, in one object.
 
     Raises:
-        TypeError: `preload` or `ignore` is a single string.
-        ValueError: `ignore` names nothing that can be ignored.
+        TypeError: `preload` or `ignore` is a single string, or a time limit no number.
+        ValueError: A time limit is not above 0, or `ignore` names nothing that can be ignored.
     """
+    for name, seconds in (("timeout", timeout), ("cell_timeout", cell_timeout)):
+        if seconds is None:
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, Real):
+            raise TypeError(f"{name} is {seconds!r}; it is a number of seconds")
+        if not seconds > 0:
+            raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
     ahead: tuple[str, ...] | None
     if isinstance(preload, bool):
         ahead = () if preload else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import shutil
 import sys
 import time
@@ -10,8 +11,8 @@ from typing import Any, Protocol, final
 
 import attrs
 
+from ductaflow.entries import Entry
 from ductaflow.model import ErrorInfo, Status
-from ductaflow.runs import Entry
 
 REFRESH = 0.5  # seconds between refreshes of a display
 LOG_EVERY = 30.0  # seconds between lines in a log
@@ -30,6 +31,7 @@ class Tally:
         counts: How many have ended in each way.
         reused: For how many an earlier run served.
         running: When each that runs now began.
+        stopping: Whether those that run have been told to end.
     """
 
     total: int | None
@@ -37,6 +39,7 @@ class Tally:
     counts: dict[Status, int] = attrs.field(factory=dict)
     reused: int = 0
     running: dict[str, float] = attrs.field(factory=dict)
+    stopping: bool = False
 
     @property
     def done(self) -> int:
@@ -63,6 +66,8 @@ class Tally:
             parts.append(f"{self.reused} reused")
         if self.running:
             parts.append(f"{Status.RUNNING.symbol} {len(self.running)} running")
+            if self.stopping:
+                return " · ".join([*parts, "stopping; Ctrl-C again to kill them"])
         executed, elapsed = self.done - self.reused, now - self.began
         if executed and elapsed > 0:
             rate = executed / elapsed
@@ -144,6 +149,8 @@ class LogDisplay:
     _done: int = 0
 
     def update(self, tally: Tally, now: float) -> None:
+        if tally.done == tally.total:
+            return  # `close` says it
         step = max(1, (tally.total or 0) // LOG_SHARE)
         much = tally.total is not None and tally.done - self._done >= step and now - self._shown > 1
         if much or now - self._shown >= LOG_EVERY:
@@ -219,7 +226,7 @@ def choose_display(wanted: bool) -> Display:
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None and hasattr(shell, "kernel"):
         return NotebookDisplay()
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return TerminalDisplay(sys.stderr)
     return LogDisplay(sys.stderr)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 import attrs
 
@@ -13,6 +15,18 @@ from ductaflow.facts import Reason
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, Note, RunRecord, Status
 from ductaflow.records import read_record
+
+
+def href(path: Path) -> str:
+    """A link to a file from a page that lies in the current folder, as an open notebook does.
+
+    Relative, because browsers follow no `file:` link from a page that a server gave them.
+    """
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # on another drive
+        return path.absolute().as_uri()
+    return quote(Path(relative).as_posix())
 
 
 @attrs.frozen
@@ -130,7 +144,7 @@ class Run:
     def _repr_html_(self) -> str:
         status = self.status
         seconds = "" if self.duration is None else f" in {self.duration:.2f} s"
-        link = html.escape(self.paths.html.as_uri(), quote=True)
+        link = html.escape(href(self.paths.html), quote=True)
         return (
             f'<span style="color:{status.colour}">{status.symbol} {status.label}</span>{seconds}: '
             f'<a href="{link}">{html.escape(self.label)}</a>'

@@ -106,11 +106,8 @@ def run_now(
         UnknownKernel, FlowError, ArtifactError: See `run_step_flow`.
     """
     spec = kernel_spec(plan.flow, plan.options.kernel_name)
-    if spec.language != "python" and plan.config is not None:
-        raise FlowError(
-            f"{plan.flow.path} is in {spec.language}: a config can be injected into Python only; "
-            "use run_notebook(flow, execution_dir=...) without config"
-        )
+    if plan.config is not None:
+        check_language(plan.flow, spec)
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     teller = Teller(plan.step, plan.instance, listen) if listen is not None else None
     with instance_lock(paths):
@@ -139,6 +136,19 @@ def kernel_spec(flow: Flow, kernel_name: str | None) -> KernelSpec:
         return find_spec(flow.metadata.get("kernelspec", {}).get("name"))
     except UnknownKernelspec as e:
         raise UnknownKernel(f"{flow.path}: {e}") from None
+
+
+def check_language(flow: Flow, spec: KernelSpec) -> None:
+    """Make sure that a config can be injected.
+
+    Raises:
+        FlowError: The flow is in another language than Python.
+    """
+    if spec.language != "python":
+        raise FlowError(
+            f"{flow.path} is in {spec.language}: a config can be injected into Python only; "
+            "use run_notebook(flow, execution_dir=...) without config"
+        )
 
 
 @contextlib.contextmanager

@@ -3,110 +3,54 @@
 from __future__ import annotations
 
 import html
-import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final, overload
 
 import attrs
 
+from ductaflow import jsonio
+from ductaflow.config import quoted
+from ductaflow.entries import FACTS, Entry, html_row
 from ductaflow.errors import SweepFailed
-from ductaflow.facts import Reason
-from ductaflow.layout import ArtifactPaths
-from ductaflow.model import Config, ErrorInfo, RunRecord, Status
-from ductaflow.records import read_record
+from ductaflow.model import ErrorInfo, RunOptions, Status
 from ductaflow.run import Run
 from ductaflow.table import Kind, Row, Table
 from ductaflow.template import leaves
 
 _SHOWN = 100  # rows of a table in a notebook
 _LISTED = 10  # causes of failure in a summary
+_PLANNED = 20  # runs that are planned, likewise
 
 
 @final
 @attrs.frozen
-class Entry:
-    """What is kept in memory of one run: little, for there may be many.
+class Call:
+    """What a command that repeats one of the runs must say.
 
     Attributes:
-        number: The row's position in the control table.
-        step: Its step.
-        instance: Its name.
-        flow: The flow's path as people see it.
-        directory: Its folder.
-        status: How it ended.
-        started: ISO time at which it began.
-        reused: Whether an earlier run served.
-        attempts: How often it was tried; 0 if an earlier run served.
-        duration: Seconds, or None.
-        peak_memory: Bytes, or None.
-        error: Why it failed, without the traceback, or None.
-        metrics: What it published with `record()`.
-        exported: Where it was delivered, or None.
-        planned: The config of a run that is planned only, or None.
-        reasons: Why it was executed, or would be.
+        run: Arguments of `run_step_flow`.
+        export: Arguments of `export`.
     """
 
-    number: int
-    step: str
-    instance: str
-    flow: str
-    directory: str
-    status: Status
-    started: str
-    reused: bool = False
-    attempts: int = 1
-    duration: float | None = None
-    peak_memory: int | None = None
-    error: ErrorInfo | None = None
-    metrics: Any = attrs.field(factory=dict, hash=False)
-    exported: str | None = None
-    planned: Config | None = attrs.field(default=None, hash=False)
-    reasons: tuple[Reason, ...] = ()
+    run: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    export: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
 
     @classmethod
-    def of(cls, run: Run, number: int, attempts: int = 1) -> Entry:
-        """What to keep of a run."""
-        record = run.told
-        error = attrs.evolve(record.error, traceback=()) if record.error is not None else None
+    def of(cls, options: RunOptions, files: str | Sequence[str]) -> Call:
+        """What there is to say beyond the defaults."""
+        told = {
+            "timeout": options.timeout,
+            "cell_timeout": options.cell_timeout,
+            "kernel_name": options.kernel_name,
+            "preload": False if options.preload is None else list(options.preload) or None,
+        }
+        chosen = files if isinstance(files, str) else list(files)
         return cls(
-            number,
-            run.step,
-            run.instance,
-            record.flow,
-            str(run.dir),
-            record.status,
-            record.started,
-            run.reused,
-            attempts,
-            record.duration,
-            record.peak_memory,
-            error,
-            dict(record.metrics),
-            planned=run.planned,
-            reasons=run.reasons,
+            {name: value for name, value in told.items() if value is not None},
+            {} if chosen == "*" else {"files": chosen},
         )
-
-    def run(self) -> Run:
-        """The run itself: its record is read again, and made of this if it is no longer there."""
-        paths = ArtifactPaths.of(Path(self.directory), Path(self.flow).stem)
-        unrun = self.status in (Status.PLANNED, Status.BLOCKED)
-        record = None if unrun else read_record(paths.record)
-        if record is None or record.started != self.started:
-            record = RunRecord(
-                status=self.status,
-                flow=self.flow,
-                step=self.step,
-                instance=self.instance,
-                started=self.started,
-                duration=self.duration,
-                error=self.error,
-                peak_memory=self.peak_memory,
-                metrics=self.metrics,
-                reasons=self.reasons,
-            )
-        return Run(record, paths, self.reused, self.planned)
 
 
 @final
@@ -130,17 +74,38 @@ class Cause:
 
     @property
     def command(self) -> str:
-        """A shell command, for the project's root, that runs the first of them alone."""
-        first = self.runs.entries[0]
-        config = Path(first.directory) / "config.json"
-        if config.is_relative_to(self.runs.root):
-            config = config.relative_to(self.runs.root)
-        names = ", ".join(map(json.dumps, (first.flow, first.step, first.instance)))
-        code = (
-            "import json; from ductaflow import run_step_flow; "
-            f"run_step_flow({names}, json.load(open({json.dumps(config.as_posix())})))"
-        )
-        return f"python -c {shlex.quote(code)}"
+        """A shell command that runs (or delivers) the first of them alone, from where we are."""
+        first, call, root = self.runs.entries[0], self.runs.call, self.runs.root
+        if self.error.kind == "export":
+            target = (first.exported or "").replace("{", "{{").replace("}", "}}")
+            code = (
+                "from ductaflow import export, get_all_instances; "
+                f'found = get_all_instances({quoted(first.step)}, root="."); '
+                f"run = next(run for run in found if run.instance == {quoted(first.instance)}); "
+                f"export(run, {quoted(target)}{_arguments(call.export)})"
+            )
+        else:
+            config = Path(first.directory) / "config.json"
+            config = config.relative_to(root) if config.is_relative_to(root) else config
+            names = (first.flow, first.step, first.instance)
+            read = f'json.load(open({quoted(config.as_posix())}, encoding="utf-8"))'
+            code = (
+                "import json; from ductaflow import run_step_flow; "
+                f"run_step_flow({', '.join(map(quoted, names))}, {read}, "
+                f'root="."{_arguments(call.run)})'
+            )
+        there = "" if root == Path.cwd() else f"cd {shlex.quote(str(root))} && "
+        return f"{there}python -c {shlex.quote(code)}"
+
+
+def _arguments(named: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={_source(value)}" for name, value in named.items())
+
+
+def _source(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_source, value))}]"
+    return quoted(value) if isinstance(value, str) else repr(value)
 
 
 @final
@@ -152,11 +117,13 @@ class Runs(Sequence[Run]):
         entries: What is kept of each in memory.
         root: The project root.
         table: The control table, or None.
+        call: How they were run.
     """
 
     entries: tuple[Entry, ...]
     root: Path
-    table: Table | None = None
+    table: Table | None = attrs.field(default=None, eq=False)
+    call: Call = Call()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -175,13 +142,13 @@ class Runs(Sequence[Run]):
 
     @property
     def ok(self) -> Runs:
-        """Those that succeeded."""
-        return self._where(lambda entry: entry.status.ok)
+        """Those that succeeded, and were delivered if that was asked for."""
+        return self._where(lambda entry: entry.status.ok and not entry.failed)
 
     @property
     def failed(self) -> Runs:
-        """Those that did not."""
-        return self._where(lambda entry: entry.status.bad)
+        """Those that did not succeed, or could not be delivered."""
+        return self._where(lambda entry: entry.failed)
 
     @property
     def reused(self) -> Runs:
@@ -205,8 +172,17 @@ class Runs(Sequence[Run]):
         return sorted(causes, key=lambda cause: -len(cause.runs))
 
     def summary(self) -> str:
-        """How it went, and why what failed did, each with a command that runs one of them alone."""
+        """How it went, and why what failed did, each with a command that runs one of them alone.
+
+        Of a dry run: what would run, and with what.
+        """
         lines = [self._headline()]
+        planned = [entry for entry in self.entries if entry.planned is not None]
+        for entry in planned[:_PLANNED]:
+            symbol, config = entry.status.symbol, jsonio.canonical(entry.planned)
+            lines.append(f"  {symbol} {entry.instance}: {config}")
+        if len(planned) > _PLANNED:
+            lines.append(f"  and {len(planned) - _PLANNED} more")
         causes = self.causes()
         if causes:
             plural = "cause" if len(causes) == 1 else "causes"
@@ -228,7 +204,7 @@ class Runs(Sequence[Run]):
             Itself.
 
         Raises:
-            SweepFailed: One did not; the message is the summary.
+            SweepFailed: One did not, or could not be delivered; the message is the summary.
         """
         if self.failed:
             raise SweepFailed(self.summary(), self)
@@ -238,8 +214,10 @@ class Runs(Sequence[Run]):
         """The control table with what came of each row.
 
         Its columns are followed by `instance`, `status`, `reused`, `reasons`, `duration` (seconds),
-        `peak_memory` (bytes), `error`, the paths `dir`, `notebook` and `html`, and what the flow
-        published with `record()`. One that the control table has too is called `run.…`.
+        `peak_memory` (bytes), `error`, the paths `dir`, `notebook`, `html` and `exported` (if they
+        were delivered), and what the flow published with `record()` (as `record.…` where its name
+        is one of these). One that the control table has too is called `run.…`.
+        Columns of a data frame keep their types.
 
         Returns:
             A polars data frame if the control table is one, else a pandas data frame.
@@ -247,50 +225,37 @@ class Runs(Sequence[Run]):
         Raises:
             ImportError: pandas is not installed.
         """
-        facts = [self._facts(entry) for entry in self.entries]
-        names = list(dict.fromkeys(name for row in facts for name in row))
-        rows = [leaves(row) for row in self.rows()]
-        taken = {name for row in rows for name in row}
-        final = {name: f"run.{name}" if name in taken else name for name in names}
-        columns = [*dict.fromkeys(name for row in rows for name in row)]
-        joined = [
-            {
-                **{name: row.get(name) for name in columns},
-                **{final[name]: fact.get(name) for name in names},
-            }
-            for row, fact in zip(rows, facts, strict=True)
-        ]
-        if self.table is not None and self.table.kind is Kind.POLARS:
+        facts = [entry.facts() for entry in self.entries]
+        names = list(dict.fromkeys([*FACTS, *(name for row in facts for name in row)]))
+        numbers = [entry.number for entry in self.entries]
+        kind = self.table.kind if self.table is not None else None
+        if self.table is not None and kind is Kind.POLARS:
             import polars
 
-            return polars.DataFrame(joined, infer_schema_length=None)
+            left = self.table.source[numbers]
+            named = _apart(names, left.columns)
+            columns = {
+                named[name]: polars.Series(named[name], [f.get(name) for f in facts], strict=False)
+                for name in names
+            }
+            return left.with_columns(**columns)
         import pandas
 
-        return pandas.DataFrame(joined, columns=[*columns, *final.values()])
+        if self.table is not None and kind is Kind.PANDAS:
+            left = self.table.source.iloc[numbers].reset_index(drop=True)
+            left.columns = list(self.table.columns or ())
+        else:
+            left = pandas.DataFrame([leaves(row) for row in self.rows()])
+        right = pandas.DataFrame(facts, columns=names, index=left.index)
+        return pandas.concat([left, right.rename(columns=_apart(names, left.columns))], axis=1)
 
     def rows(self) -> list[Row]:
         """The control table's row of each run; its config where the table is used up."""
         if self.table is None or self.table.length is None:
-            return [_read_config(entry) for entry in self.entries]
+            return [entry.config() for entry in self.entries]
         wanted = {entry.number for entry in self.entries}
         found = {n: row for n, row in enumerate(self.table.rows()) if n in wanted}
         return [found[entry.number] for entry in self.entries]
-
-    def _facts(self, entry: Entry) -> dict[str, Any]:
-        paths = ArtifactPaths.of(Path(entry.directory), Path(entry.flow).stem)
-        return {
-            "instance": entry.instance,
-            "status": entry.status.value,
-            "reused": entry.reused,
-            "reasons": "; ".join(map(str, entry.reasons)),
-            "duration": entry.duration,
-            "peak_memory": entry.peak_memory,
-            "error": f"{entry.error.type}: {entry.error.message}" if entry.error else None,
-            "dir": str(paths.directory),
-            "notebook": str(paths.notebook),
-            "html": str(paths.html),
-            **entry.metrics,
-        }
 
     def _where(self, wanted: Callable[[Entry], bool]) -> Runs:
         return attrs.evolve(self, entries=tuple(filter(wanted, self.entries)))
@@ -303,14 +268,16 @@ class Runs(Sequence[Run]):
         reused = len(self.reused)
         noun = "run" if len(self) == 1 else "runs"
         told += [f"{reused} of them reused"] if reused else []
+        here = sum(entry.failed and entry.status.ok for entry in self.entries)
+        told += [f"{here} of them not delivered"] if here else []
         return f"{len(self)} {noun}" + (f": {', '.join(told)}" if told else "")
 
     def __repr__(self) -> str:
         return f"<Runs: {self._headline()}>"
 
     def _repr_html_(self) -> str:
-        order = sorted(self.entries, key=lambda entry: not entry.status.bad)  # stable
-        rows = "".join(map(_html_row, order[:_SHOWN]))
+        order = sorted(self.entries, key=lambda entry: not entry.failed)  # stable
+        rows = "".join(map(html_row, order[:_SHOWN]))
         more = len(order) - _SHOWN
         foot = f"<p>and {more} more: see <code>.frame()</code></p>" if more > 0 else ""
         head = "".join(f"<th>{name}</th>" for name in ("", "instance", "seconds", "report", ""))
@@ -320,26 +287,6 @@ class Runs(Sequence[Run]):
         )
 
 
-def _html_row(entry: Entry) -> str:
-    status = entry.status
-    paths = ArtifactPaths.of(Path(entry.directory), Path(entry.flow).stem)
-    link = html.escape(paths.html.absolute().as_uri(), quote=True)
-    error = f"{entry.error.type}: {entry.error.message}" if entry.error else ""
-    seconds = "" if entry.duration is None else f"{entry.duration:.2f}"
-    label = f"{status.symbol} {status.label}" + (", reused" if entry.reused else "")
-    cells = [
-        f'<td style="color:{status.colour}">{html.escape(label)}</td>',
-        f"<td>{html.escape(entry.instance)}</td>",
-        f"<td>{seconds}</td>",
-        f'<td><a href="{link}">report</a></td>',
-        f"<td>{html.escape(error[:200])}</td>",
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _read_config(entry: Entry) -> dict[str, Any]:
-    try:
-        config = json.loads((Path(entry.directory) / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
+def _apart(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """The names of columns beside those of the control table."""
+    return {name: f"run.{name}" if name in taken else name for name in names}

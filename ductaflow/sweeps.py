@@ -1,61 +1,35 @@
 """Run a flow once for each row of a table: in parallel, watched, and to the end.
 
-    table ──▶ tasks ──▶ worker threads, one kernel each ──queue──▶ the caller's thread:
-                                                                   progress, events, export, runs
-
-Workers take the rows in the order of the table. All that callers see happens on their own thread.
+The calls, and all that is looked at before the first instance starts; `crew` does the work.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import attrs
-from ductaflow_kernels.pool import shared_pool
 
-from ductaflow.cellrun import Stop
-from ductaflow.delivery import export_run, target_of
-from ductaflow.errors import (
-    DuctaflowError,
-    FlowError,
-    InstanceBusy,
-    SweepFailed,
-    SweepInterrupted,
-)
-from ductaflow.events import Event, InstanceFinished, InstanceStarted, Listener
-from ductaflow.facts import CacheDecision
+from ductaflow.crew import Crew
+from ductaflow.delivery import target_of
+from ductaflow.entries import Entry
+from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
+from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
-from ductaflow.index import Index
-from ductaflow.layout import (
-    ArtifactPaths,
-    check_name,
-    instance_dir,
-    kernel_environment,
-    project_root,
-)
-from ductaflow.model import ErrorInfo, Flow, InstancePlan, RunOptions, RunRecord, Status
-from ductaflow.plan import make_options, plan_instance
-from ductaflow.progress import REFRESH, Tally, choose_display
+from ductaflow.layout import check_name, instance_dir, project_root
 from ductaflow.run import Run
-from ductaflow.runner import interruptible, kernel_spec, look, run_now
-from ductaflow.runs import Entry, Runs
+from ductaflow.runner import check_language, interruptible, kernel_spec
+from ductaflow.runs import Call, Runs
+from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
 from ductaflow.syntax import check_syntax
 from ductaflow.table import Row, nearest, read_table
-from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, Task, Tasks, plan_tasks
-from ductaflow.workers import cores, worker_count
+from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
+from ductaflow.workers import share, worker_count
 
 PathLike = str | os.PathLike[str]
-
-RETRIED = ("died", "start")
-LONGEST_WAIT = 60.0  # seconds between two attempts
-_AHEAD = 64  # events that wait for the caller before workers wait for it
 
 
 def sweep(
@@ -71,7 +45,7 @@ def sweep(
     dry_run: bool = False,
     on_error: str = "continue",
     retries: int = 0,
-    retry_on: Sequence[str] = RETRIED,
+    retry_on: RetrySpec = RETRIED,
     retry_wait: float = 1.0,
     force: bool = False,
     reuse: bool = True,
@@ -89,9 +63,8 @@ def sweep(
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
 
-    Everything is looked at before the first instance starts: names, columns, configs, the flow.
-    What has run before and has not changed since is not run again; so a sweep that was cut off, by
-    Ctrl-C or worse, goes on where it stopped when it is called again.
+    Everything is looked at before the first instance starts: names, columns, configs, the flow. A
+    sweep that was cut off, by Ctrl-C or worse, goes on where it stopped when it is called again.
 
     Args:
         flow: The flow; see `run_step_flow`.
@@ -113,13 +86,14 @@ def sweep(
             `reused`.
         on_error: `continue` with the others, or `stop` starting any.
         retries: How often to try an instance again that failed in a way of `retry_on`.
-        retry_on: Kinds of failure, as `died`, `start`, `timeout` and `cell`, or names of exceptions
-            that a cell raises, as `ConnectionError`.
+        retry_on: Kinds of failure (`died`, `start`, `timeout`, `cell`, `busy`), and exceptions that
+            a cell raises, by name or as classes: `ConnectionError`.
         retry_wait: Seconds before the second attempt; twice as many before each further one.
         force: Run all, changed or not.
         reuse: Whether earlier runs may serve where nothing has changed.
         ignore: Changes that do not count; see `run_step_flow`.
-        export_to: Where to deliver each run that succeeds; see `export`.
+        export_to: Where to deliver each run that succeeds; see `export`. One that cannot be
+            delivered counts as failed.
         export_files: Globs of the files to deliver.
         progress: Whether to show how far it is.
         on_event: Called on this thread with each event, of the types in `ductaflow.events`. What it
@@ -140,31 +114,33 @@ def sweep(
         NameRefused: A name is no portable folder name.
         ConfigError: A value in a config is nothing that JSON can hold.
         UnknownKernel: There is no kernelspec of that name.
-        ExportError: A run could not be delivered.
+        ExportError: `export_to` would lead a row out of its root.
         SweepFailed: With `on_error="stop"`, an instance failed.
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
-    prepared = _prepare(
+    crew = _prepare(
         flow, table, root,
         SweepOptions(
             step=step, instance=instance, config=config, workers=workers, only=only, limit=limit,
             on_error=on_error, retries=retries, retry_on=retry_on, retry_wait=retry_wait,
             force=force, reuse=reuse, ignore=ignore, export_to=export_to,
-            export_files=export_files, progress=progress, on_event=on_event,
-            timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
-            preload=preload,
+            export_files=export_files, progress=progress, on_event=on_event, timeout=timeout,
+            cell_timeout=cell_timeout, kernel_name=kernel_name, html=html, preload=preload,
         ),
     )  # fmt: skip
     if dry_run:
-        return prepared.planned()
+        return _runs(crew, crew.planned())
     entries: list[Entry] = []
     try:
-        with interruptible(prepared.stop):
-            entries.extend(entry for entry, _ in prepared.execute())
+        with interruptible(crew.stop):
+            for entry, _ in crew.work():
+                entries.append(entry)
     except KeyboardInterrupt as e:
-        runs = prepared.runs(entries)
-        raise SweepInterrupted(f"{e or 'interrupted'}: {runs!r}", runs) from None
-    runs = prepared.runs(entries)
+        runs = _runs(crew, [*entries, *crew.late])
+        raise SweepInterrupted(
+            f"{e or 'interrupted'}: {runs!r}; the same call goes on where it stopped", runs
+        ) from None
+    runs = _runs(crew, entries)
     if on_error == "stop" and runs.failed:
         raise SweepFailed(runs.summary(), runs)
     return runs
@@ -191,73 +167,22 @@ def sweep_iter(flow: PathLike, table: Any, **options: Any) -> Iterator[Run]:
     for name in options:
         if name not in known:
             raise TypeError(f"sweep_iter has no option {name!r}; {nearest(name, known)}")
-    prepared = _prepare(flow, table, root, SweepOptions(**options))
-    return (run for _, run in prepared.execute())
-
-
-@final
-@attrs.frozen(kw_only=True)
-class SweepOptions:
-    """The options of a sweep, as `sweep` explains them."""
-
-    step: str | None = None
-    instance: NameSpec = None
-    config: ConfigSpec = None
-    workers: int | None = None
-    only: OnlySpec = None
-    limit: int | None = attrs.field(default=None)
-    on_error: str = attrs.field(default="continue")
-    retries: int = attrs.field(default=0)
-    retry_on: Sequence[str] = RETRIED
-    retry_wait: float = 1.0
-    force: bool = False
-    reuse: bool = True
-    ignore: Sequence[str] = ()
-    export_to: str | None = None
-    export_files: str | Sequence[str] = "*"
-    progress: bool = True
-    on_event: Listener | None = None
-    timeout: float | None = None
-    cell_timeout: float | None = None
-    kernel_name: str | None = None
-    html: bool = True
-    preload: Sequence[str] | bool = True
-
-    @on_error.validator
-    def _check_on_error(self, _: object, value: object) -> None:
-        if value not in ("continue", "stop"):
-            raise ValueError(f"on_error is {value!r}; it is 'continue' or 'stop'")
-
-    @limit.validator
-    @retries.validator
-    def _check_count(self, field: attrs.Attribute[Any], value: object) -> None:
-        if value is not None and (type(value) is not int or value < 0):
-            raise ValueError(f"{field.name} is {value!r}; it is a whole number from 0 on")
-
-    def run_options(self, workers: int) -> RunOptions:
-        """Those that count for each instance."""
-        return make_options(
-            timeout=self.timeout,
-            cell_timeout=self.cell_timeout,
-            kernel_name=self.kernel_name,
-            html=self.html,
-            preload=self.preload,
-            nested_workers=max(1, cores() // workers),
-            force=self.force,
-            reuse=self.reuse,
-            ignore=self.ignore,
-        )
+    crew = _prepare(flow, table, root, SweepOptions(**options))
+    return (run for _, run in crew.work())
 
 
 # --- before anything starts ---------------------------------------------------------------------
 
 
-def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOptions) -> _Sweep:
+def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOptions) -> Crew:
     workers = worker_count(options.workers, os.environ)
+    budget = share(os.environ)
+    options.run_options(None)  # is it all in order?
     project = project_root(root)
     parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
     require_parameters(parsed)
     spec = kernel_spec(parsed, options.kernel_name)
+    check_language(parsed, spec)
     problem = check_syntax(parsed) if spec.argv[0] == sys.executable else None
     if problem is not None:
         raise FlowError(
@@ -265,244 +190,28 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
             f"{problem.message}: {problem.text.strip()}"
         )
     step = check_name(options.step if options.step is not None else parsed.name, "step")
-    export_to = options.export_to
-
-    def check(name: str, row: Row) -> None:
-        if export_to is not None:
-            target_of(export_to, row, step=step, instance=name, flow=parsed.name)
-
+    instance_dir(project, step, "any")  # no link leads runs/{step} elsewhere
     tasks = plan_tasks(
         read_table(table, Path.cwd()),
         instance=options.instance,
         config=options.config,
         only=options.only,
         limit=options.limit,
-        check=check,
+        target=_target(options.export_to, step, parsed.name),
     )
     if tasks.count is not None:
         workers = max(1, min(workers, tasks.count))
-    return _Sweep(parsed, step, project, tasks, options, workers, options.run_options(workers))
+    run_options = options.run_options(max(1, budget // workers))
+    return Crew(parsed, step, project, tasks, options, workers, run_options)
 
 
-@final
-@attrs.frozen
-class _Ended:
-    """A task is over, or could not be begun."""
-
-    task: Task
-    run: Run
-    attempts: int
+def _target(template: str | None, step: str, flow: str) -> Callable[[str, Row], str] | None:
+    if template is None:
+        return None
+    return lambda name, row: target_of(template, row, step=step, instance=name, flow=flow)
 
 
-@final
-@attrs.frozen
-class _Left:
-    """A worker has nothing more to do, or cannot go on."""
-
-    error: BaseException | None = None
-
-
-@final
-@attrs.define(eq=False)
-class _Sweep:
-    """One sweep: its workers, and what their caller does with what they send."""
-
-    flow: Flow
-    step: str
-    root: Path
-    tasks: Tasks
-    options: SweepOptions
-    workers: int
-    run_options: RunOptions
-    stop: Stop = attrs.field(factory=Stop)
-    _source: Iterator[Task] = attrs.field(init=False)
-    _queue: queue.Queue[Event | _Ended | _Left] = attrs.field(factory=lambda: queue.Queue(_AHEAD))
-    _next_lock: threading.Lock = attrs.field(factory=threading.Lock)
-    _no_more: threading.Event = attrs.field(factory=threading.Event)
-    _environment: Mapping[str, str] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._source = iter(self.tasks)
-        self._environment = kernel_environment(self.root, self.run_options.nested_workers)
-
-    def runs(self, entries: Sequence[Entry]) -> Runs:
-        """The runs of these entries, in the order of the table."""
-        ordered = sorted(entries, key=lambda entry: entry.number)
-        return Runs(tuple(ordered), self.root, self.tasks.table)
-
-    def planned(self) -> Runs:
-        """The runs as they would be."""
-        with Index(self.root) as index:
-            index.refresh(self.step)
-            return self.runs([self._planned(task, index) for task in self.tasks])
-
-    def _planned(self, task: Task, index: Index) -> Entry:
-        last, decision = look(self._plan(task), self._environment, index)
-        if last is not None and decision.reuse:
-            return Entry.of(last, task.number, 0)
-        record = attrs.evolve(self._record(task, Status.PLANNED), reasons=decision.reasons)
-        run = Run(record, self._paths(task), planned=task.config)
-        return Entry.of(run, task.number, 0)
-
-    def execute(self) -> Iterator[tuple[Entry, Run]]:
-        """Run it all; each run as it ends."""
-        self._refresh_index()
-        tally = Tally(self.tasks.count, time.monotonic())
-        display = choose_display(self.options.progress)
-        with shared_pool().reserve(self.workers):
-            names = iter(self._work_names())
-            alive = [
-                threading.Thread(target=self._work, name=next(names), daemon=True)
-                for _ in range(self.workers)
-            ]
-            for thread in alive:
-                thread.start()
-            left = 0
-            errors: list[BaseException] = []
-            try:
-                while left < len(alive):
-                    item = self._hear(tally, display.update)
-                    if isinstance(item, _Left):
-                        left += 1
-                        if item.error is not None:
-                            errors.append(item.error)
-                            self._no_more.set()
-                    elif isinstance(item, _Ended):
-                        entry = self._deliver(
-                            Entry.of(item.run, item.task.number, item.attempts), item
-                        )
-                        tally.finished(entry)
-                        if not entry.status.ok:
-                            display.failed(entry)
-                        self._tell(InstanceFinished(self.step, entry.instance, item.run))
-                        yield entry, item.run
-                    else:
-                        if isinstance(item, InstanceStarted):
-                            tally.started(item.instance, time.monotonic())
-                        self._tell(item)
-            finally:
-                if left < len(alive):
-                    self._abandon(len(alive) - left)
-                display.close(tally, time.monotonic())
-        self._refresh_index()
-        if errors:
-            raise errors[0]
-        if self.stop.requests:
-            raise KeyboardInterrupt(f"the sweep of {self.step} was interrupted")
-
-    def _refresh_index(self) -> None:
-        with Index(self.root) as index:
-            index.refresh(self.step)
-
-    # --- on the caller's thread ---------------------------------------------------------------
-
-    def _work_names(self) -> Iterator[str]:
-        return (f"ductaflow-sweep-{number}" for number in range(1, self.workers + 1))
-
-    def _hear(self, tally: Tally, update: Callable[[Tally, float], None]) -> Event | _Ended | _Left:
-        """Wait for what a worker says; Ctrl-C meanwhile asks them all to stop."""
-        with interruptible(self.stop):
-            while True:
-                update(tally, time.monotonic())
-                try:
-                    return self._queue.get(timeout=REFRESH)
-                except queue.Empty:
-                    continue
-
-    def _tell(self, event: Event) -> None:
-        if self.options.on_event is not None:
-            self.options.on_event(event)
-
-    def _deliver(self, entry: Entry, ended: _Ended) -> Entry:
-        export_to = self.options.export_to
-        if export_to is None or not entry.status.ok:
-            return entry
-        delivery = export_run(
-            ended.run, ended.task.row, export_to, self.options.export_files, self.root
-        )
-        return attrs.evolve(entry, exported=delivery.target)
-
-    def _abandon(self, workers: int) -> None:
-        """The caller goes on without us: end what runs, and wait for it."""
-        self._no_more.set()
-        self.stop.request()
-        with interruptible(self.stop):  # a second Ctrl-C kills what the first has not ended
-            while workers:
-                workers -= isinstance(self._queue.get(), _Left)
-
-    # --- on a worker's thread -----------------------------------------------------------------
-
-    def _work(self) -> None:
-        error: BaseException | None = None
-        try:
-            with Index(self.root) as index:
-                while (task := self._next()) is not None:
-                    ended = self._one(task, index)
-                    if self.options.on_error == "stop" and ended.run.status.bad:
-                        self._no_more.set()
-                    self._queue.put(ended)
-        except BaseException as e:  # it is the caller's, whatever it is
-            error = e
-        self._queue.put(_Left(error))
-
-    def _next(self) -> Task | None:
-        with self._next_lock:
-            if self.stop.requests or self._no_more.is_set():
-                return None
-            return next(self._source, None)
-
-    def _one(self, task: Task, index: Index) -> _Ended:
-        """Run a task, again if need be."""
-        plan = self._plan(task)
-        last, decision = look(plan, self._environment, index)
-        if last is not None and decision.reuse:
-            return _Ended(task, last, 0)
-        attempt = 1
-        while True:
-            self._queue.put(InstanceStarted(self.step, task.instance, attempt))
-            run = self._attempt(task, plan, decision)
-            if attempt > self.options.retries or not self._to_be_retried(run.error):
-                return _Ended(task, run, attempt)
-            self._pause(min(LONGEST_WAIT, self.options.retry_wait * 2 ** (attempt - 1)))
-            if self.stop.requests:
-                return _Ended(task, run, attempt)
-            attempt += 1
-
-    def _plan(self, task: Task) -> InstancePlan:
-        return plan_instance(
-            self.flow,
-            task.config,
-            self.step,
-            task.instance,
-            instance_dir(self.root, self.step, task.instance),
-            self.root,
-            self.run_options,
-            with_config=True,
-        )
-
-    def _attempt(self, task: Task, plan: InstancePlan, decision: CacheDecision) -> Run:
-        try:
-            listen = self._queue.put if self.options.on_event is not None else None
-            return run_now(plan, self.stop, decision.reasons, listen)
-        except DuctaflowError as e:
-            kind = "busy" if isinstance(e, InstanceBusy) else "artifact"
-            info = ErrorInfo(kind, type(e).__name__, str(e))
-            record = attrs.evolve(self._record(task, Status.FAILED), error=info)
-            return Run(record, self._paths(task))
-
-    def _to_be_retried(self, error: ErrorInfo | None) -> bool:
-        return error is not None and not {error.kind, error.type}.isdisjoint(self.options.retry_on)
-
-    def _pause(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not self.stop.requests:
-            time.sleep(min(0.1, seconds))
-
-    def _paths(self, task: Task) -> ArtifactPaths:
-        return ArtifactPaths.of(instance_dir(self.root, self.step, task.instance), self.flow.name)
-
-    def _record(self, task: Task, status: Status) -> RunRecord:
-        path = self.flow.path
-        inside = path.is_relative_to(self.root)
-        flow = path.relative_to(self.root).as_posix() if inside else str(path)
-        return RunRecord(status, flow, self.step, task.instance, started="")
+def _runs(crew: Crew, entries: Sequence[Entry]) -> Runs:
+    ordered = sorted(entries, key=lambda entry: entry.number)
+    call = Call.of(crew.run_options, crew.options.export_files)
+    return Runs(tuple(ordered), crew.root, crew.tasks.table, call)

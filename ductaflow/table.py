@@ -16,7 +16,11 @@ from ductaflow.grids import Grid
 
 Row: TypeAlias = Mapping[str, Any]
 
-_READERS = {".csv": "read_csv", ".parquet": "read_parquet", ".xlsx": "read_excel"}
+_READERS = {  # pandas' function, and the types that hold what is in such a file exactly
+    ".csv": ("read_csv", "numpy_nullable"),
+    ".parquet": ("read_parquet", "pyarrow"),
+    ".xlsx": ("read_excel", "numpy_nullable"),
+}
 
 
 class Kind(Enum):
@@ -29,7 +33,7 @@ class Kind(Enum):
 
 
 @final
-@attrs.frozen
+@attrs.frozen(eq=False)  # data frames have a comparison of their own
 class Table:
     """A control table, whatever it came as.
 
@@ -86,14 +90,14 @@ def read_table(source: Any, base: Path) -> Table:
 
 
 def _table(source: Any) -> Table:
-    package = type(source).__module__.partition(".")[0]
+    packages = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
     if isinstance(source, Grid):
         return Table(source, Kind.MAPPINGS, len(source), None, source.varying)
-    if package == "pandas" and hasattr(source, "itertuples"):
+    if "pandas" in packages and hasattr(source, "itertuples"):
         return _pandas_table(source)
-    if package == "polars" and hasattr(source, "collect") and not hasattr(source, "iter_rows"):
+    if "polars" in packages and hasattr(source, "collect") and not hasattr(source, "iter_rows"):
         source = source.collect()
-    if package == "polars" and hasattr(source, "iter_rows"):
+    if "polars" in packages and hasattr(source, "iter_rows"):
         return Table(source, Kind.POLARS, source.height, tuple(source.columns))
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
         return Table(source, Kind.MAPPINGS, len(source))
@@ -126,7 +130,7 @@ def _pandas_table(frame: Any) -> Table:
 
 
 def _read_file(file: Path) -> Any:
-    reader = _READERS.get(file.suffix.lower())
+    reader, types = _READERS.get(file.suffix.lower(), (None, None))
     if reader is None:
         raise TableError(
             f"{file} is no control table that can be read: give a {', '.join(_READERS)} file, or "
@@ -137,7 +141,8 @@ def _read_file(file: Path) -> Any:
     try:
         import pandas
 
-        return getattr(pandas, reader)(file).convert_dtypes()
+        # Whole numbers stay whole beside empty cells, and 1.0 stays a float.
+        return getattr(pandas, reader)(file, dtype_backend=types)
     except ImportError as e:
         raise TableError(
             f"reading {file} takes {e.name or 'a package'} that is not installed: "

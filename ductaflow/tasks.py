@@ -16,13 +16,15 @@ from ductaflow.errors import ConfigError, NameRefused, TableError
 from ductaflow.layout import check_name
 from ductaflow.model import Config
 from ductaflow.table import Row, Table, nearest
-from ductaflow.template import fields, fill, leaves, lookup
+from ductaflow.template import EMPTY, fields, fill, leaves, lookup
 
 NameSpec: TypeAlias = str | Callable[[Row], str] | None
 ConfigSpec: TypeAlias = (
     Sequence[str] | Mapping[str, Any] | Callable[[Row], Mapping[str, Any]] | None
 )
 OnlySpec: TypeAlias = str | Sequence[str] | Callable[[Row], bool] | None
+
+TargetSpec: TypeAlias = Callable[[str, Row], str] | None
 
 NAME_COLUMNS = ("instance_name", "instance")
 _MOST_KEYS = 6  # of a config that makes a name by itself
@@ -39,13 +41,13 @@ class Task:
         number: The row's position, from 0.
         instance: The instance's name.
         config: Its config, normalised.
-        row: The row.
+        target: Where it is delivered, or None.
     """
 
     number: int
     instance: str
     config: Config
-    row: Row
+    target: str | None = None
 
 
 @final
@@ -59,6 +61,7 @@ class Tasks:
         config: What the flow gets of a row.
         only: Which rows.
         limit: How many at most.
+        target: From a name and its row to where it is delivered.
         names: The name of each row that is asked for, by its position; None for a generator, whose
             rows are not known yet.
     """
@@ -68,10 +71,12 @@ class Tasks:
     config: ConfigSpec
     only: OnlySpec
     limit: int | None
-    names: Mapping[int, str] | None
+    target: TargetSpec
+    names: Mapping[int, str] | None = None
 
     def __iter__(self) -> Iterator[Task]:
         seen: dict[str, int] = {}
+        targets: dict[str, int] = {}
         done = 0
         if self.limit == 0:
             return
@@ -85,7 +90,8 @@ class Tasks:
                 name = self.names[number]
             else:
                 continue
-            yield Task(number, name, _config_of(self, number, name, row), row)
+            config = _config_of(self, number, name, row)
+            yield Task(number, name, config, _target_of(self, number, name, row, targets))
             done += 1
             if done == (len(self.names) if self.names is not None else self.limit):
                 return
@@ -103,7 +109,7 @@ def plan_tasks(
     config: ConfigSpec = None,
     only: OnlySpec = None,
     limit: int | None = None,
-    check: Callable[[str, Row], object] | None = None,
+    target: TargetSpec = None,
 ) -> Tasks:
     """The tasks of a table, each looked at before the first is begun.
 
@@ -113,31 +119,33 @@ def plan_tasks(
         config: What the flow gets of a row.
         only: Which rows.
         limit: How many at most.
-        check: Called with each name and row that is asked for; raises what is wrong with it.
+        target: From a name and its row to where it is delivered.
 
     Raises:
-        TableError: A column is missing, a name is not unique, or no row is asked for.
+        TableError: A column is missing, a name or a target is not unique, or no row is asked for.
         NameRefused: A name is no folder name.
         ConfigError: A value in a config is nothing that JSON can hold.
     """
-    tasks = Tasks(table, instance, config, only, limit, None)
+    tasks = Tasks(table, instance, config, only, limit, target)
     if table.length is None:
         return tasks
     names: dict[int, str] = {}
+    every: list[str] = []
     seen: dict[str, int] = {}
+    targets: dict[str, int] = {}
     for number, row in enumerate(table.rows()):
         name = _name_of(tasks, number, row)
         _check_unique(seen, name, number)
+        every.append(name)
         if limit is not None and len(names) >= limit:
             continue
         if _asked_for(only, name, row):
             _config_of(tasks, number, name, row)
-            if check is not None:
-                check(name, row)
+            _target_of(tasks, number, name, row, targets)
             names[number] = name
+    _check_only(only, every)
     if not names and limit != 0:
-        asked = f"only={only!r}" if isinstance(only, (str, list, tuple)) else "only"
-        raise TableError(f"{asked} matches none of {len(seen)} instances: {nearest('', seen)}")
+        raise TableError(f"only= wants none of the {len(seen)} instances, so there is none to run")
     return attrs.evolve(tasks, names=names)
 
 
@@ -155,10 +163,13 @@ def _name_of(tasks: Tasks, number: int, row: Row) -> str:
         name = fill(given, row, "instance")
     else:
         name = _column(given, row, "instance")
-    if isinstance(name, (int, float)) and not isinstance(name, bool):
+    if not isinstance(name, str) and not callable(given) and str(name) in EMPTY:
+        raise NameRefused(
+            f"row {number} of the control table has an empty cell where its instance's name stands"
+        )
+    number_like = isinstance(name, (int, float)) or type(name).__module__ == "numpy"
+    if number_like and not isinstance(name, bool):
         name = str(name)  # a column of years or ids
-    elif not isinstance(name, str) and type(name).__module__.partition(".")[0] == "numpy":
-        name = str(name)
     try:
         return check_name(name, "instance")
     except NameRefused as e:
@@ -229,13 +240,43 @@ def _check_unique(seen: dict[str, int], name: str, number: int) -> None:
     seen[key] = number
 
 
+def _target_of(tasks: Tasks, number: int, name: str, row: Row, seen: dict[str, int]) -> str | None:
+    """Where a row is delivered: no two to one folder, where each would take away the other's."""
+    if tasks.target is None:
+        return None
+    target = tasks.target(name, row)
+    first = seen.setdefault(target.rstrip("/").casefold(), number)
+    if first != number:
+        raise TableError(
+            f"rows {first} and {number} of the control table would both be delivered to {target}; "
+            "give each a folder of its own, with {instance} in export_to"
+        )
+    return target
+
+
+def _check_only(only: OnlySpec, names: Sequence[str]) -> None:
+    """Make sure that each name or glob that is asked for is there."""
+    if only is None or callable(only):
+        return
+    for pattern in [only] if isinstance(only, str) else only:
+        if not any(map(_matcher(pattern), names)):
+            raise TableError(
+                f"only={pattern!r} matches none of {len(names)} instances; "
+                f"{nearest(pattern, names)}"
+            )
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    return lambda name: name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
 def _asked_for(only: OnlySpec, name: str, row: Row) -> bool:
     if only is None:
         return True
     if callable(only):
         return bool(only(row))
     patterns = [only] if isinstance(only, str) else only
-    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return any(_matcher(pattern)(name) for pattern in patterns)
 
 
 # --- configs ------------------------------------------------------------------------------------

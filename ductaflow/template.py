@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -39,7 +40,11 @@ def leaves(row: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
+EMPTY = ("", "None", "nan", "NaT", "<NA>")
+"""The text of cells that hold nothing."""
+
 _FORMATTER = string.Formatter()
+_Parsed: TypeAlias = tuple[tuple[str, str | None, str | None, str | None], ...]
 
 
 @attrs.frozen
@@ -65,13 +70,18 @@ def fields(template: str, what: str) -> tuple[str, ...]:
     Raises:
         TableError: It is no format string, or has a field without a name.
     """
+    return tuple(name for _, name, _, _ in _parsed(template, what) if name is not None)
+
+
+@lru_cache
+def _parsed(template: str, what: str) -> _Parsed:
     try:
-        names = [name for _, name, _, _ in _FORMATTER.parse(template) if name is not None]
+        parsed = tuple(_FORMATTER.parse(template))
     except ValueError as e:
         raise TableError(f"{what} {template!r} is no format string: {e}") from None
-    if "" in names:
+    if any(name == "" for _, name, _, _ in parsed):
         raise TableError(f"{what} {template!r} has a field without a name: write {{column}}")
-    return tuple(names)
+    return parsed
 
 
 def pieces(template: str, row: Row, what: str) -> list[Piece]:
@@ -81,9 +91,8 @@ def pieces(template: str, row: Row, what: str) -> list[Piece]:
         TableError: It has a field that the row has not, that is empty there, or that cannot be
             formatted so.
     """
-    fields(template, what)
     found = []
-    for literal, name, spec, conversion in _FORMATTER.parse(template):
+    for literal, name, spec, conversion in _parsed(template, what):
         if literal:
             found.append(Piece(literal))
         if name is None:
@@ -99,7 +108,7 @@ def pieces(template: str, row: Row, what: str) -> list[Piece]:
             text = format(_FORMATTER.convert_field(value, conversion), spec or "")
         except (ValueError, TypeError) as e:
             raise TableError(f"{what} {template!r}: {{{name}}} is {value!r}: {e}") from None
-        if text in ("", "None", "nan", "NaT", "<NA>"):
+        if text in EMPTY:
             raise TableError(f"{what} {template!r} has the field {{{name}}}, which is empty here")
         found.append(Piece(text, name))
     return found

@@ -21,6 +21,7 @@ from ductaflow_kernels.pool import shared_pool
 from ductaflow.cache import ACCEPTABLE, decide, renewed
 from ductaflow.catalog import all_runs, load_run
 from ductaflow.cellrun import Stop
+from ductaflow.entries import Entry
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
@@ -33,7 +34,7 @@ from ductaflow.progress import REFRESH, Tally, choose_display
 from ductaflow.records import read_record, write_record
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
-from ductaflow.runs import Entry, Runs
+from ductaflow.runs import Runs
 from ductaflow.workers import worker_count
 
 PathLike = str | os.PathLike[str]

@@ -1,4 +1,4 @@
-"""How many runs go on at once."""
+"""How many kernels work at once."""
 
 from __future__ import annotations
 
@@ -15,24 +15,36 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def share(environment: Mapping[str, str]) -> int:
+    """How many kernels this process should have at once: a sweep's share of the cores, or them all.
+
+    Args:
+        environment: The environment, which holds the share of a flow in a sweep.
+
+    Raises:
+        ValueError: What it holds is not a whole number from 1 on.
+    """
+    text = environment.get(WORKERS_VARIABLE)
+    if not text:
+        return cores()
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    return _checked(number, WORKERS_VARIABLE, text)
+
+
 def worker_count(asked: int | None, environment: Mapping[str, str]) -> int:
     """How many workers to have.
 
     Args:
         asked: As the caller says, or None.
-        environment: The environment, which may hold the share of a sweep within a sweep.
+        environment: See `share`.
 
     Raises:
         ValueError: It is not a whole number from 1 on.
     """
-    where, value = "workers", asked
-    if asked is None and (text := environment.get(WORKERS_VARIABLE)):
-        where = WORKERS_VARIABLE
-        value = int(text) if text.isascii() and text.isdigit() else None
-        if value is None:
-            raise ValueError(f"{where} is {text!r}; it is a whole number from 1 on")
-    if value is None:
-        return cores()
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{where} is {value!r}; it is a whole number from 1 on")
-    return value
+    return share(environment) if asked is None else _checked(asked, "workers", asked)
+
+
+def _checked(number: object, where: str, given: object) -> int:
+    if type(number) is not int or number < 1:
+        raise ValueError(f"{where} is {given!r}; it is a whole number from 1 on")
+    return number

@@ -19,10 +19,11 @@ import pytest
 
 import ductaflow
 import ductaflow.errors
+from ductaflow.entries import Entry
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import RunRecord, Status
 from ductaflow.run import Run
-from ductaflow.runs import Entry, Runs
+from ductaflow.runs import Runs
 
 if sys.version_info >= (3, 11):
     import tomllib

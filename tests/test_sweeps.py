@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import os
 import pickle
@@ -20,9 +19,10 @@ import polars as pl
 import pytest
 from conftest import Project, process_alive, wait_until
 
-import ductaflow.sweeps
+import ductaflow.workers
 from ductaflow import (
     ConfigError,
+    ExportError,
     FlowError,
     FlowNotFound,
     ParametersCellError,
@@ -38,12 +38,13 @@ from ductaflow import (
     sweep,
     sweep_iter,
 )
+from ductaflow.entries import FACTS
 from ductaflow.events import CellFinished, InstanceFinished, InstanceStarted, OutputLine
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
-from ductaflow.progress import LogDisplay, NotebookDisplay, Tally, TerminalDisplay, clock
-from ductaflow.runs import Entry
-from ductaflow.workers import cores, worker_count
+from ductaflow.model import ErrorInfo
+from ductaflow.sweepoptions import SweepOptions
+from ductaflow.workers import worker_count
 
 FLOW = (
     "from ductaflow import record",
@@ -87,7 +88,7 @@ def test_a_row_is_an_instance(flow: Project, capsys: pytest.CaptureFixture[str])
     assert Path(frame["html"][0]).is_file()
     page = runs._repr_html_()
     assert page.count("<tr>") == 4
-    assert runs[0].html.as_uri() in page
+    assert 'href="runs/step/a/step.html"' in page
 
 
 def test_failures_are_grouped_and_can_be_repeated(flow: Project) -> None:
@@ -96,13 +97,7 @@ def test_failures_are_grouped_and_can_be_repeated(flow: Project) -> None:
     assert "2 of 5 failed, 1 cause:" in summary
     (cause,) = runs.causes()
     assert cause.command in summary
-    done = subprocess.run(
-        cause.command.replace("python", sys.executable, 1),
-        shell=True,
-        cwd=flow.root,
-        capture_output=True,
-        text=True,
-    )
+    done = by_hand(cause.command)
     assert done.returncode == 1
     assert "CellFailed: step/i1: ValueError: bad 1" in done.stderr
     with pytest.raises(SweepFailed, match="2 of 5 failed") as caught:
@@ -112,11 +107,70 @@ def test_failures_are_grouped_and_can_be_repeated(flow: Project) -> None:
     assert runs.ok.raise_if_failed() is not None
 
 
+def test_causes_are_told_apart(flow: Project, tmp_path: Path) -> None:
+    flow.write(
+        "several",
+        "import os, time",
+        "if x == 1: os.kill(os.getpid(), 9)",
+        "if x == 2: time.sleep(600)",
+        "if x in (3, 4): raise KeyError(x)",
+        parameters="config = {'x': 0}",
+    )
+    runs = sweep("several", grid(x=range(5)), cell_timeout=1, progress=False)
+    assert runs.summary().splitlines()[1] == "4 of 5 failed, 3 causes:"
+    assert [(len(c.runs), c.error.kind) for c in runs.causes()] == [
+        (2, "cell"),
+        (1, "died"),
+        (1, "timeout"),
+    ]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    os.chdir(elsewhere)  # the command finds its way, and says how long a cell may take
+    done = by_hand(runs.causes()[2].command)
+    assert "RunTimedOut: several/x=2" in done.stderr
+    assert list(elsewhere.iterdir()) == []
+
+
+def by_hand(command: str) -> subprocess.CompletedProcess[str]:
+    """A command as people run it in a shell."""
+    folder = os.path.dirname(sys.executable)
+    path = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(command, shell=True, capture_output=True, text=True, env=path)
+
+
 def test_polars_in_polars_out(flow: Project) -> None:
     runs = sweep("step", pl.DataFrame({"instance": ["a"], "x": [4]}), config={"x": "x", "fail": []})
     frame = runs.frame()
     assert isinstance(frame, pl.DataFrame)
     assert frame["double"].to_list() == [8]
+
+
+def test_a_frame_keeps_what_the_table_is(flow: Project) -> None:
+    flow.write(
+        "mixed",
+        "from ductaflow import record",
+        "record(m=[1, 2.5, 'three', None][n], status='mine')\nif n == 2: record(only=True)",
+        parameters="config = {'n': 0}",
+    )
+    kinds = pd.CategoricalDtype(["a", "b"])
+    table = pd.DataFrame(
+        {"n": pd.array([0, 1, 2, 3], "Int64"), "kind": pd.Series(list("abab"), dtype=kinds)},
+        index=pd.Index(list("pqrs"), name="who"),
+    )
+    runs = sweep("mixed", table, config=["n"], progress=False, only=["q", "r", "s"])
+    frame = runs.frame()
+    assert list(frame["who"]) == ["q", "r", "s"]
+    assert (str(frame["n"].dtype), frame["kind"].dtype) == ("Int64", kinds)
+    assert list(frame["m"])[:2] == [2.5, "three"]
+    assert list(frame["status"]) == ["success"] * 3
+    assert list(frame["record.status"]) == ["mine"] * 3
+    assert frame["only"].tolist()[1] is True
+    none = sweep("mixed", table, config=["n"], limit=1, progress=False).failed.frame()
+    assert list(none.columns) == ["who", "n", "kind", *FACTS]
+    rows = pl.DataFrame({"instance": list("pqrs"), "n": range(4)})
+    frame = sweep("mixed", rows, config=["n"], progress=False).frame()
+    assert frame["m"].to_list() == ["1", "2.5", "three", None]
+    assert frame.schema["duration"] == pl.Float64
 
 
 def test_the_order_of_start_is_the_tables(flow: Project) -> None:
@@ -159,7 +213,7 @@ def test_what_a_listener_raises_ends_the_sweep(flow: Project) -> None:
     with pytest.raises(RuntimeError, match="seen enough"):
         sweep("step", rows(50), on_event=listen, workers=2, progress=False)
     assert len(get_all_instances("step", status=None)) < 50
-    assert len(sweep("step", rows(2), reuse=False, progress=False).ok) == 2
+    assert len(sweep("step", rows(2), resume=False, progress=False).ok) == 2
 
 
 def test_an_iterator_gives_runs_as_they_end_and_can_be_left(flow: Project) -> None:
@@ -175,6 +229,21 @@ def test_an_iterator_gives_runs_as_they_end_and_can_be_left(flow: Project) -> No
     endless = ({"instance": f"i{n}", "x": n, "fail": []} for n in iter(int, 1))
     with pytest.raises(TableError, match="both named 'i0'"):
         list(sweep_iter("step", endless, workers=1, progress=False))
+
+
+def test_a_program_may_end_in_the_middle(project: Project) -> None:
+    write_paced(project, 0.5)
+    code = (
+        "from ductaflow import sweep_iter\n"
+        "runs = sweep_iter('paced', [{'x': n, 'fail': []} for n in range(40)], workers=2)\n"
+        "print(next(runs).status.value)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, timeout=90
+    )
+    assert (done.returncode, done.stdout) == (0, "success\n"), done.stderr
+    assert set(statuses(project).values()) <= {"success", "interrupted"}
+    assert len(statuses(project)) < 10
 
 
 def test_stop_at_the_first_failure(flow: Project) -> None:
@@ -206,6 +275,15 @@ def test_retries_with_a_pause(flow: Project) -> None:
     assert runs[0].ok
 
 
+def test_which_failures_are_tried_again() -> None:
+    cell = ErrorInfo("cell", "ConnectionResetError", "by peer")
+    for retry_on in (OSError, "ConnectionError", [KeyError, "cell"], ["ConnectionResetError"]):
+        assert SweepOptions(retry_on=retry_on).retried(cell)
+    for retry_on in (ValueError, ["timeout", "died"], "gaierror", ()):
+        assert not SweepOptions(retry_on=retry_on).retried(cell)
+    assert not SweepOptions(retry_on="cell").retried(None)
+
+
 def test_a_time_limit_for_each(flow: Project) -> None:
     flow.write("slow", "import time; time.sleep(seconds)", parameters="config = {'seconds': 0}")
     runs = sweep("slow", grid(seconds=[60, 0]), timeout=1, progress=False)
@@ -218,6 +296,10 @@ def test_a_dry_run_runs_nothing(flow: Project) -> None:
     assert planned[1].config == {"x": 1, "fail": []}
     assert len(planned.failed) == 0
     assert list(planned.frame()["instance"]) == ["i0", "i1", "i2"]
+    assert '  ○ i1: {"fail":[],"x":1}' in planned.summary().splitlines()
+    assert "&quot;x&quot;:1}</td>" in planned._repr_html_()
+    assert "href" not in planned._repr_html_()
+    assert sweep("step", rows(30), dry_run=True).summary().endswith("and 10 more")
     assert not (flow.root / "runs").exists()
 
 
@@ -230,22 +312,26 @@ def test_an_instance_in_use_does_not_stop_the_others(flow: Project) -> None:
     assert runs[1].error.kind == "busy"
 
 
+LEVELS = ("outer", "level2", "level1")
+
+
 def test_sweeps_within_sweeps_share_the_cores(
     flow: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow.write(
         "outer",
         "from ductaflow import sweep\nfrom ductaflow.workers import worker_count\nimport os",
-        "print('nested', worker_count(None, os.environ))",
-        "runs = sweep('step', [{'instance': f'{tag}{n}', 'x': n, 'fail': []} for n in range(2)])",
-        "assert len(runs.ok) == 2",
-        parameters="config = {'tag': 'a'}",
+        "print('share', worker_count(None, os.environ))",
+        "if depth: sweep('outer', [{'instance': f'{tag}{depth}', 'tag': tag, 'depth': depth - 1}],"
+        " step=f'level{depth}').raise_if_failed()",
+        parameters="config = {'tag': 'a', 'depth': 2}",
     )
-    monkeypatch.setattr(ductaflow.sweeps, "cores", lambda: 6)
-    runs = sweep("outer", grid(tag=["a", "b", "c"]), workers=3, progress=False)
+    monkeypatch.setattr(ductaflow.workers, "cores", lambda: 6)
+    runs = sweep("outer", grid(tag=["a", "b", "c"], depth=2), workers=3, progress=False)
     runs.raise_if_failed()
-    assert all("nested 2" in run.log.read_text() for run in runs)
-    assert len(get_all_instances("step")) == 6
+    shares = {step: [r.log.read_text() for r in get_all_instances(step)] for step in LEVELS}
+    assert [len(logs) for logs in shares.values()] == [3, 3, 3]
+    assert all("share 2" in log for logs in shares.values() for log in logs)
 
 
 def test_under_a_running_event_loop_and_in_a_thread(flow: Project) -> None:
@@ -259,6 +345,19 @@ def test_under_a_running_event_loop_and_in_a_thread(flow: Project) -> None:
 
 # --- what is wrong, before anything starts ------------------------------------------------------
 
+BASH_FLOW = """---
+jupyter:
+  kernelspec:
+    display_name: Bash
+    language: bash
+    name: bash
+---
+
+```bash tags=["parameters"]
+x=1
+```
+"""
+
 
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
@@ -269,6 +368,14 @@ def test_under_a_running_event_loop_and_in_a_thread(flow: Project) -> None:
         ("step", {"on_error": "ignore"}, ValueError, "on_error is 'ignore'"),
         ("step", {"limit": -1}, ValueError, "limit is -1"),
         ("step", {"retries": 1.5}, ValueError, r"retries is 1\.5"),
+        ("step", {"retry_wait": -1}, ValueError, "retry_wait is -1"),
+        ("step", {"retry_on": ["tiemout"]}, ValueError, "did you mean 'timeout'"),
+        ("step", {"timeout": "1 min"}, TypeError, "timeout is '1 min'"),
+        ("step", {"cell_timeout": 0}, ValueError, "cell_timeout is 0"),
+        ("step", {"preload": "numpy"}, TypeError, "preload takes a list"),
+        ("step", {"only": ["i1", "i300"]}, TableError, "'i300' matches none of 300"),
+        ("step", {"export_to": "out"}, TableError, "rows 0 and 1 .* both be delivered to out"),
+        ("other", {}, FlowError, "is in bash: a config can be injected into Python only"),
         ("step", {"instance": "nme"}, TableError, "no column 'nme'"),
         ("step", {"config": ["xx"]}, TableError, "no column 'xx'; did you mean 'x'"),
         ("step", {"config": lambda row: {"x": object()}}, ConfigError, "`x` is of type object"),
@@ -280,19 +387,52 @@ def test_under_a_running_event_loop_and_in_a_thread(flow: Project) -> None:
     ],
 )  # fmt: skip
 def test_mistakes_are_told_once(
-    flow: Project, name: str, options: dict[str, object], error: type[Exception], message: str
+    flow: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    options: dict[str, object],
+    error: type[Exception],
+    message: str,
 ) -> None:
     flow.write("broken", "x = = 1")
     (flow.root / "flow" / "bare.py").write_text("# %%\nprint(1)\n")
+    (flow.root / "flow" / "other.md").write_text(BASH_FLOW)
+    spec = flow.root / "jupyter" / "kernels" / "bash" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["bash"], "language": "bash", "display_name": "Bash"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(flow.root / "jupyter"))
     with pytest.raises(error, match=message):
         sweep(name, rows(300), **options)  # type: ignore[arg-type]
     assert not (flow.root / "runs").exists()
 
 
+def test_what_only_a_stream_can_tell_is_told_before_its_instance_starts(flow: Project) -> None:
+    clients = ["a", "b", ".."]
+    table = ({**row, "client": client} for row, client in zip(rows(9), clients, strict=False))
+    with pytest.raises(ExportError, match=r"'\.\.' for 'i2'"):
+        sweep("step", table, config=["x", "fail"], export_to="out/{client}/{x}", workers=1)
+    assert sorted(p.name for p in (flow.root / "runs/step").iterdir() if p.is_dir()) == ["i0", "i1"]
+    with pytest.raises(TableError, match=r"field \{clint\}"):
+        sweep("step", iter(rows(3)), step="none", export_to="out/{clint}/{instance}")
+    assert get_all_instances("none", status=None) == []
+
+
+def test_a_link_in_runs_is_told_and_does_not_stop_the_others(
+    flow: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (flow.root / "runs" / "step").mkdir(parents=True)
+    (flow.root / "runs" / "step" / "i1").symlink_to(outside)
+    runs = sweep("step", rows(3), progress=False)
+    assert [run.ok for run in runs] == [True, False, True]
+    assert "leads through a symlink" in str(runs[1].error)
+    assert list(outside.iterdir()) == []
+
+
 def test_how_many_workers() -> None:
     assert worker_count(3, {}) == 3
     assert worker_count(None, {"DUCTAFLOW_WORKERS": "5"}) == 5
-    assert worker_count(None, {}) == cores()
+    assert worker_count(None, {}) == ductaflow.workers.cores()
     with pytest.raises(ValueError, match="DUCTAFLOW_WORKERS is 'many'"):
         worker_count(None, {"DUCTAFLOW_WORKERS": "many"})
 
@@ -352,8 +492,9 @@ def test_ctrl_c_saves_what_runs_and_the_next_call_goes_on(project: Project) -> N
     out, err = start_conductor(project).communicate(timeout=60)
     assert out == f"done 40 {done}\n", err
     assert f"{done} reused" in err
+    assert not (project.root / "runs" / "paced" / ".sweep.json").exists()
     out, _ = start_conductor(project).communicate(timeout=60)
-    assert out == "done 40 40\n"
+    assert out == "done 40 0\n"  # that sweep was over
 
 
 def test_a_conductor_that_is_killed_loses_what_was_running(project: Project) -> None:
@@ -372,8 +513,11 @@ def test_a_conductor_that_is_killed_loses_what_was_running(project: Project) -> 
     assert statuses(project) == {f"i{n}": "success" for n in range(40)}
 
 
-@pytest.mark.parametrize("change", ["flow", "touched", "nothing"])
+@pytest.mark.parametrize("change", ["flow", "code", "touched", "nothing"])
 def test_a_change_meanwhile_is_seen(project: Project, change: str) -> None:
+    (project.root / "code").mkdir()
+    helper = project.root / "code" / "helper.py"
+    helper.write_text("a = 1\n")
     conductor = start_conductor(project)
     assert wait_until(lambda: list(statuses(project).values()).count("success") >= 2, 30)
     conductor.kill()
@@ -383,6 +527,8 @@ def test_a_change_meanwhile_is_seen(project: Project, change: str) -> None:
         write_paced(project, 0.02)
     elif change == "touched":
         (project.root / "flow" / "paced.py").touch()
+    elif change == "code":
+        helper.write_text("a = 2\n")
     out, err = start_conductor(project).communicate(timeout=60)
     reused = done if change in ("nothing", "touched") else 0
     assert out == f"done 40 {reused}\n", err
@@ -397,75 +543,7 @@ def test_two_conductors_at_once(project: Project) -> None:
     assert all(not process_alive(conductor.pid) for conductor in both)
 
 
-# --- what the terminal, the notebook and the log show -------------------------------------------
-
-
-def entry(instance: str, status: Status = Status.SUCCEEDED, *, reused: bool = False) -> Entry:
-    return Entry(0, "s", instance, "flow/f.py", "/p/runs/s/a", status, "", reused)
-
-
-def tally_at_work() -> Tally:
-    tally = Tally(10, 100.0)
-    for name in ("a", "b", "c", "d"):
-        tally.started(name, 100.0)
-    tally.finished(entry("a"))
-    tally.finished(entry("b", Status.FAILED))
-    tally.finished(entry("e", reused=True))
-    return tally
-
-
-def test_the_line_says_it_all() -> None:
-    line = tally_at_work().line(104.0)
-    assert line == (
-        "3/10 · ✓ 2 succeeded · ✗ 1 failed · 1 reused · ▶ 2 running · 2.0 s each · 14 s left · "
-        "slowest: c 4 s"
-    )
-    assert [clock(s) for s in (0.4, 59.6, 187, 7387)] == ["0 s", "1:00", "3:07", "2:03:07"]
-    assert Tally(None, 0.0).line(1.0) == "0"
-
-
-def test_a_terminal_has_one_line_and_failures_above_it() -> None:
-    stream = io.StringIO()
-    display, tally = TerminalDisplay(stream), tally_at_work()
-    display.update(tally, 104.0)
-    display.failed(entry("evil\x1b[2J", Status.FAILED))
-    display.close(tally, 104.0)
-    text = stream.getvalue()
-    assert text.startswith("\r3/10")
-    assert "\x1b[2J" not in text
-    assert text.count("\n") == 2
-
-
-def test_a_log_has_few_lines() -> None:
-    stream = io.StringIO()
-    display, tally = LogDisplay(stream, shown=0.0), Tally(1000, 0.0)
-    for n in range(1000):
-        tally.finished(entry(f"i{n}"))
-        display.update(tally, n / 50)
-    display.close(tally, 20.0)
-    lines = stream.getvalue().splitlines()
-    assert 5 < len(lines) < 15
-    assert "\r" not in stream.getvalue()
-    assert lines[-1].endswith("20 s")
-
-
-def test_a_notebook_shows_progress_in_its_place(flow: Project) -> None:
-    flow.write(
-        "conduct",
-        "from ductaflow import sweep\n"
-        "runs = sweep('step', [{'instance': f'i{n}', 'x': n, 'fail': [1]} for n in range(3)])",
-        "runs",
-    )
-    import nbformat
-
-    run = flow.run("conduct")
-    cells = nbformat.read(run.notebook, 4).cells
-    outputs = [out for cell in cells for out in cell.get("outputs", [])]
-    progress, table = (out["data"] for out in outputs if "data" in out)
-    assert "3/3" in progress["text/plain"]
-    assert "bad 1" in progress["text/html"]
-    assert "<table>" in table["text/html"]
-    assert NotebookDisplay() is not None
+# --- what flows tell of themselves ---------------------------------------------------------------
 
 
 def test_record_is_nothing_in_a_script(project: Project) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 import polars as pl
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,7 @@ def test_every_kind_of_table_says_the_same(source: object) -> None:
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
 def test_files(tmp_path: Path, suffix: str) -> None:
     frame = pd.DataFrame([*ROWS, {"instance_name": "c", "base": None}])
+    frame = frame.astype({"base": "Int64"}).assign(f=[1.0, 2.5, None])
     file = tmp_path / f"control.{suffix}"
     if suffix == "csv":
         frame.to_csv(file, index=False)
@@ -60,6 +63,10 @@ def test_files(tmp_path: Path, suffix: str) -> None:
     tasks = list(tasks_of(file))
     assert [task.config["base"] for task in tasks] == [1, 2, None]
     assert [type(task.config["base"]) for task in tasks[:2]] == [int, int]
+    assert [(type(x), x) for x in (task.config["f"] for task in tasks)][1:] == [
+        (float, 2.5),
+        (type(None), None),
+    ]
     assert tasks[2].config["params"] == {"x": None, "mode": None}
 
 
@@ -68,6 +75,48 @@ def test_not_a_number_stays_what_it_is() -> None:
     (task,) = tasks_of(frame)
     assert math.isnan(task.config["x"])
     assert task.config["y"] == math.inf
+
+
+def test_a_file_holds_what_it_holds(tmp_path: Path) -> None:
+    arrow = pyarrow.table(
+        {
+            "instance": ["a", "b"],
+            "nan": [math.nan, None],
+            "list": [[1, 2], [[3][0]]],
+            "struct": [{"x": 1}, {"x": None}],
+            "when": [datetime(2024, 1, 1), None],  # noqa: DTZ001
+        }
+    )
+    pyarrow.parquet.write_table(arrow, tmp_path / "control.parquet")
+    first, second = tasks_of(tmp_path / "control.parquet")
+    assert math.isnan(first.config.pop("nan"))
+    assert first.config == {"list": [1, 2], "struct": {"x": 1}, "when": "2024-01-01T00:00:00"}
+    assert second.config == {"nan": None, "list": [3], "struct": {"x": None}, "when": None}
+    (tmp_path / "control.csv").write_text(
+        "instance,i,f,yes,day\na,1,1.0,true,2024-01-01\nb,,2.5,,\n"
+    )
+    first, second = tasks_of(tmp_path / "control.csv")
+    assert repr(first.config) == "{'i': 1, 'f': 1.0, 'yes': True, 'day': '2024-01-01'}"
+    assert second.config == {"i": None, "f": 2.5, "yes": None, "day": None}
+
+
+class Frame(pd.DataFrame):
+    """As geopandas' data frames are one of pandas'."""
+
+    __module__ = "geopandas.geodataframe"
+
+
+def test_a_kind_of_data_frame_is_one() -> None:
+    assert [t.instance for t in tasks_of(Frame(ROWS))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("empty", [None, math.nan, pd.NA, pd.NaT, ""])
+def test_an_empty_name_is_told_with_its_row(empty: object) -> None:
+    rows = [{"instance": "a"}, {"instance": empty}]
+    with pytest.raises(NameRefused, match="row 1 of the control table"):
+        tasks_of(rows)
+    with pytest.raises(NameRefused, match=r"row 1 .* empty"):
+        tasks_of(pd.DataFrame({"instance": ["a", empty]}))
 
 
 def test_an_index_names_the_instances() -> None:
@@ -215,6 +264,13 @@ def test_names_by_column_format_and_function() -> None:
         ({"config": lambda row: 1 / 0}, TableError, "config= failed on row 0.*ZeroDivision"),
         ({"config": lambda row: {"k": {1, 2}}}, ConfigError, r"row 0 .*\(a\).*`k`.*set"),
         ({"only": "z*"}, TableError, "matches none of 2 instances"),
+        (
+            {"only": ["a", "bb"]},
+            TableError,
+            "only='bb' matches none of 2",
+        ),
+        ({"only": lambda row: False}, TableError, "wants none of the 2 instances"),
+        ({"target": lambda name, row: "out/x"}, TableError, "rows 0 and 1 .*both be delivered"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_starts(

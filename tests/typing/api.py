@@ -22,6 +22,7 @@ from ductaflow import (
     run_step_flow,
     sweep,
     sweep_iter,
+    zip_grid,
 )
 from ductaflow.delivery import Delivery
 from ductaflow.events import Event
@@ -90,6 +91,9 @@ sweep("analysis", [{"x": 1}], config={"x": lambda row: row["x"]}, on_event=event
 for each in sweep_iter("analysis", ({"x": n} for n in range(3)), instance="{x}"):
     assert_type(each, Run)
 record(accuracy=0.93)
+sweep("analysis", zip_grid(x=[1, 2]), retries=1, retry_on=["died", ConnectionError])
+assert_type([cause.command for cause in runs.causes()], list[str])
+sweep("analysis", [], workers="4")  # type: ignore[arg-type]
 
 # Failures lead to their run.
 try:

@@ -1,0 +1,282 @@
+"""A sweep at work: threads that run its tasks, and the one thread on which its caller hears of it.
+
+    tasks ──▶ worker threads, one kernel each ──queue──▶ the caller's thread: progress, events, runs
+
+Workers take the tasks in their order, and deliver what they ran. All that callers see happens on
+their own thread. The queue is short: a caller that is slow makes the workers wait.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import final
+
+import attrs
+from ductaflow_kernels.pool import shared_pool
+
+from ductaflow.cellrun import Stop
+from ductaflow.delivery import export_run
+from ductaflow.entries import Entry
+from ductaflow.errors import DuctaflowError, InstanceBusy
+from ductaflow.events import Event, InstanceFinished, InstanceStarted
+from ductaflow.facts import CacheDecision
+from ductaflow.index import Index
+from ductaflow.layout import ArtifactPaths, instance_dir, kernel_environment, step_dir
+from ductaflow.model import ErrorInfo, Flow, InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.plan import plan_instance
+from ductaflow.progress import REFRESH, Tally, choose_display
+from ductaflow.run import Run
+from ductaflow.runner import interruptible, look, run_now
+from ductaflow.sweepoptions import SweepOptions
+from ductaflow.tasks import Task, Tasks
+
+LONGEST_WAIT = 60.0  # seconds between two attempts
+_AHEAD = 64  # events that wait for the caller before workers wait for it
+
+
+@final
+@attrs.frozen
+class _Ended:
+    """A task is over, or could not be begun."""
+
+    entry: Entry
+    run: Run
+
+
+@final
+@attrs.frozen
+class _Left:
+    """A worker has nothing more to do, or cannot go on."""
+
+    error: BaseException | None = None
+
+
+@final
+@attrs.define(eq=False)
+class Crew:
+    """The workers of one sweep, and what its caller does with what they send.
+
+    Attributes:
+        flow: The flow.
+        step: The step's name.
+        root: The project root.
+        tasks: What is to be done.
+        options: How.
+        workers: How many work at once.
+        run_options: How each instance runs.
+        stop: Asks all that run to end.
+        late: Of a sweep that was cut short, what ended after the caller had stopped listening.
+    """
+
+    flow: Flow
+    step: str
+    root: Path
+    tasks: Tasks
+    options: SweepOptions
+    workers: int
+    run_options: RunOptions
+    stop: Stop = attrs.field(factory=Stop)
+    late: list[Entry] = attrs.field(factory=list)
+    _source: Iterator[Task] = attrs.field(init=False)
+    _queue: queue.Queue[Event | _Ended | _Left] = attrs.field(factory=lambda: queue.Queue(_AHEAD))
+    _next_lock: threading.Lock = attrs.field(factory=threading.Lock)
+    _no_more: threading.Event = attrs.field(factory=threading.Event)
+    _threads: list[threading.Thread] = attrs.field(factory=list)
+    _environment: Mapping[str, str] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._source = iter(self.tasks)
+        self._environment = kernel_environment(self.root, self.run_options.nested_workers)
+
+    def planned(self) -> list[Entry]:
+        """The runs as they would be; nothing is run."""
+        with Index(self.root) as index:
+            index.refresh(self.step)
+            return [self._planned(task, index) for task in self.tasks]
+
+    def work(self) -> Iterator[tuple[Entry, Run]]:
+        """Run it all; each run as it ends. Closing the iterator ends those that still run."""
+        self._refresh_index()
+        tally = Tally(self.tasks.count, time.monotonic())
+        display = choose_display(self.options.progress)
+        with shared_pool().reserve(self.workers):
+            errors: list[BaseException] = []
+            atexit.register(self._abandon)  # daemon threads do not outlive the interpreter's end
+            try:
+                working = self._start()
+                while working:
+                    item = self._hear(tally, display.update)
+                    if isinstance(item, _Left):
+                        working -= 1
+                        if item.error is not None:
+                            errors.append(item.error)
+                            self._no_more.set()
+                    elif isinstance(item, _Ended):
+                        tally.finished(item.entry)
+                        if item.entry.failed:
+                            display.failed(item.entry)
+                        self._tell(InstanceFinished(self.step, item.entry.instance, item.run))
+                        yield item.entry, item.run
+                    else:
+                        if isinstance(item, InstanceStarted):
+                            tally.started(item.instance, time.monotonic())
+                        self._tell(item)
+                for thread in self._threads:
+                    thread.join()
+            finally:
+                self._abandon()
+                atexit.unregister(self._abandon)
+                display.close(tally, time.monotonic())
+        self._refresh_index()
+        if errors:
+            raise errors[0]
+        if self.stop.requests:
+            raise KeyboardInterrupt(f"the sweep of {self.step} was interrupted")
+
+    def _refresh_index(self) -> None:
+        with Index(self.root) as index:
+            index.refresh(self.step)
+
+    # --- on the caller's thread ---------------------------------------------------------------
+
+    def _planned(self, task: Task, index: Index) -> Entry:
+        run, decision = look(self._plan(task), self._environment, index)
+        if run is None or not decision.reuse:
+            record = attrs.evolve(self._record(task, Status.PLANNED), reasons=decision.reasons)
+            run = Run(record, self._paths(task), planned=task.config)
+        return Entry.of(run, task.number, attempts=0)
+
+    def _start(self) -> int:
+        """Let the workers begin; how many there are."""
+        for number in range(self.workers):
+            name = f"ductaflow-sweep-{number + 1}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return len(self._threads)
+
+    def _hear(self, tally: Tally, update: Callable[[Tally, float], None]) -> Event | _Ended | _Left:
+        """Wait for what a worker says; Ctrl-C meanwhile asks them all to stop."""
+        with interruptible(self.stop):
+            while True:
+                tally.stopping = bool(self.stop.requests)
+                update(tally, time.monotonic())
+                try:
+                    return self._queue.get(timeout=REFRESH)
+                except queue.Empty:
+                    continue
+
+    def _tell(self, event: Event) -> None:
+        if self.options.on_event is not None:
+            self.options.on_event(event)
+
+    def _abandon(self) -> None:
+        """The caller goes on without us: end what still runs, and wait for it."""
+        self._no_more.set()
+        if self._at_work():
+            self.stop.request()
+        with interruptible(self.stop):  # a second Ctrl-C kills what the first has not ended
+            while self._at_work() or not self._queue.empty():
+                with contextlib.suppress(queue.Empty):
+                    item = self._queue.get(timeout=0.05)
+                    if isinstance(item, _Ended):
+                        self.late.append(item.entry)
+
+    def _at_work(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    # --- on a worker's thread -----------------------------------------------------------------
+
+    def _work(self) -> None:
+        error: BaseException | None = None
+        try:
+            with Index(self.root) as index:
+                while (task := self._next()) is not None:
+                    run, attempts = self._one(task, index)
+                    entry = self._deliver(task, run, Entry.of(run, task.number, attempts))
+                    if self.options.on_error == "stop" and entry.failed:
+                        self._no_more.set()
+                    self._queue.put(_Ended(entry, run))
+        except BaseException as e:  # it is the caller's, whatever it is
+            error = e
+        self._queue.put(_Left(error))
+
+    def _next(self) -> Task | None:
+        with self._next_lock:
+            if self.stop.requests or self._no_more.is_set():
+                return None
+            return next(self._source, None)
+
+    def _one(self, task: Task, index: Index) -> tuple[Run, int]:
+        """Run a task, unless its last run serves, and again if need be; with how many attempts."""
+        plan = self._plan(task)
+        last, decision = look(plan, self._environment, index)
+        if last is not None and decision.reuse:
+            return last, 0
+        attempt = 1
+        while True:
+            self._queue.put(InstanceStarted(self.step, task.instance, attempt))
+            run = self._attempt(task, plan, decision)
+            if attempt > self.options.retries or not self.options.retried(run.error):
+                return run, attempt
+            self._pause(min(LONGEST_WAIT, self.options.retry_wait * 2 ** (attempt - 1)))
+            if self.stop.requests:
+                return run, attempt
+            attempt += 1
+
+    def _plan(self, task: Task) -> InstancePlan:
+        return plan_instance(
+            self.flow,
+            task.config,
+            self.step,
+            task.instance,
+            instance_dir(self.root, self.step, task.instance),
+            self.root,
+            self.run_options,
+            with_config=True,
+        )
+
+    def _attempt(self, task: Task, plan: InstancePlan, decision: CacheDecision) -> Run:
+        try:
+            listen = self._queue.put if self.options.on_event is not None else None
+            return run_now(plan, self.stop, decision.reasons, listen)
+        except DuctaflowError as e:
+            kind = "busy" if isinstance(e, InstanceBusy) else "artifact"
+            info = ErrorInfo(kind, type(e).__name__, str(e))
+            record = attrs.evolve(self._record(task, Status.FAILED), error=info)
+            return Run(record, self._paths(task))
+
+    def _deliver(self, task: Task, run: Run, entry: Entry) -> Entry:
+        template = self.options.export_to
+        if template is None or not run.ok:
+            return entry
+        target = task.target or ""
+        try:
+            export_run(run, target, self.options.export_files, self.root)
+        except DuctaflowError as e:
+            error = ErrorInfo("export", type(e).__name__, str(e))
+            return attrs.evolve(entry, exported=target, error=error)
+        return attrs.evolve(entry, exported=target)
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self.stop.requests:
+            time.sleep(min(0.1, seconds))
+
+    def _folder(self, task: Task) -> Path:
+        return step_dir(self.root, self.step) / task.instance
+
+    def _paths(self, task: Task) -> ArtifactPaths:
+        return ArtifactPaths.of(self._folder(task), self.flow.name)
+
+    def _record(self, task: Task, status: Status) -> RunRecord:
+        path = self.flow.path
+        inside = path.is_relative_to(self.root)
+        flow = path.relative_to(self.root).as_posix() if inside else str(path)
+        return RunRecord(status, flow, self.step, task.instance, started="")

@@ -1,0 +1,111 @@
+"""How a sweep is to go: its options in one object."""
+
+from __future__ import annotations
+
+import builtins
+import difflib
+from collections.abc import Sequence
+from typing import Any, TypeAlias, final
+
+import attrs
+
+from ductaflow.events import Listener
+from ductaflow.model import ErrorInfo, RunOptions
+from ductaflow.plan import make_options
+from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec
+
+RetrySpec: TypeAlias = str | type[BaseException] | Sequence[str | type[BaseException]]
+
+RETRIED = ("died", "start")
+KINDS = ("artifact", "busy", "cell", "died", "start", "syntax", "timeout")
+"""Kinds of failure: `ErrorInfo.kind` of runs that may be tried again."""
+
+
+def _names(given: RetrySpec) -> tuple[str, ...]:
+    """Kinds and exceptions by their names."""
+    items = [given] if isinstance(given, (str, type)) else list(given)
+    return tuple(item.__name__ if isinstance(item, type) else item for item in items)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SweepOptions:
+    """The options of a sweep, as `sweep` explains them."""
+
+    step: str | None = None
+    instance: NameSpec = None
+    config: ConfigSpec = None
+    workers: int | None = None
+    only: OnlySpec = None
+    limit: int | None = attrs.field(default=None)
+    on_error: str = attrs.field(default="continue")
+    retries: int = attrs.field(default=0)
+    retry_on: tuple[str, ...] = attrs.field(default=RETRIED, converter=_names)
+    retry_wait: float = attrs.field(default=1.0)
+    force: bool = False
+    reuse: bool = True
+    ignore: Sequence[str] = ()
+    export_to: str | None = None
+    export_files: str | Sequence[str] = "*"
+    progress: bool = True
+    on_event: Listener | None = None
+    timeout: float | None = None
+    cell_timeout: float | None = None
+    kernel_name: str | None = None
+    html: bool = True
+    preload: Sequence[str] | bool = True
+
+    @on_error.validator
+    def _check_on_error(self, _: object, value: object) -> None:
+        if value not in ("continue", "stop"):
+            raise ValueError(f"on_error is {value!r}; it is 'continue' or 'stop'")
+
+    @limit.validator
+    @retries.validator
+    def _check_count(self, field: attrs.Attribute[Any], value: object) -> None:
+        if value is not None and (type(value) is not int or value < 0):
+            raise ValueError(f"{field.name} is {value!r}; it is a whole number from 0 on")
+
+    @retry_wait.validator
+    def _check_seconds(self, field: attrs.Attribute[Any], value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise ValueError(f"{field.name} is {value!r}; it is a number of seconds from 0 on")
+
+    @retry_on.validator
+    def _check_kinds(self, _: object, value: tuple[str, ...]) -> None:
+        for name in value:
+            close = difflib.get_close_matches(name, KINDS, n=1)
+            if name.islower() and name not in KINDS and close:  # `gaierror` is an exception
+                raise ValueError(f"retry_on has {name!r}; did you mean {close[0]!r}?")
+
+    def run_options(self, nested_workers: int | None) -> RunOptions:
+        """Those that count for each instance.
+
+        Args:
+            nested_workers: How many workers a sweep inside the flow takes.
+        """
+        return make_options(
+            timeout=self.timeout,
+            cell_timeout=self.cell_timeout,
+            kernel_name=self.kernel_name,
+            html=self.html,
+            preload=self.preload,
+            nested_workers=nested_workers,
+            force=self.force,
+            reuse=self.reuse,
+            ignore=self.ignore,
+        )
+
+    def retried(self, error: ErrorInfo | None) -> bool:
+        """Whether a run that failed so is to be tried again, attempts left."""
+        if error is None:
+            return False
+        return error.kind in self.retry_on or any(
+            error.type == name or _is_builtin_subclass(error.type, name) for name in self.retry_on
+        )
+
+
+def _is_builtin_subclass(name: str, above: str) -> bool:
+    """Whether a builtin exception is one of another: ConnectionResetError of ConnectionError."""
+    lower, upper = (getattr(builtins, n, None) for n in (name, above))
+    return isinstance(lower, type) and isinstance(upper, type) and issubclass(lower, upper)
