@@ -259,7 +259,7 @@ def test_interrupted_in_jupyter(paced: Project, tmp_path_factory: pytest.TempPat
         cwd=paced.root,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=170,
     )
     assert done.stdout == "SweepInterrupted\nthere are True\n", done.stderr
     statuses = [json.loads(f.read_text())["status"] for f in paced.root.glob("runs/*/*/run.json")]
