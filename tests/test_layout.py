@@ -1,4 +1,3 @@
-import os
 import pickle
 import sys
 from pathlib import Path
@@ -221,15 +220,12 @@ def test_instances_are_sorted_and_hidden_ones_left_out(tmp_path):
 
 def test_artifact_paths(tmp_path):
     paths = ArtifactPaths.of(tmp_path, "my.flow")
-    names = {k: os.path.basename(v) for k, v in attrs.asdict(paths).items() if k != "directory"}
-    assert names == {
-        "notebook": "my.flow.ipynb",
-        "html": "my.flow.html",
-        "log": "my.flow.log",
-        "config": "config.json",
-        "record": "run.json",
-        "lock": ".ductaflow.lock",
-    }
-    assert paths.directory == tmp_path
+    assert paths.notebook == tmp_path / "my.flow.ipynb"
+    assert paths.html == tmp_path / "my.flow.html"
+    assert paths.log == tmp_path / "my.flow.log"
+    assert paths.config == tmp_path / "config.json"
+    assert paths.record == tmp_path / "run.json"
+    assert paths.lock == tmp_path / ".ductaflow.lock"
+    assert {path.parent for path in paths.all()} == {paths.directory} == {tmp_path}
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        paths.log = tmp_path
+        paths.flow = "other"
