@@ -30,7 +30,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import ductaflow_boot as boot  # beside this file
+import ductaflow_boot as boot  # beside this file, as the next
+import ductaflow_instance as instance
 
 MAX_PACKET = 1 << 20
 
@@ -161,7 +162,7 @@ def _reap_silently() -> None:
 
 def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> None:
     """Import what the flow imports, then fork an instance for every order."""
-    boot.take_environment(order["env"])
+    instance.take_environment(order["env"])
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
     _preload_all(channel, order["preload"])

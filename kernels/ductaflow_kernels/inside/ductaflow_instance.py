@@ -1,0 +1,117 @@
+"""What makes a waiting kernel one instance's, and what ends it: folder, environment, exit handlers.
+
+Beside `ductaflow_boot.py`; as that, it needs the interpreter's own ipykernel and nothing else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib.machinery
+import io
+import os
+import sys
+import threading
+from typing import Any
+
+
+def adopt(content: dict[str, Any]) -> dict[str, Any]:
+    """Give a kernel that was started ahead of need the folder and environment of its instance."""
+    take_environment(content["env"], keep=("MPLBACKEND",))
+    os.chdir(content["cwd"])
+    _forget_shadowed(content["cwd"])
+    return {}
+
+
+def take_environment(env: dict[str, str], keep: tuple[str, ...] = ()) -> None:
+    """Make the environment what it is said to be.
+
+    Args:
+        env: All variables.
+        keep: Names that stay though they are not among these.
+    """
+    now = os.environ.copy()
+    for name in set(now) - set(env) - set(keep):
+        del os.environ[name]
+    for name, value in env.items():
+        if now.get(name) != value:
+            os.environ[name] = value
+
+
+own_modules: set[str] = set()
+_ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
+_modules_at_start: set[str] = set()
+
+
+def note_modules() -> None:
+    """Take what is imported now for what a flow did not ask for itself."""
+    _modules_at_start.update(sys.modules)
+    _ahead.update({name.partition(".")[0] for name in _modules_at_start} - own_modules)
+
+
+def _forget_shadowed(folder: str) -> None:
+    """Forget modules imported ahead that the instance's own folder has too.
+
+    It comes before the installed packages on the path, so a flow would have imported those.
+    """
+    for entry in os.listdir(folder):
+        top = entry.partition(".")[0]
+        if top in _ahead:
+            found = importlib.machinery.PathFinder.find_spec(top, [folder])
+            if found is not None and found.origin is not None:
+                for name in [n for n in sys.modules if n.partition(".")[0] == top]:
+                    del sys.modules[name]
+
+
+def finish() -> dict[str, Any]:
+    """What the interpreter does on its way out, without going: a kernel is killed afterwards.
+
+    Returns:
+        `peak_memory` in bytes, and `imported`: the modules that the flow made it import.
+    """
+    imported = [name for name in list(sys.modules) if name not in _modules_at_start]
+    # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
+    # socket over which the answer would leave.
+    for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
+        leave()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    _keep_the_way_out_open()
+    atexit._run_exitfuncs()
+    gc.collect()
+    for item in gc.get_objects():
+        if type(item) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+            try:
+                if not item.closed:
+                    item.flush()
+            except (OSError, ValueError) as e:
+                print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
+    return {"peak_memory": peak_memory(), "imported": imported}
+
+
+def _keep_the_way_out_open() -> None:
+    """Spare from the exit handlers what still carries our messages."""
+    from zmq.utils.garbage import gc as zmq_collector
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Large messages are not copied: without its collector, ZeroMQ cannot send them.
+    atexit.unregister(zmq_collector._atexit)
+
+
+def peak_memory() -> int | None:
+    """This process's peak resident memory in bytes, or None where it cannot be known."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
