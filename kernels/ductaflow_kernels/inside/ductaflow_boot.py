@@ -115,9 +115,10 @@ def prepare(folder: str) -> Any:
         )
     app.shell = shell
     app.load_extensions()
+    app.load_code()
     app.session  # noqa: B018  (made when first asked for)
     # Making a class empties Python's cache of attributes: so make them before the fork.
-    kernel.iopub_thread_class()
+    kernel.iopub_thread_class(front_end=False)
     kernel.stream_class()
     _launcher()  # it looks for a file
     _exercise(shell)
@@ -167,9 +168,10 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
     """
     from ipykernel import iostream, kernelapp
 
-    kernelapp.IOPubThread = kernel.iopub_thread_class()
+    kernelapp.IOPubThread = kernel.iopub_thread_class(front_end=app.front_end)
     kernelapp.IOPubThread.folder = folder
     if not app.front_end:
+        app.log.setLevel(app.log_level)  # else it writes every message that nobody will see
         iostream.OutStream = kernel.stream_class()
         kernelapp.ShellChannelThread = _no_thread
     _renew_session(app.session)

@@ -6,20 +6,28 @@ that a kernel that is not ours pays for none.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
+import json
 import os
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 from typing import Any
 
 from ductaflow_instance import adopt, finish
+from ductaflow_iopub import flow_thread_class
+
+LINGER = 0.0005  # seconds for which the last word of a cell waits for the first of the next
 
 
 def app_class() -> Any:
     """The IPKernelApp of ipykernel, initialised in two steps: the first before the fork."""
+    import zmq
+    from ipykernel import kernelapp
     from ipykernel.kernelapp import IPKernelApp
     from ipykernel.zmqshell import ZMQInteractiveShell
     from IPython.core.application import BaseIPythonApplication
@@ -28,8 +36,11 @@ def app_class() -> Any:
     class BareProfileDir(ProfileDir):  # type: ignore[misc]
         """A profile folder whose own folders nobody will look into."""
 
-        def check_dirs(self) -> None:
+        def check_dirs(self, *_: Any) -> None:
             """Make none of them."""
+
+        check_log_dir = check_startup_dir = check_security_dir = check_dirs
+        check_pid_dir = check_static_dir = check_dirs
 
     class Base(BaseIPythonApplication):  # type: ignore[misc]
         """Stands between IPKernelApp and its base, whose part `prepare` has done already."""
@@ -64,6 +75,7 @@ def app_class() -> Any:
             if "db" in vars(shell):  # IPython 8 opens its store at once
                 shell.db = type(shell.db)(os.path.join(folder, "profile", "db"))
 
+        control_port: Any
         front_end = False  # whether a front end uses it, who expects ipykernel's own habits
 
         def load_extensions(self) -> None:
@@ -72,6 +84,48 @@ def app_class() -> Any:
 
         def init_extensions(self) -> None:
             """They are loaded."""
+
+        def load_code(self) -> None:
+            """What `init_code` does where nothing is to be run, before the fork."""
+            super().init_code()
+
+        def init_code(self) -> None:
+            """It is done; a front end's user may have files that are run at the start."""
+            if self.front_end:
+                super().init_code()
+
+        def init_connection_file(self) -> None:
+            """Read it; for a flow it need not be looked for."""
+            if self.front_end:
+                super().init_connection_file()
+                return
+            with open(self.connection_file, encoding="utf-8") as file:
+                self.load_connection_info(json.load(file))
+
+        def init_control(self, context: Any) -> None:
+            """For a flow the IOPub thread serves this channel."""
+            if self.front_end or not one_thread():
+                super().init_control(context)
+                return
+            self.control_socket = context.socket(zmq.ROUTER)
+            self.control_socket.linger = 1000
+            self.control_port = self._bind_socket(self.control_socket, self.control_port)
+            self.control_thread = types.SimpleNamespace(
+                io_loop=None, start=lambda: None, is_alive=lambda: False
+            )
+            kernelapp.IOPubThread.control = self.control_socket
+
+        def init_kernel(self) -> None:
+            """Make the kernel, in a flow's without streams for what the IOPub thread reads."""
+            if self.front_end or not one_thread():
+                super().init_kernel()
+                return
+            stream = kernelapp.ZMQStream
+            kernelapp.ZMQStream = lambda socket, *loop: None if loop else stream(socket)
+            try:
+                super().init_kernel()
+            finally:
+                kernelapp.ZMQStream = stream
 
         def write_connection_file(self, *args: Any, **kwargs: Any) -> None:
             """For a flow the conductor has written it."""
@@ -95,7 +149,20 @@ def app_class() -> Any:
     return FlowKernelApp
 
 
-def iopub_thread_class() -> Any:
+def one_thread() -> bool:
+    """Whether one thread can serve both IOPub and control: with ipykernel 7 or later."""
+    import ipykernel
+
+    return int(ipykernel.version_info[0]) >= 7
+
+
+def iopub_thread_class(*, front_end: bool) -> Any:
+    """The IOPubThread of a kernel, for a front end or for a flow."""
+    return front_end_thread_class() if front_end or not one_thread() else flow_thread_class()
+
+
+@functools.lru_cache(maxsize=1)
+def front_end_thread_class() -> Any:
     """The IOPubThread of ipykernel, with fewer wake-ups and no TCP port."""
     import zmq
     from ipykernel.iostream import IOPubThread
@@ -103,6 +170,7 @@ def iopub_thread_class() -> Any:
 
     class FlowIOPubThread(IOPubThread):  # type: ignore[misc]
         folder = ""  # where the socket lies over which forked children print
+        in_cell = False
         _waking = False
 
         def schedule(self, f: Any) -> None:
@@ -149,7 +217,22 @@ def stream_class() -> Any:
     from ipykernel import iostream
 
     class FlowOutStream(iostream.OutStream):  # type: ignore[misc]
-        in_cell = False
+        pending_since = 0.0  # by the monotonic clock
+        _flush_pending: bool
+
+        def __init__(self, session: Any, pub_thread: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(session, pub_thread, *args, **kwargs)
+            if one_thread():
+                pub_thread.streams.append(self)
+
+        def _schedule_flush(self) -> None:
+            if not one_thread():
+                super()._schedule_flush()
+            elif not self._flush_pending:
+                self.pending_since = time.monotonic()
+                self._flush_pending = True
+                if not self.pub_thread.in_cell:  # else it looks by itself
+                    self.pub_thread.wake_up()
 
         def flush(self) -> None:
             """Send what is buffered; in a cell, wait until it has left: a crash may follow.
@@ -157,7 +240,7 @@ def stream_class() -> Any:
             After a cell ipykernel flushes both streams twice. All messages leave in the order in
             which they are queued, so there is nothing to wait for.
             """
-            if type(self).in_cell or self.pub_thread is None:
+            if self.pub_thread is None or self.pub_thread.in_cell:
                 super().flush()
             elif self._buffers:
                 self._flush()
@@ -167,7 +250,7 @@ def stream_class() -> Any:
 
 def kernel_class() -> Any:
     """The IPythonKernel of ipykernel, with what a conductor asks of it."""
-    from ipykernel import iostream, ipkernel
+    from ipykernel import ipkernel
     from ipykernel.ipkernel import IPythonKernel
 
     class FlowKernel(IPythonKernel):  # type: ignore[misc]
@@ -191,19 +274,65 @@ def kernel_class() -> Any:
 
         def start(self) -> None:
             """Begin to serve."""
+            if one_thread() and not self.parent.front_end:
+                self.iopub_thread.on_control = self.serve_control
             super().start()
             if not self.parent.front_end:
                 # An async cell asks it, wanted or not, which thread is the main one.
                 main = types.SimpleNamespace(parent_thread=threading.current_thread())
                 self.shell_channel_thread = main
 
-        async def do_execute(self, code: str, *args: Any, **kwargs: Any) -> Any:
+        async def execute_request(self, *args: Any, **kwargs: Any) -> None:
             """Execute a cell; what it flushes itself has left when flush() returns."""
-            iostream.OutStream.in_cell = True
+            self._in_cell(True)  # before the first message of it wakes the thread
             try:
-                return await super().do_execute(code, *args, **kwargs)
+                await super().execute_request(*args, **kwargs)
             finally:
-                iostream.OutStream.in_cell = False
+                self._in_cell(False)
+
+        async def do_execute(self, code: str, *args: Any, **kwargs: Any) -> Any:
+            """Execute a cell. What comes after it waits for no flush."""
+            try:
+                with _transformed_once(self.shell):
+                    return await super().do_execute(code, *args, **kwargs)
+            finally:
+                self._in_cell(False)
+
+        def _in_cell(self, whether: bool) -> None:
+            self.iopub_thread.in_cell = whether
+
+        def _publish_status(
+            self, status: str, channel: str, parent: dict[str, Any] | None = None
+        ) -> None:
+            # A cell's first message is followed by its input at once; its last one is often
+            # followed by the next cell. One wake-up of the thread that sends them is enough.
+            told = (parent or self.get_parent(channel)).get("header", {}).get("msg_type")
+            late = status == "idle"
+            if channel != "shell" or not one_thread() or self.parent.front_end:
+                super()._publish_status(status, channel, parent)
+            elif late or (status == "busy" and told == "execute_request"):
+                self.iopub_thread.lazy = True
+                try:
+                    super()._publish_status(status, channel, parent)
+                finally:
+                    self.iopub_thread.lazy = False
+                asyncio.get_running_loop().call_later(LINGER, self.iopub_thread.wake_if_needed)
+            else:
+                super()._publish_status(status, channel, parent)
+
+        def serve_control(self, frames: list[bytes]) -> None:
+            """Answer a control request, in the IOPub thread."""
+            idents, rest = self.session.feed_identities(frames)
+            message = self.session.deserialize(rest)
+            handler = self.control_handlers.get(message["header"]["msg_type"])
+            answering = handler(self.parent.control_socket, idents, message) if handler else None
+            if answering is not None:
+                try:
+                    answering.send(None)
+                except StopIteration:
+                    return
+                answering.close()
+                raise RuntimeError(f"{message['header']['msg_type']} cannot be answered at once")
 
         def _abort_queues(self, *args: Any, **kwargs: Any) -> None:
             if self.parent.front_end:
@@ -238,6 +367,30 @@ def kernel_class() -> Any:
             return bool(content["status"] == "ok")
 
     return FlowKernel
+
+
+@contextlib.contextmanager
+def _transformed_once(shell: Any) -> Iterator[None]:
+    """Let a cell's source be transformed to Python once, not by ipykernel and by IPython again."""
+    transform = shell.transform_cell
+    found: dict[str, Any] = {}
+
+    def transform_cell(source: str) -> Any:
+        if source in found:  # the second and last time, before the cell itself runs
+            restore()
+            return found.pop(source)
+        found[source] = transform(source)
+        return found[source]
+
+    def restore() -> None:
+        if vars(shell).get("transform_cell") is transform_cell:
+            del shell.transform_cell
+
+    shell.transform_cell = transform_cell
+    try:
+        yield
+    finally:
+        restore()
 
 
 @contextlib.contextmanager
