@@ -151,8 +151,12 @@ class ForkSource:
         try:
             connection.write()
             process = self._fork_off(template, connection, deadline)
-            session = KernelSession(request.spec, process, connection, self.name, template.left_out)
+            session = KernelSession(
+                request.spec, process, connection, self.name, template.left_out, info=template.info
+            )
             session.open(max(0.0, deadline - time.monotonic()))
+            if session.greets:
+                template.info = session.info
         except BaseException as e:
             said = give_up(connection, process, session)
             if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken):

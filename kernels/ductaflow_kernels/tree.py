@@ -62,6 +62,7 @@ class Branch:
         environment: The environment in which it imports.
         read: Names of the variables that its imports looked up.
         learnt: Modules that a template was told to import later on.
+        info: What its kernels answer to `kernel_info_request`, once one that greets has been asked.
     """
 
     channel: socket.socket
@@ -72,6 +73,7 @@ class Branch:
     environment: dict[str, str] = attrs.field(factory=dict, repr=False)
     read: set[str] = attrs.field(factory=set)
     learnt: set[str] = attrs.field(factory=set)
+    info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def ask(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> dict[str, Any]:
