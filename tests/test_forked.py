@@ -215,6 +215,56 @@ def test_variables_that_imports_look_up_are_those_of_the_request(
         assert len(tree_of(source)[0]) == 1
 
 
+def test_a_loop_over_the_environment_reads_all_of_it(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """As configuration by prefix does: a variable that is new counts."""
+    (interpreter.site / "prefixed.py").write_text(
+        "import os\nfound = sorted(k for k in os.environ if k.startswith('PREFIXED_'))\n"
+    )
+    with KernelPool(spare=0) as pool:
+        for more in ({}, {"PREFIXED_A": "1"}, {"PREFIXED_B": "1", "COLUMNS": "99"}):
+            session = pool.lease(interpreter.request(tmp_path, "prefixed", **more))
+            assert loaded(session, "prefixed") == [True]
+            assert printed(session, "__import__('prefixed').found") == list(more)[:1]
+
+
+def test_variables_that_a_native_library_knows_are_those_of_the_request(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """`getenv` in C cannot be noted; but the name stands in the library."""
+    source = ForkSource()
+    with KernelPool(managed=source, spare=0, workers=8) as pool:
+        pool.lease(interpreter.request(tmp_path, "sqlite3", UNREAD="1"))
+        first = tree_of(source)[1]
+        pool.lease(interpreter.request(tmp_path, "sqlite3", UNREAD="2"))
+        assert tree_of(source)[1] == first
+        pool.lease(interpreter.request(tmp_path, "sqlite3", SQLITE_TMPDIR=str(tmp_path)))
+        assert len(tree_of(source)[1]) == 2  # the first one may be wanted again
+        pool.lease(interpreter.request(tmp_path, "sqlite3", UNREAD="3"))
+        assert len(tree_of(source)[1]) == 2
+        assert len(tree_of(source)[0]) == 1
+
+
+def test_variables_that_an_import_sets_are_set(interpreter: Interpreter, tmp_path: Path) -> None:
+    """For the flow, and for the processes that it starts."""
+    (interpreter.site / "setter.py").write_text(
+        "import os\nos.environ['SET_BY_IMPORT'] = '1'\nos.environ.pop('TAKEN_BY_IMPORT', None)\n"
+    )
+    with KernelPool() as pool:
+        request = interpreter.request(tmp_path, "setter", TAKEN_BY_IMPORT="1", OWN="2")
+        for _ in range(2):
+            session = pool.lease(request)
+            assert loaded(session, "setter") == [True]
+            said = "__import__('subprocess').check_output(['env'], text=True)"
+            lines = str(printed(session, said)).splitlines()
+            assert {"SET_BY_IMPORT=1", "OWN=2"} <= set(lines)
+            assert not any(line.startswith("TAKEN_BY_IMPORT=") for line in lines)
+        without = interpreter.request(tmp_path, SET_BY_IMPORT="mine")
+        seen = printed(pool.lease(without), "__import__('os').environ['SET_BY_IMPORT']")
+        assert seen == "mine"
+
+
 def test_a_module_in_the_instances_folder_comes_before_an_installed_one(
     interpreter: Interpreter, tmp_path: Path
 ) -> None:

@@ -66,8 +66,10 @@ def test_looks_like_an_ordinary_ipykernel(pool: KernelPool, tmp_path: Path) -> N
         "import json, os, sys, signal; print(json.dumps([__name__, sys.argv[0], sys.argv[1], "
         "sys.path, type(get_ipython()).__name__, os.environ['MPLBACKEND'], "
         "sorted(k for k in globals() if not k.startswith('_')), "
-        "sys.flags.optimize, sys.executable, os.environ.get('PWD'), "
-        "signal.getsignal(signal.SIGTERM), sys.stdin is not None]))"
+        "sys.flags.optimize, sys.executable, signal.getsignal(signal.SIGTERM), "
+        "sys.stdin is not None, {k: v for k, v in sorted(os.environ.items()) "
+        "if k not in ('JPY_PARENT_PID', 'JPY_SESSION_NAME', 'PYTEST_CURRENT_TEST', "
+        "'PYDEVD_USE_FRAME_EVAL')}]))"  # debugpy's, which a flow's kernel does not import
     )
     from jupyter_client.manager import start_new_kernel
 

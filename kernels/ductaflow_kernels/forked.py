@@ -195,19 +195,14 @@ class ForkSource:
         """The template for a request, made if there is none that suits it."""
         with self._lock:
             zygote = self._zygote(request)
-            template = zygote.templates.pop(request.preload, None)
-            if template is not None and not template.suits(request.environment):
-                template.end()
-                template = None
+            template = zygote.template_for(request)
             if template is None:
                 try:
                     template = self._grow(zygote, request)
                 except TreeBroken:
                     self._wither(zygote)
                     raise
-            zygote.templates[request.preload] = template  # the most recently used is last
-            while len(zygote.templates) > MAX_TEMPLATES:
-                zygote.templates.pop(next(iter(zygote.templates))).end()
+                zygote.add_template(template, request.preload, MAX_TEMPLATES)
             return template
 
     def _zygote(self, request: KernelRequest) -> Zygote:
@@ -257,9 +252,9 @@ class ForkSource:
     def _forget(self, template: Branch) -> Zygote | None:
         """End a template; its zygote, unless another thread was first. The lock is held."""
         for zygote in self._zygotes.values():
-            for preload, known in zygote.templates.items():
+            for key, known in zygote.templates.items():
                 if known is template:
-                    del zygote.templates[preload]
+                    del zygote.templates[key]
                     template.end()
                     return zygote
         return None

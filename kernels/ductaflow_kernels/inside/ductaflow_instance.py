@@ -17,25 +17,49 @@ from typing import Any
 
 def adopt(content: dict[str, Any]) -> dict[str, Any]:
     """Give a kernel that was started ahead of need the folder and environment of its instance."""
-    take_environment(content["env"], keep=("MPLBACKEND",))
+    take_environment(content["env"])
     os.chdir(content["cwd"])
     _forget_shadowed(content["cwd"])
     return {}
 
 
-def take_environment(env: dict[str, str], keep: tuple[str, ...] = ()) -> None:
-    """Make the environment what it is said to be.
+_given: dict[str, str] = dict(os.environ)  # the environment as it was given last
+_imposed: dict[str, str | None] = {}  # what ipykernel and imports have made of it; None: removed
 
-    Args:
-        env: All variables.
-        keep: Names that stay though they are not among these.
+
+def take_environment(env: dict[str, str]) -> None:
+    """Make the environment what it is said to be, and what has been imported would make of it.
+
+    ipykernel sets variables when it starts, and some libraries when they are imported.
     """
-    now = os.environ.copy()
-    for name in set(now) - set(env) - set(keep):
+    note_imposed()
+    wanted = {**env, **{name: value for name, value in _imposed.items() if value is not None}}
+    for name in [name for name, value in _imposed.items() if value is None]:
+        wanted.pop(name, None)
+    now = variables()
+    for name in set(now) - set(wanted):
         del os.environ[name]
-    for name, value in env.items():
+    for name, value in wanted.items():
         if now.get(name) != value:
             os.environ[name] = value
+    _given.clear()
+    _given.update(env)
+
+
+def note_imposed() -> None:
+    """Take what is now different from the environment that was given for a work of imports."""
+    now = variables()
+    imposed = {**_given, **_imposed}
+    for name in now.keys() | imposed.keys():
+        if now.get(name) != imposed.get(name):
+            _imposed[name] = now.get(name)
+
+
+def variables() -> dict[str, str]:
+    """The environment, without looking any variable up in `os.environ`: that may be noted."""
+    behind = os.environ._data  # type: ignore[attr-defined]
+    decode = os.environ.decodevalue
+    return {decode(name): decode(dict.__getitem__(behind, name)) for name in dict.__iter__(behind)}
 
 
 own_modules: set[str] = set()

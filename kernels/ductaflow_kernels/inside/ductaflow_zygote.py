@@ -61,15 +61,24 @@ class _NotingEnvironment(dict):  # type: ignore[type-arg]
         self.looked_up.add(os.fsdecode(key))
         return super().__getitem__(key)
 
+    def __iter__(self) -> Any:
+        self.looked_up.add("*")  # a name that is not there yet would have counted, too
+        return super().__iter__()
+
 
 def note_environment() -> None:
     """Begin to note what imports read in the environment: they find it only once."""
     _replace_environment(_NotingEnvironment(_behind_environment()))
 
 
-def _environment_read() -> list[str]:
+def _surroundings() -> dict[str, list[str]]:
+    """What the imports so far can have seen: variables looked up, native libraries loaded."""
     behind = _behind_environment()
-    return sorted(behind.looked_up) if isinstance(behind, _NotingEnvironment) else []
+    read = behind.looked_up if isinstance(behind, _NotingEnvironment) else ()
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        parts = [line.rstrip("\n").split(None, 5) for line in maps]
+    libraries = {p[5] for p in parts if len(p) == 6 and "x" in p[1] and p[5].startswith("/")}
+    return {"read": sorted(read), "libraries": sorted(libraries)}
 
 
 def _behind_environment() -> dict[Any, Any]:
@@ -101,7 +110,7 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
     gc.collect()
     gc.freeze()
     folders = _package_folders()
-    send(channel, ready=True, pid=os.getpid(), folders=folders, read=_environment_read())
+    send(channel, ready=True, pid=os.getpid(), folders=folders, **_surroundings())
     while True:
         _reap_silently()
         order, fds = receive(channel)
@@ -191,7 +200,7 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
             _printed(_draw_a_figure)
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
-    send(channel, ready=True, pid=os.getpid(), read=_environment_read())
+    send(channel, ready=True, pid=os.getpid(), **_surroundings())
 
 
 # They start native threads when they are imported (polars 2.0), and hang in a forked child.
