@@ -273,9 +273,14 @@ def test_a_module_in_the_instances_folder_comes_before_an_installed_one(
     (tmp_path / "twice.py").write_text("whose = 'mine'\n")
     (tmp_path / "once.csv").write_text("no module")
     with KernelPool() as pool:
-        session = pool.lease(interpreter.request(tmp_path, "once"))
-        assert loaded(session, "once", "twice") == [True, False]
-        assert printed(session, "__import__('twice').whose") == "mine"
+        for _ in range(3):  # found out by the template; then known before it is asked
+            session = pool.lease(interpreter.request(tmp_path, "once"))
+            assert loaded(session, "once", "twice") == [False, False]
+            assert printed(session, "__import__('once').twice.whose") == "mine"
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        session = pool.lease(interpreter.request(elsewhere, "once"))
+        assert loaded(session, "once", "twice") == [True, True]
 
 
 def test_trees_that_are_no_longer_used_are_ended(interpreter: Interpreter, tmp_path: Path) -> None:
@@ -464,6 +469,28 @@ def test_a_project_path_put_first_keeps_its_modules(project: Project) -> None:
         "path", "import sys; sys.path.insert(0, '../../../code')", "import sched; print(sched.mine)"
     )
     assert project.run("path").ok
+
+
+def test_a_path_changed_behind_the_flows_back_finds_what_it_would(project: Project) -> None:
+    """By a helper, or by another working directory; what the flow has imported already stays."""
+    code = project.root / "code"
+    (code / "more").mkdir(parents=True)
+    (code / "bootstrap.py").write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "def begin(): sys.path.insert(0, str(Path(__file__).with_name('more')))\n"
+    )
+    for name in ("sched", "cycler", "timeit"):
+        (code / "more" / f"{name}.py").write_text("mine = True\n")
+    project.write(
+        "behind",
+        "import os, timeit; os.chdir('../../../code')",
+        "import bootstrap; bootstrap.begin()",
+        "import sched, timeit; print(sched.mine, hasattr(timeit, 'mine'))",
+    )
+    project.write("away", "import os; os.chdir('../../../code/more')", "import cycler; cycler.mine")
+    for _ in range(2):
+        assert "True False" in project.run("behind").log.read_text()
+        assert project.run("away").ok
 
 
 def test_numpy_draws_differ_and_seeds_reproduce(project: Project) -> None:

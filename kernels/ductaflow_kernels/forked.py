@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
+import attrs
+
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import START_TIMEOUT, give_up, spawn
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
+from ductaflow_kernels.surroundings import shadowed
 from ductaflow_kernels.tree import (
     Branch,
     ForkedProcess,
@@ -103,6 +106,19 @@ class ForkSource:
                 with self._lock:
                     self._forget(template)
 
+    def fitted(self, request: KernelRequest) -> KernelRequest:
+        """See `KernelSource`."""
+        with self._lock:
+            known = [
+                template
+                for zygote in self._zygotes.values()
+                for (preload, _), template in zygote.templates.items()
+                if preload == request.preload
+            ]
+        if any(shadowed(request.cwd, template.ahead) for template in known):
+            return attrs.evolve(request, preload=())
+        return request
+
     def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
         """See `KernelSource`."""
         process = session.process
@@ -144,7 +160,7 @@ class ForkSource:
 
     def _fork(self, request: KernelRequest) -> KernelSession:
         deadline = time.monotonic() + self._timeout
-        template = self._template(request)
+        template = self._fitting_template(request)
         connection = new_connection()
         process: ForkedProcess | None = None
         session: KernelSession | None = None
@@ -166,7 +182,7 @@ class ForkSource:
 
     def _launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:
         deadline = time.monotonic() + self._timeout
-        template = self._template(request)
+        template = self._fitting_template(request)
         own = new_connection()
         try:
             given = json.dumps({"cwd": str(request.cwd), "env": request.environment})
@@ -190,6 +206,12 @@ class ForkSource:
             raise
 
     # --- zygotes and templates ----------------------------------------------------------------
+
+    def _fitting_template(self, request: KernelRequest) -> Branch:
+        """The template for a request, which is that of no imports where they would be others."""
+        template = self._template(request)
+        fitted = self.fitted(request)
+        return template if fitted is request else self._template(fitted)
 
     def _template(self, request: KernelRequest) -> Branch:
         """The template for a request, made if there is none that suits it."""

@@ -1,4 +1,4 @@
-"""What an import depends on beside its own code: variables of the environment, installed packages.
+"""What an import depends on beside its own code: variables, packages, modules of the same name.
 
 A variable counts if an import looked it up in Python, which the template notes, or if its name
 stands in a native library that was loaded, which is how `getenv` is called.
@@ -10,6 +10,7 @@ import contextlib
 import mmap
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 # They change with the terminal or the folder, and no import makes more of them than that.
@@ -63,3 +64,26 @@ def stamps(folders: Iterable[str]) -> dict[str, int]:
         with contextlib.suppress(OSError):
             found[folder] = Path(folder).stat().st_mtime_ns
     return found
+
+
+def shadowed(folder: Path, modules: frozenset[str]) -> bool:
+    """Whether a folder has a module or package that is named as one of these.
+
+    It comes before the installed packages on the path of a kernel that works there.
+
+    Args:
+        folder: The working directory.
+        modules: Top-level names.
+    """
+    if not modules:
+        return False
+    try:
+        entries = [entry.name for entry in folder.iterdir()]
+    except OSError:  # the kernel will tell
+        return False
+    named = [entry for entry in entries if entry.partition(".")[0] in modules]
+    return any(
+        entry.endswith((".py", ".pyc", *EXTENSION_SUFFIXES))
+        or (folder / entry / "__init__.py").is_file()
+        for entry in named
+    )

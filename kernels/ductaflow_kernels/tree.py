@@ -58,6 +58,7 @@ class Branch:
         environment: The environment in which it imports.
         read: Names of the variables that its imports looked up.
         libraries: Files of the native libraries that they loaded.
+        ahead: Top-level names of the modules that a template has imported for a flow.
         learnt: Modules that a template was told to import later on.
         info: What its kernels answer to `kernel_info_request`, once one that greets has been asked.
     """
@@ -70,6 +71,7 @@ class Branch:
     environment: dict[str, str] = attrs.field(factory=dict, repr=False)
     read: set[str] = attrs.field(factory=set)
     libraries: tuple[str, ...] = attrs.field(default=(), repr=False)
+    ahead: frozenset[str] = attrs.field(default=frozenset(), repr=False)
     learnt: set[str] = attrs.field(factory=set)
     info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
@@ -154,6 +156,7 @@ class Branch:
         """Take in what it says that its imports have looked up, and loaded."""
         self.read.update(set(word["read"]) - VOLATILE)
         self.libraries = tuple(word["libraries"])
+        self.ahead = frozenset(word.get("ahead", ()))
 
     def end(self) -> None:
         """End it, from any thread; kernels that it has forked live on."""

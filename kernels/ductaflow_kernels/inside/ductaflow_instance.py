@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -19,7 +20,7 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     """Give a kernel that was started ahead of need the folder and environment of its instance."""
     take_environment(content["env"])
     os.chdir(content["cwd"])
-    _forget_shadowed(content["cwd"])
+    look_at_path()
     return {}
 
 
@@ -63,28 +64,73 @@ def variables() -> dict[str, str]:
 
 
 own_modules: set[str] = set()
-_ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
+ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
 _modules_at_start: set[str] = set()
+_path_seen: tuple[object, ...] = ()
 
 
 def note_modules() -> None:
-    """Take what is imported now for what a flow did not ask for itself."""
-    _modules_at_start.update(sys.modules)
-    _ahead.update({name.partition(".")[0] for name in _modules_at_start} - own_modules)
+    """Take what is imported now for what a flow did not ask for itself.
 
-
-def _forget_shadowed(folder: str) -> None:
-    """Forget modules imported ahead that the instance's own folder has too.
-
-    It comes before the installed packages on the path, so a flow would have imported those.
+    Only the newest are looked at: each that is touched is a page copied in a forked process.
     """
-    for entry in os.listdir(folder):
-        top = entry.partition(".")[0]
-        if top in _ahead:
-            found = importlib.machinery.PathFinder.find_spec(top, [folder])
-            if found is not None and found.origin is not None:
+    global _path_seen
+    new = list(_newer_modules())
+    _modules_at_start.update(new)
+    own = {name.partition(".")[0] for name in own_modules}
+    ahead.update({name.partition(".")[0] for name in new} - own)
+    _path_seen = tuple(sys.path)
+
+
+def _newer_modules() -> Iterator[str]:
+    for name in reversed(sys.modules):
+        if name in _modules_at_start:
+            return
+        yield name
+
+
+def look_at_path() -> None:
+    """If the path has changed, forget modules imported ahead that it now finds elsewhere.
+
+    The flow would have imported those. One that something loaded holds stays: the flow has imported
+    it already, or another module that was imported ahead has.
+    """
+    global _path_seen
+    try:
+        here = os.getcwd()
+    except OSError:  # its folder is gone
+        return
+    seen = (here, *sys.path)
+    if seen == _path_seen:
+        return
+    before, _path_seen = set(_path_seen), seen
+    for folder in [entry or here for entry in sys.path if (entry or here) not in before]:
+        try:
+            entries = os.listdir(folder)
+        except OSError:
+            continue
+        for top in {entry.partition(".")[0] for entry in entries} & ahead:
+            loaded = sys.modules.get(top)
+            spec = importlib.machinery.PathFinder.find_spec(top)
+            if loaded is None or spec is None or spec.origin is None:
+                continue
+            if spec.origin != getattr(loaded.__spec__, "origin", None) and not _held(top):
                 for name in [n for n in sys.modules if n.partition(".")[0] == top]:
                     del sys.modules[name]
+
+
+def _held(top: str) -> bool:
+    """Whether a module, or what it defines, is held by a module outside it."""
+    inside = {id(m) for n, m in sys.modules.items() if n.partition(".")[0] == top}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] != top:
+            for value in list(getattr(module, "__dict__", {}).values()):
+                if id(value) in inside:
+                    return True
+                owner = getattr(value, "__module__", None) if callable(value) else None
+                if isinstance(owner, str) and owner.partition(".")[0] == top:
+                    return True
+    return False
 
 
 def finish() -> dict[str, Any]:
@@ -93,7 +139,7 @@ def finish() -> dict[str, Any]:
     Returns:
         `peak_memory` in bytes, and `imported`: the modules that the flow made it import.
     """
-    imported = [name for name in list(sys.modules) if name not in _modules_at_start]
+    imported = list(_newer_modules())[::-1]
     # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
     # socket over which the answer would leave.
     for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from ductaflow_instance import adopt, finish
+from ductaflow_instance import adopt, finish, look_at_path
 from ductaflow_iopub import flow_thread_class
 
 LINGER = 0.0005  # seconds for which the last word of a cell waits for the first of the next
@@ -292,6 +292,7 @@ def kernel_class() -> Any:
 
         async def do_execute(self, code: str, *args: Any, **kwargs: Any) -> Any:
             """Execute a cell. What comes after it waits for no flush."""
+            look_at_path()
             try:
                 with _transformed_once(self.shell):
                     return await super().do_execute(code, *args, **kwargs)

@@ -200,7 +200,9 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
             _printed(_draw_a_figure)
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
-    send(channel, ready=True, pid=os.getpid(), **_surroundings())
+    instance.note_modules()
+    ahead = sorted(instance.ahead - sys.stdlib_module_names)  # which come first on the path
+    send(channel, ready=True, pid=os.getpid(), ahead=ahead, **_surroundings())
 
 
 # They start native threads when they are imported (polars 2.0), and hang in a forked child.
