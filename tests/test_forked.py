@@ -121,6 +121,20 @@ def test_a_module_unfit_to_be_preloaded_is_left_to_the_flow(
         assert ("hello from says" in said) == (name == "says")
 
 
+def test_a_module_that_a_library_makes_is_no_project_code(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """As torch does, which says that `torch.ops` comes from `_ops.py`."""
+    (interpreter.site / "maker.py").write_text(
+        "import sys, types\nmade = sys.modules['maker.made'] = types.ModuleType('maker.made')\n"
+        "made.__file__ = '_made.py'\n"
+    )
+    with KernelPool() as pool:
+        session = pool.lease(interpreter.request(tmp_path, "maker"))
+        assert loaded(session, "maker", "maker.made") == [True, True]
+        assert session.left_out == {}
+
+
 def test_what_a_run_imports_further_on_is_there_for_the_next(
     interpreter: Interpreter, tmp_path: Path
 ) -> None:

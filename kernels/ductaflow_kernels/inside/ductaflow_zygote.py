@@ -268,7 +268,8 @@ def preload(name: str) -> str:
         if new in UNFORKABLE:
             return f"imports {new}, whose threads do not survive a fork"
         file = getattr(sys.modules[new], "__file__", None)
-        if file and not _installed(file):
+        # Some libraries make modules of which they say that they come from some file (torch.ops).
+        if file and os.path.exists(file) and not _installed(os.path.abspath(file)):
             return f"imports {new}, which is not an installed package"
     return ""
 
