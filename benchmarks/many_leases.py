@@ -1,6 +1,6 @@
 """Thousands of kernels, leased and retired as fast as they come: does anything stay behind?
 
-Prints how many a second, and what there was of processes, file descriptors, sockets and memory before
+Prints how many a second, and what there was of processes, descriptors, sockets and memory before
 and after; ends with 1 if there is more of any of the first three.
 """
 
