@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ductaflow_instance as instance  # beside this file, as the next
+import ductaflow_iopub as iopub
 import ductaflow_kernel as kernel
 
 READY = b"ready\n"
@@ -118,8 +119,8 @@ def prepare(folder: str) -> Any:
     app.load_code()
     app.session  # noqa: B018  (made when first asked for)
     # Making a class empties Python's cache of attributes: so make them before the fork.
-    kernel.iopub_thread_class(front_end=False)
-    kernel.stream_class()
+    iopub.iopub_thread_class(front_end=False)
+    iopub.stream_class()
     _launcher()  # it looks for a file
     _exercise(shell)
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
@@ -168,11 +169,11 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
     """
     from ipykernel import iostream, kernelapp
 
-    kernelapp.IOPubThread = kernel.iopub_thread_class(front_end=app.front_end)
+    kernelapp.IOPubThread = iopub.iopub_thread_class(front_end=app.front_end)
     kernelapp.IOPubThread.folder = folder
     if not app.front_end:
         app.log.setLevel(app.log_level)  # else it writes every message that nobody will see
-        iostream.OutStream = kernel.stream_class()
+        iostream.OutStream = iopub.stream_class()
         kernelapp.ShellChannelThread = _no_thread
     _renew_session(app.session)
     app.connection_file = connection_file

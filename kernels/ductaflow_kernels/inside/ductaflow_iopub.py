@@ -1,4 +1,4 @@
-"""The thread through which a flow's kernel publishes: ipykernel's, without an event loop.
+"""The thread through which a flow's kernel publishes, without an event loop, and its streams.
 
     any thread ──schedule(f)──▶ queue ──one wake-up──▶ IOPub thread ──▶ socket ──▶ conductor
                                                             ▲
@@ -214,3 +214,102 @@ def flow_thread_class() -> Any:
             return context, pipe
 
     return FlowThread
+
+
+def one_thread() -> bool:
+    """Whether one thread can serve both IOPub and control: with ipykernel 7 or later."""
+    import ipykernel
+
+    return int(ipykernel.version_info[0]) >= 7
+
+
+def iopub_thread_class(*, front_end: bool) -> Any:
+    """The IOPubThread of a kernel, for a front end or for a flow."""
+    return front_end_thread_class() if front_end or not one_thread() else flow_thread_class()
+
+
+@functools.lru_cache(maxsize=1)
+def front_end_thread_class() -> Any:
+    """The IOPubThread of ipykernel, with fewer wake-ups and no TCP port."""
+    import zmq
+    from ipykernel.iostream import IOPubThread
+    from zmq.eventloop.zmqstream import ZMQStream
+
+    class FlowIOPubThread(IOPubThread):  # type: ignore[misc]
+        folder = ""  # where the socket lies over which forked children print
+        in_cell = False
+        _waking = False
+
+        def schedule(self, f: Any) -> None:
+            """Queue `f` for the thread; one wake-up serves all that is queued until it is up."""
+            if not self.thread.is_alive():
+                f()
+                return
+            self._events.append(f)
+            if not self._waking:
+                self._waking = True
+                self._event_pipe.send(b"")
+
+        def _handle_event(self, msg: Any) -> None:
+            self._waking = False  # before the queue is read: what comes later wakes again
+            try:
+                super()._handle_event(msg)
+            finally:
+                if self._events:  # one of them raised
+                    self.schedule(lambda: None)
+
+        if os.name == "posix":
+
+            def _setup_pipe_in(self) -> None:
+                self._pipe_uuid = os.urandom(16)
+                pipe_in = self.socket.context.socket(zmq.PULL)
+                pipe_in.linger = 0
+                pipe_in.bind("ipc://" + os.path.join(self.folder, "p"))
+                self._pipe_in = ZMQStream(pipe_in, self.io_loop)
+                self._pipe_in.on_recv(self._handle_pipe_msg)
+
+            def _setup_pipe_out(self) -> tuple[Any, Any]:
+                context: Any = zmq.Context()  # a context does not survive a fork
+                pipe_out = context.socket(zmq.PUSH)
+                pipe_out.linger = 3000
+                pipe_out.connect("ipc://" + os.path.join(self.folder, "p"))
+                return context, pipe_out
+
+    return FlowIOPubThread
+
+
+@functools.lru_cache(maxsize=1)
+def stream_class() -> Any:
+    """The OutStream of ipykernel, which waits for nothing after a cell."""
+    from ipykernel import iostream
+
+    class FlowOutStream(iostream.OutStream):  # type: ignore[misc]
+        pending_since = 0.0  # by the monotonic clock
+        _flush_pending: bool
+
+        def __init__(self, session: Any, pub_thread: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(session, pub_thread, *args, **kwargs)
+            if one_thread():
+                pub_thread.streams.append(self)
+
+        def _schedule_flush(self) -> None:
+            if not one_thread():
+                super()._schedule_flush()
+            elif not self._flush_pending:
+                self.pending_since = time.monotonic()
+                self._flush_pending = True
+                if not self.pub_thread.in_cell:  # else it looks by itself
+                    self.pub_thread.wake_up()
+
+        def flush(self) -> None:
+            """Send what is buffered; in a cell, wait until it has left: a crash may follow.
+
+            After a cell ipykernel flushes both streams twice. All messages leave in the order in
+            which they are queued, so there is nothing to wait for.
+            """
+            if self.pub_thread is None or self.pub_thread.in_cell:
+                super().flush()
+            elif self._buffers:
+                self._flush()
+
+    return FlowOutStream
