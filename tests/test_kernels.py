@@ -88,6 +88,18 @@ def test_looks_like_an_ordinary_ipykernel(pool: KernelPool, tmp_path: Path) -> N
     assert text(run(pool.lease(request_in(tmp_path)), probe)) == "".join(heard)
 
 
+def test_a_flow_may_change_how_its_cells_are_read(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    change = (
+        "shell = get_ipython(); ordinary = shell.transform_cell\n"
+        "shell.transform_cell = lambda cell: ordinary(cell.replace('HELLO', 'print(42)'))"
+    )
+    assert text(
+        run(session, change, "HELLO", "del shell.transform_cell", "print(1)", "HELLO=2")
+    ) == ("42\n1\n")
+    assert text(run(session, "print('transform_cell' in vars(shell), HELLO)")) == "False 2\n"
+
+
 def test_after_an_error_nothing_sent_ahead_runs(pool: KernelPool, tmp_path: Path) -> None:
     session = pool.lease(request_in(tmp_path))
     codes = ["1/0", *(f"open('ran{i}', 'w').close()" for i in range(200))]

@@ -125,7 +125,7 @@ def prepare(folder: str) -> Any:
     _exercise(shell)
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    instance.own_modules.update(sys.modules)
+    instance.note_own_modules()
     return app
 
 

@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,10 +64,16 @@ def variables() -> dict[str, str]:
     return {decode(name): decode(dict.__getitem__(behind, name)) for name in dict.__iter__(behind)}
 
 
-own_modules: set[str] = set()
 ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
+_own: set[str] = set()  # a kernel's own
 _modules_at_start: set[str] = set()
 _path_seen: tuple[object, ...] = ()
+
+
+def note_own_modules() -> None:
+    """Take what is imported now for what a kernel needs itself."""
+    _modules_at_start.update(sys.modules)
+    _own.update(name.partition(".")[0] for name in sys.modules)
 
 
 def note_modules() -> None:
@@ -77,8 +84,7 @@ def note_modules() -> None:
     global _path_seen
     new = list(_newer_modules())
     _modules_at_start.update(new)
-    own = {name.partition(".")[0] for name in own_modules}
-    ahead.update({name.partition(".")[0] for name in new} - own)
+    ahead.update({name.partition(".")[0] for name in new} - _own)
     _path_seen = tuple(sys.path)
 
 
@@ -127,9 +133,11 @@ def _held(top: str) -> bool:
             for value in list(getattr(module, "__dict__", {}).values()):
                 if id(value) in inside:
                     return True
-                owner = getattr(value, "__module__", None) if callable(value) else None
-                if isinstance(owner, str) and owner.partition(".")[0] == top:
-                    return True
+                # Of classes and functions only: other objects may do anything when they are asked.
+                if issubclass(type(value), (type, types.FunctionType, types.BuiltinFunctionType)):
+                    owner = value.__module__
+                    if isinstance(owner, str) and owner.partition(".")[0] == top:
+                        return True
     return False
 
 

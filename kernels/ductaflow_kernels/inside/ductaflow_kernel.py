@@ -207,10 +207,9 @@ def kernel_class() -> Any:
             # A cell's first message is followed by its input at once; its last one is often
             # followed by the next cell. One wake-up of the thread that sends them is enough.
             told = (parent or self.get_parent(channel)).get("header", {}).get("msg_type")
-            late = status == "idle"
             if channel != "shell" or not one_thread() or self.parent.front_end:
                 super()._publish_status(status, channel, parent)
-            elif late or (status == "busy" and told == "execute_request"):
+            elif status == "idle" or (status == "busy" and told == "execute_request"):
                 self.iopub_thread.lazy = True
                 try:
                     super()._publish_status(status, channel, parent)
@@ -273,6 +272,7 @@ def kernel_class() -> Any:
 def _transformed_once(shell: Any) -> Iterator[None]:
     """Let a cell's source be transformed to Python once, not by ipykernel and by IPython again."""
     transform = shell.transform_cell
+    replaced = "transform_cell" in vars(shell)  # by the flow
     found: dict[str, Any] = {}
 
     def transform_cell(source: str) -> Any:
@@ -283,7 +283,11 @@ def _transformed_once(shell: Any) -> Iterator[None]:
         return found[source]
 
     def restore() -> None:
-        if vars(shell).get("transform_cell") is transform_cell:
+        if vars(shell).get("transform_cell") is not transform_cell:
+            return
+        if replaced:
+            shell.transform_cell = transform
+        else:
             del shell.transform_cell
 
     shell.transform_cell = transform_cell
