@@ -76,6 +76,13 @@ class Artifacts:
         self.notebook.insert(index, cell)
         self._fragments = {i + (i >= index): part for i, part in self._fragments.items()}
 
+    def prepare(self) -> None:
+        """Make the HTML of what will not change, while the kernel begins."""
+        if self.plan.options.html:
+            for index in range(len(self.notebook)):
+                if self.notebook.cell(index)["cell_type"] != "code":
+                    self._fragment(index)
+
     def settled(self, index: int) -> None:
         """A cell is over: prepare its HTML now, while the kernel runs the next."""
         if self.plan.options.html:

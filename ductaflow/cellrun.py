@@ -158,6 +158,7 @@ class CellRun:
     def run(self) -> Outcome:
         """Run to the end, whichever end that is."""
         self._send()
+        self._artifacts.prepare()
         while not self._done():
             now = time.monotonic()
             try:

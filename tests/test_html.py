@@ -129,9 +129,60 @@ def test_only_what_changed_is_rendered(fresh):
     cells, inputs = fresh.cells.misses, fresh.inputs.misses
     second = run(2, execution={"iopub.execute_input": "later"})
     assert fresh.cells.misses - cells == 1  # the cell whose output has another seed
-    assert fresh.inputs.misses - inputs == 0  # though its input is known
+    assert fresh.inputs.misses - inputs == 0  # though its code, and what surrounds it, are known
     assert 'id="cell-id=1-0"' in first[0].html
     assert first[0].html.replace("=1-0", "=2-0") == second[0].html
+
+
+WIDGET = {"model_id": "w<1>", "version_major": 2, "version_minor": 0}
+TEXTS = st.sampled_from(
+    ["", " ", "x", "a & <b>", "\x1b[31mred\x1b[0m", "$x^2$ costs $3", "line\n\nline\n", "\ud800",
+     "# title\n[a](files/b.png) ![c](files/c.png)", "%%html\n<b>", "{{ nb }}", PNG, "dfw0n0z"]
+)  # fmt: skip
+OUTPUTS = st.one_of(
+    st.builds(stream, TEXTS, st.sampled_from(["stdout", "stderr"])),
+    st.builds(lambda t: result(3, text_plain=t), TEXTS),
+    st.builds(lambda t, u: display(text_plain=t, image_png=u), TEXTS, TEXTS),
+    st.builds(lambda t, u: display(text_plain=t, text_html=u), TEXTS, TEXTS),
+    st.builds(lambda t: display(text_latex=t, text_plain="t"), TEXTS),
+    st.builds(lambda t: display(text_markdown=t), TEXTS),
+    st.builds(lambda t: {**display(text_plain=t), "data": {"text/plain": t,
+              "application/vnd.jupyter.widget-view+json": WIDGET}}, TEXTS),
+    st.builds(lambda t: {"output_type": "error", "ename": "E", "evalue": t, "traceback": [t, t]},
+              TEXTS),
+)  # fmt: skip
+TAGS = st.sampled_from([[], ["remove-input"], ["hide-input", "hide-output"], ["remove-output"]])
+
+
+@given(
+    st.one_of(
+        st.builds(
+            lambda source, outputs, count, tags: code(source, *outputs, count=count, tags=tags),
+            TEXTS, st.lists(OUTPUTS, max_size=3), st.sampled_from([None, 1]), TAGS,
+        ),
+        st.builds(markdown, TEXTS),
+        st.builds(lambda text: markdown(text, attachments={"a.png": {"image/png": PNG}}), TEXTS),
+    )
+)  # fmt: skip
+def test_a_cell_filled_in_is_what_the_template_makes_of_the_whole(shared, cell):
+    with pytest.MonkeyPatch.context() as patch:
+        module = sys.modules["ductaflow.html.renderer"]
+        patch.setattr(module, "emptied", lambda cell: (cell, []))
+        whole = HtmlRenderer()
+        whole._loaded = shared._lab
+        expected = whole.cell(cell)
+    assert shared.cell(cell) == expected
+
+
+def test_a_mark_in_what_a_flow_prints_is_text(shared):
+    """No flow can guess one; if it could, nothing would be lost."""
+    from ductaflow.html import shape
+
+    mark = f"{shape._MARK}n0z"
+    cell = code("x", stream(f"<{mark}>"), stream("second", "stderr"), display(text_html=mark[:-2]))
+    html = shared.cell(cell).html
+    assert html.count("second") == 1
+    assert f"&lt;{mark}&gt;" in html
 
 
 def test_a_cell_leaves_its_argument_alone_and_threads_may_share(fresh):

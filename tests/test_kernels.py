@@ -66,8 +66,10 @@ def test_looks_like_an_ordinary_ipykernel(pool: KernelPool, tmp_path: Path) -> N
         "import json, os, sys, signal; print(json.dumps([__name__, sys.argv[0], sys.argv[1], "
         "sys.path, type(get_ipython()).__name__, os.environ['MPLBACKEND'], "
         "sorted(k for k in globals() if not k.startswith('_')), "
-        "sys.flags.optimize, sys.executable, os.environ.get('PWD'), "
-        "signal.getsignal(signal.SIGTERM), sys.stdin is not None]))"
+        "sys.flags.optimize, sys.executable, signal.getsignal(signal.SIGTERM), "
+        "sys.stdin is not None, {k: v for k, v in sorted(os.environ.items()) "
+        "if k not in ('JPY_PARENT_PID', 'JPY_SESSION_NAME', 'PYTEST_CURRENT_TEST', "
+        "'PYDEVD_USE_FRAME_EVAL')}]))"  # debugpy's, which a flow's kernel does not import
     )
     from jupyter_client.manager import start_new_kernel
 
@@ -84,6 +86,18 @@ def test_looks_like_an_ordinary_ipykernel(pool: KernelPool, tmp_path: Path) -> N
         manager.shutdown_kernel(now=True)
         manager.context.destroy(linger=0)
     assert text(run(pool.lease(request_in(tmp_path)), probe)) == "".join(heard)
+
+
+def test_a_flow_may_change_how_its_cells_are_read(pool: KernelPool, tmp_path: Path) -> None:
+    session = pool.lease(request_in(tmp_path))
+    change = (
+        "shell = get_ipython(); ordinary = shell.transform_cell\n"
+        "shell.transform_cell = lambda cell: ordinary(cell.replace('HELLO', 'print(42)'))"
+    )
+    assert text(
+        run(session, change, "HELLO", "del shell.transform_cell", "print(1)", "HELLO=2")
+    ) == ("42\n1\n")
+    assert text(run(session, "print('transform_cell' in vars(shell), HELLO)")) == "False 2\n"
 
 
 def test_after_an_error_nothing_sent_ahead_runs(pool: KernelPool, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 
 from ductaflow.html.markup import describe_images, has_math, is_price
 from ductaflow.html.page import script_json, script_text, stylesheet
+from ductaflow.html.shape import is_mark
 from ductaflow.html.text import ansi_to_html
 
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
@@ -88,9 +89,7 @@ class Parts(Protocol):
     def need(self, what: str) -> str:
         """Note that the page must bring `what`; an empty string."""
 
-    def markdown(
-        self, source: str, attachments: Mapping[str, Any], render: Callable[[], tuple[str, bool]]
-    ) -> str:
+    def markdown(self, source: str, render: Callable[[], tuple[str, bool]]) -> str:
         """Markdown as HTML; `render` says also whether there is math in it."""
 
 
@@ -112,6 +111,9 @@ class Lab:
     css: str
     _template: Template
     _resources: dict[str, Any]
+    _highlighter: _Highlighter
+    _markdown: _MarkdownRenderer
+    _strip_files_prefix: Callable[[str], str]
 
     @classmethod
     def load(cls) -> Lab:
@@ -123,12 +125,13 @@ class Lab:
         environment = exporter.environment.overlay(auto_reload=False)
         priority = environment.filters["filter_data_type"].display_data_priority
         clean_html = environment.filters["clean_html"]
+        highlighter, markdown = _Highlighter(), _MarkdownRenderer()
         environment.filters.update(
             ansi2html=ansi_to_html,
             clean_html=lambda html: html if isinstance(html, SafeHtml) else clean_html(html),
             filter_data_type=_chooser([p for p in priority if p != WIDGET_VIEW]),
-            highlight_code=_Highlighter().filter,
-            markdown2html=_markdown_filter(_MarkdownRenderer()),
+            highlight_code=highlighter.filter,
+            markdown2html=_markdown_filter(markdown),
             script_json=script_json,
             script_text=script_text,
         )
@@ -136,7 +139,19 @@ class Lab:
             css=stylesheet("\n".join(_STYLE.findall(page))),
             template=environment.from_string(_CELL_TEMPLATE),
             resources=resources,
+            highlighter=highlighter,
+            markdown=markdown,
+            strip_files_prefix=environment.filters["strip_files_prefix"],
         )
+
+    def code(self, source: str, language: str) -> str:
+        """Code as the template's filter highlights it."""
+        return self._highlighter.html(source, language)
+
+    def markdown(self, source: str) -> tuple[str, bool]:
+        """Markdown without attachments as the template's filters render it; is there math in it?"""
+        text, math = self._markdown.html(source, {})
+        return self._strip_files_prefix(text), math
 
     def render(self, cell: Mapping[str, Any], parts: Parts, language: str) -> str:
         """The cell's HTML, with the parts that `parts` gives."""
@@ -168,7 +183,7 @@ class _Highlighter:
     def filter(self) -> Callable[..., str]:
         @pass_context
         def highlight_code(context: Context, source: str, metadata: object = None) -> str:  # noqa: ARG001
-            return self.html(source, context["language"])
+            return SafeHtml(source) if is_mark(source) else self.html(source, context["language"])
 
         return highlight_code
 
@@ -259,6 +274,6 @@ def _markdown_filter(renderer: _MarkdownRenderer) -> Callable[[Context, str], st
     def markdown2html(context: Context, source: str) -> str:
         attachments = context["cell"].get("attachments") or {}
         parts: Parts = context["parts"]
-        return parts.markdown(source, attachments, lambda: renderer.html(source, attachments))
+        return parts.markdown(source, lambda: renderer.html(source, attachments))
 
     return markdown2html

@@ -15,7 +15,8 @@ from ductaflow import jsonio
 from ductaflow.html import page as pages
 from ductaflow.html.cache import BoundedCache
 from ductaflow.html.markup import calls_require, describe_images, has_math
-from ductaflow.html.text import encodable
+from ductaflow.html.shape import Kind, Words, emptied, filled, is_mark
+from ductaflow.html.text import ansi_to_html, encodable
 
 if TYPE_CHECKING:
     from ductaflow.html.lab import Lab
@@ -53,12 +54,13 @@ class HtmlRenderer:
     """Renders cells as nbconvert's `lab` template does, and pages of them that need no network.
 
     Whole cells are kept by their content (without their id), for those that come out the same in
-    every instance of a flow; the inputs within them apart, for those whose outputs differ.
+    every instance of a flow. For the others what the template makes of a cell without its texts is
+    kept, and their highlighted code and Markdown apart.
     Threads may share a renderer.
 
     Attributes:
         cells: The cells kept.
-        inputs: The code cells' inputs, and Markdown.
+        inputs: Cells without their texts, highlighted code, and Markdown.
     """
 
     def __init__(self, *, cells: int = 8 * _MEBIBYTE, inputs: int = 4 * _MEBIBYTE) -> None:
@@ -147,14 +149,37 @@ class HtmlRenderer:
     def _rendered(
         self, content: Mapping[str, Any], tags: frozenset[str], language: str
     ) -> Fragment:
-        cell = _tidied(content)
-        if tags & _REMOVE_INPUT:
-            cell["metadata"]["transient"] = {"remove_source": True}  # as nbconvert's preprocessor
+        shape, words = emptied(_tidied(content))
+        fragment = _remembered(
+            self.inputs, ["shape", shape, language], lambda: self._template(shape, tags, language)
+        )
+        needs = set(fragment.needs)
+
+        def fill(taken: Words) -> str:
+            part = self._filling(taken, language)
+            needs.update(part.needs)
+            return part.html
+
+        return Fragment(filled(fragment.html, words, fill), frozenset(needs))
+
+    def _filling(self, words: Words, language: str) -> Fragment:
+        """What the template's filters make of a text."""
+        text, lab = words.text, self._lab
+        if words.kind is Kind.CODE:
+            asked = ["code", text, language]
+            return _remembered(self.inputs, asked, lambda: Fragment(lab.code(text, language)))
+        if words.kind is Kind.MARKDOWN:
+            return _remembered(
+                self.inputs, ["markdown", text], lambda: _markdown(*lab.markdown(text))
+            )
+        return Fragment(ansi_to_html(text) if words.kind is Kind.TERMINAL else text)
+
+    def _template(self, cell: dict[str, Any], tags: frozenset[str], language: str) -> Fragment:
+        """What the template makes of a cell."""
+        if tags & _REMOVE_INPUT:  # as nbconvert's preprocessor
+            cell = {**cell, "metadata": {**cell["metadata"], "transient": {"remove_source": True}}}
         jupyter = cell["metadata"].get("jupyter", {})
         parts = _CellParts(
-            cell=cell,
-            language=language,
-            inputs=self.inputs,
             fold_input=bool(tags & _HIDE_INPUT or jupyter.get("source_hidden")),
             fold_outputs=bool(tags & _HIDE_OUTPUT or jupyter.get("outputs_hidden")),
         )
@@ -177,18 +202,13 @@ def renderer() -> HtmlRenderer:
 class _CellParts:
     """Gives the template a cell's parts and notes what they need."""
 
-    cell: Mapping[str, Any]
-    language: str
-    inputs: BoundedCache[Fragment]
     fold_input: bool
     fold_outputs: bool
     needs: set[str] = attrs.field(factory=set)
     _typeset: bool = False
 
     def input(self, render: Callable[[], str]) -> str:
-        asked = ["code", self.cell["source"], self.cell.get("execution_count"), self.language]
-        text = _remembered(self.inputs, asked, lambda: Fragment(render())).html
-        return _folded("Code", text) if self.fold_input else text
+        return _folded("Code", render()) if self.fold_input else render()
 
     def outputs(self, render: Callable[[], str]) -> str:
         return _folded("Output", render()) if self.fold_outputs else render()
@@ -218,16 +238,17 @@ class _CellParts:
         self.needs.add(what)
         return ""
 
-    def markdown(
-        self, source: str, attachments: Mapping[str, Any], render: Callable[[], tuple[str, bool]]
-    ) -> str:
-        def rendered() -> Fragment:
-            text, math = render()
-            return Fragment(text, frozenset({"math"} if math else ()))
+    def markdown(self, source: str, render: Callable[[], tuple[str, bool]]) -> str:
+        if is_mark(source):
+            return source
+        text, math = render()
+        if math:
+            self.needs.add("math")
+        return text
 
-        fragment = _remembered(self.inputs, ["markdown", source, attachments], rendered)
-        self.needs |= fragment.needs
-        return fragment.html
+
+def _markdown(text: str, math: bool) -> Fragment:
+    return Fragment(text, frozenset({"math"} if math else ()))
 
 
 def _remembered(

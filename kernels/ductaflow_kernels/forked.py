@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
+import attrs
+
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.observer import observer_address
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import START_TIMEOUT, give_up, spawn
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
+from ductaflow_kernels.surroundings import shadowed
 from ductaflow_kernels.tree import (
     Branch,
     ForkedProcess,
@@ -104,6 +107,19 @@ class ForkSource:
                 with self._lock:
                     self._forget(template)
 
+    def fitted(self, request: KernelRequest) -> KernelRequest:
+        """See `KernelSource`."""
+        with self._lock:
+            known = [
+                template
+                for zygote in self._zygotes.values()
+                for (preload, _), template in zygote.templates.items()
+                if preload == request.preload
+            ]
+        if any(shadowed(request.cwd, template.ahead) for template in known):
+            return attrs.evolve(request, preload=())
+        return request
+
     def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
         """See `KernelSource`."""
         process = session.process
@@ -147,7 +163,7 @@ class ForkSource:
 
     def _fork(self, request: KernelRequest) -> KernelSession:
         deadline = time.monotonic() + self._timeout
-        template = self._template(request)
+        template = self._fitting_template(request)
         connection = new_connection()
         process: ForkedProcess | None = None
         session: KernelSession | None = None
@@ -155,9 +171,13 @@ class ForkSource:
             connection.write()
             observer = observer_address() if request.observe else ""
             process = self._fork_off(template, connection, deadline, observer=observer)
-            session = KernelSession(request.spec, process, connection, self.name, template.left_out)
-            session.observer = observer
+            session = KernelSession(
+                request.spec, process, connection, self.name, template.left_out,
+                observer=observer, info=template.info,
+            )  # fmt: skip
             session.open(max(0.0, deadline - time.monotonic()))
+            if session.greets:
+                template.info = session.info
         except BaseException as e:
             said = give_up(connection, process, session)
             if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken):
@@ -167,7 +187,7 @@ class ForkSource:
 
     def _launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:
         deadline = time.monotonic() + self._timeout
-        template = self._template(request)
+        template = self._fitting_template(request)
         own = new_connection()
         try:
             given = json.dumps({"cwd": str(request.cwd), "env": request.environment})
@@ -196,23 +216,24 @@ class ForkSource:
 
     # --- zygotes and templates ----------------------------------------------------------------
 
+    def _fitting_template(self, request: KernelRequest) -> Branch:
+        """The template for a request, which is that of no imports where they would be others."""
+        template = self._template(request)
+        fitted = self.fitted(request)
+        return template if fitted is request else self._template(fitted)
+
     def _template(self, request: KernelRequest) -> Branch:
         """The template for a request, made if there is none that suits it."""
         with self._lock:
             zygote = self._zygote(request)
-            template = zygote.templates.pop(request.preload, None)
-            if template is not None and not template.suits(request.environment):
-                template.end()
-                template = None
+            template = zygote.template_for(request)
             if template is None:
                 try:
                     template = self._grow(zygote, request)
                 except TreeBroken:
                     self._wither(zygote)
                     raise
-            zygote.templates[request.preload] = template  # the most recently used is last
-            while len(zygote.templates) > MAX_TEMPLATES:
-                zygote.templates.pop(next(iter(zygote.templates))).end()
+                zygote.add_template(template, request.preload, MAX_TEMPLATES)
             return template
 
     def _zygote(self, request: KernelRequest) -> Zygote:
@@ -262,9 +283,9 @@ class ForkSource:
     def _forget(self, template: Branch) -> Zygote | None:
         """End a template; its zygote, unless another thread was first. The lock is held."""
         for zygote in self._zygotes.values():
-            for preload, known in zygote.templates.items():
+            for key, known in zygote.templates.items():
                 if known is template:
-                    del zygote.templates[preload]
+                    del zygote.templates[key]
                     template.end()
                     return zygote
         return None

@@ -119,8 +119,8 @@ class KernelPool:
             if len(self._leased) >= self._at_once():
                 # In powers of two: every other value is another warm key, and so another tree.
                 self._workers = 1 << len(self._leased).bit_length()
-        request = self._sized(request)
         source = self._managed if request.spec.managed else self._cold
+        request = source.fitted(self._sized(request))
         session = self._take(request) if source.ahead else None
         if session is None:
             session = _start(source, request, cancelled)

@@ -67,7 +67,8 @@ class KernelSession:
         left_out: Modules that could not be imported ahead, and why.
         imported: Modules that its user wants other kernels like it to have from the start.
         observer: Address of the observer that notes which files it uses, or empty.
-        info: Its answer to `kernel_info_request`.
+        info: Its answer to `kernel_info_request`; if it is given, the kernel is not asked.
+        greets: Whether it has said by itself that its outputs reach us.
     """
 
     spec: KernelSpec
@@ -77,7 +78,8 @@ class KernelSession:
     left_out: Mapping[str, str] = attrs.field(factory=dict)
     imported: Sequence[str] = ()
     observer: str = ""
-    info: dict[str, Any] = attrs.field(factory=dict, repr=False)
+    info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    greets: bool = attrs.field(init=False, default=False)
     _wire: Session = attrs.field(init=False, repr=False)
     _sockets: dict[str, Any] = attrs.field(init=False, factory=dict, repr=False)
     _poller: zmq.Poller = attrs.field(init=False, factory=zmq.Poller, repr=False)
@@ -122,7 +124,7 @@ class KernelSession:
         # A SUB socket hears only what is published after its subscription has arrived. Recent
         # ipykernels greet a subscriber (`iopub_welcome`); others are asked until something comes.
         heard = False
-        ask_at = 0.0
+        ask_at = time.monotonic() + ASK_AGAIN if self.info else 0.0
         while not (self.info and heard):
             now = time.monotonic()
             if now > deadline:
@@ -136,6 +138,7 @@ class KernelSession:
                 raise KernelStartError(str(e)) from e
             for message in messages:
                 heard = heard or message.channel == "iopub"
+                self.greets = self.greets or message.type == "iopub_welcome"
                 if message.type == "kernel_info_reply":
                     self.info = message.content
 

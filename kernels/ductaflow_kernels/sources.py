@@ -50,6 +50,9 @@ class KernelSource(Protocol):
     def learn(self, session: KernelSession, imported: Sequence[str]) -> None:
         """Take notice of what a kernel had to import, for others of its warm key."""
 
+    def fitted(self, request: KernelRequest) -> KernelRequest:
+        """The request without imports ahead that would not be the same in its folder."""
+
     def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
         """Whether a kernel that has waited is still what a new one for the request would be."""
 
@@ -75,6 +78,9 @@ class ColdSource:
     def learn(self, session: KernelSession, imported: Sequence[str]) -> None:  # noqa: ARG002
         return None
 
+    def fitted(self, request: KernelRequest) -> KernelRequest:
+        return request
+
     def fresh(self, session: KernelSession, request: KernelRequest) -> bool:  # noqa: ARG002
         return True
 
@@ -99,6 +105,9 @@ class PrespawnedSource:
 
     def learn(self, session: KernelSession, imported: Sequence[str]) -> None:  # noqa: ARG002
         return None
+
+    def fitted(self, request: KernelRequest) -> KernelRequest:
+        return request
 
     def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
         # It has imported nothing but ipykernel; but somebody must answer it.

@@ -12,6 +12,8 @@ import attrs
 
 from ductaflow_kernels.errors import UnknownKernelspec
 
+# What the loader and the interpreter read when they start. The families of numerical libraries are
+# here for speed only: whether an import has seen a variable is observed (see `surroundings`).
 STARTUP_PREFIXES = (
     "PYTHON", "LD_", "DYLD_", "OMP_", "MKL_", "OPENBLAS_", "VECLIB_", "NUMEXPR_", "BLIS_", "GOTO_",
     "NUMBA_", "POLARS_", "RAYON_", "CUDA_", "MPL", "MALLOC_", "ARROW_",
@@ -84,8 +86,8 @@ class WarmKey:
 
     Attributes:
         spec: Of which kind.
-        startup_env: Variables that an interpreter or a library reads once, when it starts; the
-            others are given at adoption.
+        startup_env: Variables that an interpreter reads once, when it starts; the others are given
+            at adoption, if no import has seen them.
         preload: Modules to import ahead.
         observed: Whether it is noted which files they use.
     """

@@ -6,6 +6,7 @@ See `inside/ductaflow_zygote.py` for what they do.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -31,17 +32,12 @@ from ductaflow_kernels.process import (
 )
 from ductaflow_kernels.sources import INSIDE, tail, wait_for_ready
 from ductaflow_kernels.spec import KernelRequest
+from ductaflow_kernels.surroundings import VOLATILE, changed, matter, stamps
 
 ZYGOTE = INSIDE / "ductaflow_zygote.py"
 PRELOAD_TIMEOUT = 30.0  # seconds for the import of one module
 ANSWER_TIMEOUT = 10.0  # seconds for a fork, or for taking an exit code
 MAX_PACKET = 1 << 20
-
-# They change with the terminal or the folder, and no import makes more of them than that.
-VOLATILE = frozenset(
-    {"PWD", "OLDPWD", "SHLVL", "_", "TERM", "COLUMNS", "LINES", "JPY_PARENT_PID"}
-    | {"DUCTAFLOW_ROOT", "DUCTAFLOW_WORKERS", "DUCTAFLOW_OBSERVER"}
-)
 
 
 class TreeBroken(KernelStartError):
@@ -61,7 +57,10 @@ class Branch:
         package_folders: When each folder of packages was last changed, as of its zygote's start.
         environment: The environment in which it imports.
         read: Names of the variables that its imports looked up.
+        libraries: Files of the native libraries that they loaded.
+        ahead: Top-level names of the modules that a template has imported for a flow.
         learnt: Modules that a template was told to import later on.
+        info: What its kernels answer to `kernel_info_request`, once one that greets has been asked.
     """
 
     channel: socket.socket
@@ -71,7 +70,10 @@ class Branch:
     package_folders: dict[str, int] = attrs.field(factory=dict)
     environment: dict[str, str] = attrs.field(factory=dict, repr=False)
     read: set[str] = attrs.field(factory=set)
+    libraries: tuple[str, ...] = attrs.field(default=(), repr=False)
+    ahead: frozenset[str] = attrs.field(default=frozenset(), repr=False)
     learnt: set[str] = attrs.field(factory=set)
+    info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def ask(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -120,7 +122,7 @@ class Branch:
                 importing = word.get("importing", importing)
                 self.pid = word.get("pid", self.pid)
                 if word.get("ready"):
-                    self.read.update(set(word["read"]) - VOLATILE)
+                    self.learn_surroundings(word)
                     return None
                 if "bad" in word:
                     return {word["bad"]: word["why"]}
@@ -141,11 +143,20 @@ class Branch:
         """Whether all that it has imported would be the same in this environment, and now.
 
         It would not once a package has been installed, upgraded or removed, or a variable that an
-        import looked up has another value.
+        import can have seen has another value.
         """
-        if any(environment.get(name) != self.environment.get(name) for name in self.read):
-            return False
-        return _stamps(self.package_folders) == self.package_folders
+        different = changed(self.environment, environment)
+        return not matter(different, self.read, self.libraries) and not self.outdated()
+
+    def outdated(self) -> bool:
+        """Whether packages have been installed, upgraded or removed since it was made."""
+        return stamps(self.package_folders) != self.package_folders
+
+    def learn_surroundings(self, word: Mapping[str, Any]) -> None:
+        """Take in what it says that its imports have looked up, and loaded."""
+        self.read.update(set(word["read"]) - VOLATILE)
+        self.libraries = tuple(word["libraries"])
+        self.ahead = frozenset(word.get("ahead", ()))
 
     def end(self) -> None:
         """End it, from any thread; kernels that it has forked live on."""
@@ -165,8 +176,10 @@ class Zygote:
     popen: subprocess.Popen[bytes]
     branch: Branch
     connection: Connection  # its folder holds the log
-    templates: dict[tuple[str, ...], Branch] = attrs.field(factory=dict)
+    # By what they import, and a number: one environment may call for another of the same imports.
+    templates: dict[tuple[tuple[str, ...], int], Branch] = attrs.field(factory=dict)
     left_out: dict[str, str] = attrs.field(factory=dict)  # module → why it is not imported ahead
+    numbers: Iterator[int] = attrs.field(factory=itertools.count)
 
     @property
     def kernels(self) -> weakref.WeakSet[ForkedProcess]:
@@ -186,6 +199,22 @@ class Zygote:
         """Whether no kernel of it is left."""
         return all(process.ended() for process in self.kernels)
 
+    def template_for(self, request: KernelRequest) -> Branch | None:
+        """The template that suits a request, if there is one; those that are outdated are ended."""
+        for key, template in list(self.templates.items()):
+            if template.outdated():
+                self.templates.pop(key).end()
+            elif key[0] == request.preload and template.suits(request.environment):
+                self.templates[key] = self.templates.pop(key)  # the most recently used is last
+                return template
+        return None
+
+    def add_template(self, template: Branch, preload: tuple[str, ...], limit: int) -> None:
+        """Keep a template; of more than so many the least recently used is ended."""
+        self.templates[preload, next(self.numbers)] = template
+        while len(self.templates) > limit:
+            self.templates.pop(next(iter(self.templates))).end()
+
     def fork_template(self, modules: Sequence[str], environment: dict[str, str]) -> Branch:
         """A template that begins to import the modules; it says so on its channel."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -201,8 +230,8 @@ class Zygote:
             except TreeBroken:
                 ours.close()
                 raise
-        stamps = self.branch.package_folders
-        return Branch(ours, self.kernels, package_folders=stamps, environment=environment)
+        folders = self.branch.package_folders
+        return Branch(ours, self.kernels, package_folders=folders, environment=environment)
 
     def wither(self) -> None:
         """End it and its templates; their kernels live on."""
@@ -379,15 +408,6 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
         zygote.end()
         raise KernelStartError(f"the kernel zygote did not start: {e}{said}") from e
     zygote.branch.pid = int(word["pid"])
-    zygote.branch.package_folders = _stamps(word["folders"])
-    zygote.branch.read = set(word["read"]) - VOLATILE
+    zygote.branch.package_folders = stamps(word["folders"])
+    zygote.branch.learn_surroundings(word)
     return zygote
-
-
-def _stamps(folders: Iterable[str]) -> dict[str, int]:
-    """When each folder of packages was last changed: installing or upgrading one changes it."""
-    stamps = {}
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            stamps[folder] = Path(folder).stat().st_mtime_ns
-    return stamps

@@ -13,20 +13,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import gc
-import importlib.machinery
-import io
 import json
 import os
 import random
 import signal
 import sys
 import threading
-import types
 from collections.abc import Iterator
 from typing import Any
 
-import ductaflow_observed as observed  # beside this file
+import ductaflow_instance as instance  # beside this file, as the next
+import ductaflow_iopub as iopub
+import ductaflow_kernel as kernel
+import ductaflow_observed as observed
 
 READY = b"ready\n"
 WARM_UPS = 20
@@ -104,7 +103,7 @@ def prepare(folder: str) -> Any:
     from ipykernel.zmqshell import ZMQInteractiveShell
 
     with _environment(IPYTHONDIR=folder):
-        app = _app_class().instance(kernel_class=_kernel_class())
+        app = kernel.app_class().instance(kernel_class=kernel.kernel_class())
         app.initialize_base([])
         app.config.HistoryManager.enabled = False
         app.user_ns = {}
@@ -118,15 +117,16 @@ def prepare(folder: str) -> Any:
         )
     app.shell = shell
     app.load_extensions()
+    app.load_code()
     app.session  # noqa: B018  (made when first asked for)
     # Making a class empties Python's cache of attributes: so make them before the fork.
-    _iopub_thread_class()
-    _stream_class()
+    iopub.iopub_thread_class(front_end=False)
+    iopub.stream_class()
     _launcher()  # it looks for a file
     _exercise(shell)
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    _own_modules.update(sys.modules)
+    instance.note_own_modules()
     return app
 
 
@@ -170,10 +170,11 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
     """
     from ipykernel import iostream, kernelapp
 
-    kernelapp.IOPubThread = _iopub_thread_class()
+    kernelapp.IOPubThread = iopub.iopub_thread_class(front_end=app.front_end)
     kernelapp.IOPubThread.folder = folder
     if not app.front_end:
-        iostream.OutStream = _stream_class()
+        app.log.setLevel(app.log_level)  # else it writes every message that nobody will see
+        iostream.OutStream = iopub.stream_class()
         kernelapp.ShellChannelThread = _no_thread
     _renew_session(app.session)
     app.connection_file = connection_file
@@ -195,82 +196,6 @@ def _renew_session(session: Any) -> None:
     session.pid = os.getpid()
 
 
-def _app_class() -> Any:
-    from ipykernel.kernelapp import IPKernelApp
-    from ipykernel.zmqshell import ZMQInteractiveShell
-    from IPython.core.application import BaseIPythonApplication
-    from IPython.core.profiledir import ProfileDir
-
-    class BareProfileDir(ProfileDir):  # type: ignore[misc]
-        """A profile folder whose own folders nobody will look into."""
-
-        def check_dirs(self) -> None:
-            """Make none of them."""
-
-    class Base(BaseIPythonApplication):  # type: ignore[misc]
-        """Stands between IPKernelApp and its base, whose part `prepare` has done already."""
-
-        def initialize(self, argv: Any = None) -> None:
-            """Nothing is left to do."""
-
-    class FlowKernelApp(IPKernelApp, Base):  # type: ignore[misc]
-        """An IPKernelApp that is initialised in two steps."""
-
-        def initialize_base(self, argv: list[str]) -> None:
-            """The first step, without a profile folder."""
-            BaseIPythonApplication.initialize(self, argv)
-
-        def init_profile_dir(self) -> None:
-            """A profile that is nowhere yet; nothing is read from the user's own."""
-            self.profile_dir = BareProfileDir()
-
-        def init_config_files(self) -> None:
-            """None: the profile is empty."""
-
-        def load_config_file(self, *_: Any, **__: Any) -> None:
-            """None: the profile is empty."""
-
-        def move_profile(self, folder: str) -> None:
-            """Give the kernel a profile folder of its own."""
-            if self.front_end:
-                self.profile_dir = ProfileDir()
-            self.profile_dir.location = os.path.join(folder, "profile")
-            shell = ZMQInteractiveShell.instance()
-            shell.profile_dir = self.profile_dir
-            if "db" in vars(shell):  # IPython 8 opens its store at once
-                shell.db = type(shell.db)(os.path.join(folder, "profile", "db"))
-
-        front_end = False  # whether a front end uses it, who expects ipykernel's own habits
-
-        def load_extensions(self) -> None:
-            """What `init_extensions` does, before the fork."""
-            super().init_extensions()
-
-        def init_extensions(self) -> None:
-            """They are loaded."""
-
-        def write_connection_file(self, *args: Any, **kwargs: Any) -> None:
-            """For a flow the conductor has written it."""
-            if self.front_end:
-                super().write_connection_file(*args, **kwargs)
-
-        def log_connection_info(self) -> None:
-            """Tell a front end's user; a flow has none."""
-            if self.front_end:
-                super().log_connection_info()
-
-        def _run_startup_files(self) -> None:
-            if self.front_end:
-                super()._run_startup_files()
-
-        def init_heartbeat(self) -> None:
-            """None for a flow: a conductor learns of a kernel's death from its process."""
-            if self.front_end:
-                super().init_heartbeat()
-
-    return FlowKernelApp
-
-
 @contextlib.contextmanager
 def _environment(**variables: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in variables}
@@ -286,271 +211,6 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=1)
-def _iopub_thread_class() -> Any:
-    """The IOPubThread of ipykernel, with fewer wake-ups and no TCP port."""
-    import zmq
-    from ipykernel.iostream import IOPubThread
-    from zmq.eventloop.zmqstream import ZMQStream
-
-    class FlowIOPubThread(IOPubThread):  # type: ignore[misc]
-        folder = ""  # where the socket lies over which forked children print
-        _waking = False
-
-        def schedule(self, f: Any) -> None:
-            """Queue `f` for the thread; one wake-up serves all that is queued until it is up."""
-            if not self.thread.is_alive():
-                f()
-                return
-            self._events.append(f)
-            if not self._waking:
-                self._waking = True
-                self._event_pipe.send(b"")
-
-        def _handle_event(self, msg: Any) -> None:
-            self._waking = False  # before the queue is read: what comes later wakes again
-            try:
-                super()._handle_event(msg)
-            finally:
-                if self._events:  # one of them raised
-                    self.schedule(lambda: None)
-
-        if os.name == "posix":
-
-            def _setup_pipe_in(self) -> None:
-                self._pipe_uuid = os.urandom(16)
-                pipe_in = self.socket.context.socket(zmq.PULL)
-                pipe_in.linger = 0
-                pipe_in.bind("ipc://" + os.path.join(self.folder, "p"))
-                self._pipe_in = ZMQStream(pipe_in, self.io_loop)
-                self._pipe_in.on_recv(self._handle_pipe_msg)
-
-            def _setup_pipe_out(self) -> tuple[Any, Any]:
-                context: Any = zmq.Context()  # a context does not survive a fork
-                pipe_out = context.socket(zmq.PUSH)
-                pipe_out.linger = 3000
-                pipe_out.connect("ipc://" + os.path.join(self.folder, "p"))
-                return context, pipe_out
-
-    return FlowIOPubThread
-
-
-@functools.lru_cache(maxsize=1)
-def _stream_class() -> Any:
-    """The OutStream of ipykernel, which waits for nothing after a cell."""
-    from ipykernel import iostream
-
-    class FlowOutStream(iostream.OutStream):  # type: ignore[misc]
-        in_cell = False
-
-        def flush(self) -> None:
-            """Send what is buffered; in a cell, wait until it has left: a crash may follow.
-
-            After a cell ipykernel flushes both streams twice. All messages leave in the order in
-            which they are queued, so there is nothing to wait for.
-            """
-            if type(self).in_cell or self.pub_thread is None:
-                super().flush()
-            elif self._buffers:
-                self._flush()
-
-    return FlowOutStream
-
-
-def _kernel_class() -> Any:
-    from ipykernel import iostream, ipkernel
-    from ipykernel.ipkernel import IPythonKernel
-
-    class FlowKernel(IPythonKernel):  # type: ignore[misc]
-        """An IPython kernel for one flow: it can be adopted, stays aborted, and ends tidily."""
-
-        def __init__(self, **kwargs: Any) -> None:
-            with _no_modules(ipkernel):
-                super().__init__(**kwargs)  # takes the shell that prepare() has made
-            self.shell.parent = self
-            self.shell.kernel = self
-            self.shell_handlers["adopt_request"] = self.adopt_request
-            self.shell_handlers["finish_request"] = self.finish_request
-            self.control_handlers["abort_request"] = self.abort_request
-            if not self.parent.front_end:
-                self._execute_sleep = 0.0  # a remedy for flushes that did wait
-                self.shell.ask_exit = _refuse_exit
-
-        @property
-        def _supports_kernel_subshells(self) -> bool:
-            return bool(self.parent.front_end and super()._supports_kernel_subshells)
-
-        def start(self) -> None:
-            """Begin to serve."""
-            super().start()
-            if not self.parent.front_end:
-                # An async cell asks it, wanted or not, which thread is the main one.
-                main = types.SimpleNamespace(parent_thread=threading.current_thread())
-                self.shell_channel_thread = main
-
-        async def do_execute(self, code: str, *args: Any, **kwargs: Any) -> Any:
-            """Execute a cell; what it flushes itself has left when flush() returns."""
-            iostream.OutStream.in_cell = True
-            try:
-                return await super().do_execute(code, *args, **kwargs)
-            finally:
-                iostream.OutStream.in_cell = False
-
-        def _abort_queues(self, *args: Any, **kwargs: Any) -> None:
-            if self.parent.front_end:
-                super()._abort_queues(*args, **kwargs)
-                return
-            # All cells are sent ahead. ipykernel stops aborting as soon as it has emptied its own
-            # queue, while later cells may still be in the socket; those must not run either.
-            self._aborting = True
-
-        async def adopt_request(self, stream: Any, ident: Any, parent: Any) -> None:
-            """Become the kernel of one instance: its folder, its environment."""
-            if not self._reply(stream, ident, parent, "adopt_reply", adopt, parent["content"]):
-                self._aborting = True  # no cell may run in the wrong folder
-
-        async def finish_request(self, stream: Any, ident: Any, parent: Any) -> None:
-            """Do what a normal end of the interpreter does: exit handlers, open files."""
-            self._reply(stream, ident, parent, "finish_reply", finish)
-
-        async def abort_request(self, stream: Any, ident: Any, parent: Any) -> None:
-            """Run no cell that has not begun."""
-            self._aborting = True
-            self._reply(stream, ident, parent, "abort_reply", dict)
-
-        def _reply(
-            self, stream: Any, ident: Any, parent: Any, name: str, do: Any, *args: Any
-        ) -> bool:
-            try:
-                content = {"status": "ok", **do(*args)}
-            except Exception as e:
-                content = {"status": "error", "ename": type(e).__name__, "evalue": str(e)}
-            self.session.send(stream, name, content, parent, ident=ident)
-            return bool(content["status"] == "ok")
-
-    return FlowKernel
-
-
-@contextlib.contextmanager
-def _no_modules(ipkernel: Any) -> Iterator[None]:
-    """Let a new kernel see no modules.
-
-    It looks at each for its debugger, which touches, and so copies, thousands of pages that a
-    forked process shares with its template.
-    """
-    ipkernel.sys = types.SimpleNamespace(**{**vars(sys), "modules": {}})
-    try:
-        yield
-    finally:
-        ipkernel.sys = sys
-
-
-def _refuse_exit() -> None:
-    # ipykernel would go on with the cells that were sent ahead, and leave a little later.
-    raise SystemExit("exit() was called; no later cell has run")
-
-
-def adopt(content: dict[str, Any]) -> dict[str, Any]:
-    """Give a kernel that was started ahead of need the folder and environment of its instance."""
-    take_environment(content["env"], keep=("MPLBACKEND",))
-    os.chdir(content["cwd"])
-    _forget_shadowed(content["cwd"])
-    if content.get("observe"):
-        observed.begin(content["observe"])
-    return {}
-
-
-def take_environment(env: dict[str, str], keep: tuple[str, ...] = ()) -> None:
-    """Make the environment what it is said to be.
-
-    Args:
-        env: All variables.
-        keep: Names that stay though they are not among these.
-    """
-    now = os.environ.copy()
-    for name in set(now) - set(env) - set(keep):
-        del os.environ[name]
-    for name, value in env.items():
-        if now.get(name) != value:
-            os.environ[name] = value
-
-
-_own_modules: set[str] = set()
-_ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
-
-
-def _forget_shadowed(folder: str) -> None:
-    """Forget modules imported ahead that the instance's own folder has too.
-
-    It comes before the installed packages on the path, so a flow would have imported those.
-    """
-    for entry in os.listdir(folder):
-        top = entry.partition(".")[0]
-        if top in _ahead:
-            found = importlib.machinery.PathFinder.find_spec(top, [folder])
-            if found is not None and found.origin is not None:
-                for name in [n for n in sys.modules if n.partition(".")[0] == top]:
-                    del sys.modules[name]
-
-
-def finish() -> dict[str, Any]:
-    """What the interpreter does on its way out, without going: a kernel is killed afterwards.
-
-    Returns:
-        `peak_memory` in bytes, `imported`: the modules that the flow made it import, and
-        `observed`: what was noted of the run.
-    """
-    imported = [name for name in list(sys.modules) if name not in _modules_at_start]
-    # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
-    # socket over which the answer would leave.
-    for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
-        leave()
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join()
-    _keep_the_way_out_open()
-    atexit._run_exitfuncs()
-    gc.collect()
-    for item in gc.get_objects():
-        if type(item) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
-            try:
-                if not item.closed:
-                    item.flush()
-            except (OSError, ValueError) as e:
-                print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
-    noted = observed.report(_own_modules)
-    return {"peak_memory": peak_memory(), "imported": imported, "observed": noted}
-
-
-_modules_at_start: set[str] = set()
-
-
-def _keep_the_way_out_open() -> None:
-    """Spare from the exit handlers what still carries our messages."""
-    from zmq.utils.garbage import gc as zmq_collector
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Large messages are not copied: without its collector, ZeroMQ cannot send them.
-    atexit.unregister(zmq_collector._atexit)
-
-
-def peak_memory() -> int | None:
-    """This process's peak resident memory in bytes, or None where it cannot be known."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str = "") -> None:
     """Run a kernel in this process until it is told to stop.
 
@@ -566,8 +226,7 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     sys.argv = [_launcher(), "-f", connection_file]
     complete(app, connection_file, folder)
-    _modules_at_start.update(sys.modules)
-    _ahead.update({name.partition(".")[0] for name in _modules_at_start} - _own_modules)
+    instance.note_modules()
     if not launch:
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
         # a tenth of this is a fight for it.
@@ -575,13 +234,13 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     _when_serving(ready)
     app.start()
     if launch:
-        finish()
+        instance.finish()
         os._exit(0)
 
 
 def _become_ordinary(app: Any, launch: str) -> None:
     with open(launch, encoding="utf-8") as file:
-        adopt(json.load(file))
+        instance.adopt(json.load(file))
     os.remove(launch)
     app.front_end = True
     app.parent_handle = 1  # do not watch the parent: there is the lifeline

@@ -127,7 +127,7 @@ def report(own: set[str]) -> dict[str, Any]:
     """What was noted, in JSON's types.
 
     Args:
-        own: Names of modules that are a kernel's own.
+        own: Names of top-level modules that are a kernel's own.
 
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
@@ -152,7 +152,6 @@ def report(own: set[str]) -> dict[str, Any]:
 
 
 def _modules(own: set[str]) -> tuple[list[str], list[str]]:
-    kernels_own = {name.partition(".")[0] for name in own}
     here = os.path.dirname(os.path.abspath(__file__))
     modules: dict[str, None] = {}
     packages: set[str] = set()
@@ -161,11 +160,11 @@ def _modules(own: set[str]) -> tuple[list[str], list[str]]:
         file = getattr(module, "__dict__", {}).get("__file__")
         if not isinstance(file, str) or name == "__main__":
             continue
+        top = name.partition(".")[0]
         if installed(file):
-            top = name.partition(".")[0]
-            if top not in kernels_own and top not in sys.stdlib_module_names:
+            if top not in own and top not in sys.stdlib_module_names:
                 packages.add(top)
-        elif name not in own and os.path.dirname(file) != here:
+        elif top not in own and os.path.dirname(file) != here:
             modules[os.path.abspath(file)] = None
     return list(modules), sorted(packages)
 

@@ -28,7 +28,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import ductaflow_boot as boot  # beside this file
+import ductaflow_boot as boot  # beside this file, as the next
+import ductaflow_instance as instance
 import ductaflow_observed as observed
 from ductaflow_packages import installed, package_folders
 
@@ -60,15 +61,24 @@ class _NotingEnvironment(dict):  # type: ignore[type-arg]
         self.looked_up.add(os.fsdecode(key))
         return super().__getitem__(key)
 
+    def __iter__(self) -> Any:
+        self.looked_up.add("*")  # a name that is not there yet would have counted, too
+        return super().__iter__()
+
 
 def note_environment() -> None:
     """Begin to note what imports read in the environment: they find it only once."""
     _replace_environment(_NotingEnvironment(_behind_environment()))
 
 
-def _environment_read() -> list[str]:
+def _surroundings() -> dict[str, list[str]]:
+    """What the imports so far can have seen: variables looked up, native libraries loaded."""
     behind = _behind_environment()
-    return sorted(behind.looked_up) if isinstance(behind, _NotingEnvironment) else []
+    read = behind.looked_up if isinstance(behind, _NotingEnvironment) else ()
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        parts = [line.rstrip("\n").split(None, 5) for line in maps]
+    libraries = {p[5] for p in parts if len(p) == 6 and "x" in p[1] and p[5].startswith("/")}
+    return {"read": sorted(read), "libraries": sorted(libraries)}
 
 
 def _behind_environment() -> dict[Any, Any]:
@@ -100,7 +110,7 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
     gc.collect()
     gc.freeze()
     folders = package_folders()
-    send(channel, ready=True, pid=os.getpid(), folders=folders, read=_environment_read())
+    send(channel, ready=True, pid=os.getpid(), folders=folders, **_surroundings())
     while True:
         _reap_silently()
         order, fds = receive(channel)
@@ -161,7 +171,7 @@ def _reap_silently() -> None:
 
 def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> None:
     """Import what the flow imports, then fork an instance for every order."""
-    boot.take_environment(order["env"])
+    instance.take_environment(order["env"])
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
     _preload_all(channel, order["preload"])
@@ -190,7 +200,9 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
             _printed(_draw_a_figure)
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
-    send(channel, ready=True, pid=os.getpid(), read=_environment_read())
+    instance.note_modules()
+    ahead = sorted(instance.ahead - sys.stdlib_module_names)  # which come first on the path
+    send(channel, ready=True, pid=os.getpid(), ahead=ahead, **_surroundings())
 
 
 # They start native threads when they are imported (polars 2.0), and hang in a forked child.
@@ -256,7 +268,8 @@ def preload(name: str) -> str:
         if new in UNFORKABLE:
             return f"imports {new}, whose threads do not survive a fork"
         file = getattr(sys.modules[new], "__file__", None)
-        if file and not installed(file):
+        # Some libraries make modules of which they say that they come from some file (torch.ops).
+        if file and os.path.exists(file) and not installed(os.path.abspath(file)):
             return f"imports {new}, which is not an installed package"
     return ""
 

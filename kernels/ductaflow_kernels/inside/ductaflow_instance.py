@@ -1,0 +1,201 @@
+"""What makes a waiting kernel one instance's, and what ends it: folder, environment, exit handlers.
+
+Beside `ductaflow_boot.py`; as that, it needs the interpreter's own ipykernel and nothing else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib.machinery
+import io
+import os
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import ductaflow_observed as observed  # beside this file
+
+
+def adopt(content: dict[str, Any]) -> dict[str, Any]:
+    """Give a kernel that was started ahead of need the folder and environment of its instance."""
+    take_environment(content["env"])
+    os.chdir(content["cwd"])
+    look_at_path()
+    if content.get("observe"):
+        observed.begin(content["observe"])
+    return {}
+
+
+_given: dict[str, str] = dict(os.environ)  # the environment as it was given last
+_imposed: dict[str, str | None] = {}  # what ipykernel and imports have made of it; None: removed
+
+
+def take_environment(env: dict[str, str]) -> None:
+    """Make the environment what it is said to be, and what has been imported would make of it.
+
+    ipykernel sets variables when it starts, and some libraries when they are imported.
+    """
+    note_imposed()
+    wanted = {**env, **{name: value for name, value in _imposed.items() if value is not None}}
+    for name in [name for name, value in _imposed.items() if value is None]:
+        wanted.pop(name, None)
+    now = variables()
+    for name in set(now) - set(wanted):
+        del os.environ[name]
+    for name, value in wanted.items():
+        if now.get(name) != value:
+            os.environ[name] = value
+    _given.clear()
+    _given.update(env)
+
+
+def note_imposed() -> None:
+    """Take what is now different from the environment that was given for a work of imports."""
+    now = variables()
+    imposed = {**_given, **_imposed}
+    for name in now.keys() | imposed.keys():
+        if now.get(name) != imposed.get(name):
+            _imposed[name] = now.get(name)
+
+
+def variables() -> dict[str, str]:
+    """The environment, without looking any variable up in `os.environ`: that may be noted."""
+    behind = os.environ._data  # type: ignore[attr-defined]
+    decode = os.environ.decodevalue
+    return {decode(name): decode(dict.__getitem__(behind, name)) for name in dict.__iter__(behind)}
+
+
+ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
+_own: set[str] = set()  # a kernel's own
+_modules_at_start: set[str] = set()
+_path_seen: tuple[object, ...] = ()
+
+
+def note_own_modules() -> None:
+    """Take what is imported now for what a kernel needs itself."""
+    _modules_at_start.update(sys.modules)
+    _own.update(name.partition(".")[0] for name in sys.modules)
+
+
+def note_modules() -> None:
+    """Take what is imported now for what a flow did not ask for itself.
+
+    Only the newest are looked at: each that is touched is a page copied in a forked process.
+    """
+    global _path_seen
+    new = list(_newer_modules())
+    _modules_at_start.update(new)
+    ahead.update({name.partition(".")[0] for name in new} - _own)
+    _path_seen = tuple(sys.path)
+
+
+def _newer_modules() -> Iterator[str]:
+    for name in reversed(sys.modules):
+        if name in _modules_at_start:
+            return
+        yield name
+
+
+def look_at_path() -> None:
+    """If the path has changed, forget modules imported ahead that it now finds elsewhere.
+
+    The flow would have imported those. One that something loaded holds stays: the flow has imported
+    it already, or another module that was imported ahead has.
+    """
+    global _path_seen
+    try:
+        here = os.getcwd()
+    except OSError:  # its folder is gone
+        return
+    seen = (here, *sys.path)
+    if seen == _path_seen:
+        return
+    before, _path_seen = set(_path_seen), seen
+    for folder in [entry or here for entry in sys.path if (entry or here) not in before]:
+        try:
+            entries = os.listdir(folder)
+        except OSError:
+            continue
+        for top in {entry.partition(".")[0] for entry in entries} & ahead:
+            loaded = sys.modules.get(top)
+            spec = importlib.machinery.PathFinder.find_spec(top)
+            if loaded is None or spec is None or spec.origin is None:
+                continue
+            if spec.origin != getattr(loaded.__spec__, "origin", None) and not _held(top):
+                for name in [n for n in sys.modules if n.partition(".")[0] == top]:
+                    del sys.modules[name]
+
+
+def _held(top: str) -> bool:
+    """Whether a module, or what it defines, is held by a module outside it."""
+    inside = {id(m) for n, m in sys.modules.items() if n.partition(".")[0] == top}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] != top:
+            for value in list(getattr(module, "__dict__", {}).values()):
+                if id(value) in inside:
+                    return True
+                # Of classes and functions only: other objects may do anything when they are asked.
+                if issubclass(type(value), (type, types.FunctionType, types.BuiltinFunctionType)):
+                    owner = value.__module__
+                    if isinstance(owner, str) and owner.partition(".")[0] == top:
+                        return True
+    return False
+
+
+def finish() -> dict[str, Any]:
+    """What the interpreter does on its way out, without going: a kernel is killed afterwards.
+
+    Returns:
+        `peak_memory` in bytes, `imported`: the modules that the flow made it import, and
+        `observed`: what was noted of the run.
+    """
+    imported = list(_newer_modules())[::-1]
+    # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
+    # socket over which the answer would leave.
+    for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
+        leave()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    _keep_the_way_out_open()
+    atexit._run_exitfuncs()
+    gc.collect()
+    for item in gc.get_objects():
+        if type(item) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+            try:
+                if not item.closed:
+                    item.flush()
+            except (OSError, ValueError) as e:
+                print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
+    noted = observed.report(_own)
+    return {"peak_memory": peak_memory(), "imported": imported, "observed": noted}
+
+
+def _keep_the_way_out_open() -> None:
+    """Spare from the exit handlers what still carries our messages."""
+    from zmq.utils.garbage import gc as zmq_collector
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Large messages are not copied: without its collector, ZeroMQ cannot send them.
+    atexit.unregister(zmq_collector._atexit)
+
+
+def peak_memory() -> int | None:
+    """This process's peak resident memory in bytes, or None where it cannot be known."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

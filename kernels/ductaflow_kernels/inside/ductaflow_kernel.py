@@ -1,0 +1,316 @@
+"""ipykernel's application, kernel and streams, as a flow's kernel needs them.
+
+Beside `ductaflow_boot.py`, which puts them together. The classes are made when first asked for, so
+that a kernel that is not ours pays for none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from ductaflow_instance import adopt, finish, look_at_path
+from ductaflow_iopub import one_thread
+
+LINGER = 0.0005  # seconds for which the last word of a cell waits for the first of the next
+
+
+def app_class() -> Any:
+    """The IPKernelApp of ipykernel, initialised in two steps: the first before the fork."""
+    import zmq
+    from ipykernel import kernelapp
+    from ipykernel.kernelapp import IPKernelApp
+    from ipykernel.zmqshell import ZMQInteractiveShell
+    from IPython.core.application import BaseIPythonApplication
+    from IPython.core.profiledir import ProfileDir
+
+    class BareProfileDir(ProfileDir):  # type: ignore[misc]
+        """A profile folder whose own folders nobody will look into."""
+
+        def check_dirs(self, *_: Any) -> None:
+            """Make none of them."""
+
+        check_log_dir = check_startup_dir = check_security_dir = check_dirs
+        check_pid_dir = check_static_dir = check_dirs
+
+    class Base(BaseIPythonApplication):  # type: ignore[misc]
+        """Stands between IPKernelApp and its base, whose part `prepare` has done already."""
+
+        def initialize(self, argv: Any = None) -> None:
+            """Nothing is left to do."""
+
+    class FlowKernelApp(IPKernelApp, Base):  # type: ignore[misc]
+        """An IPKernelApp that is initialised in two steps."""
+
+        def initialize_base(self, argv: list[str]) -> None:
+            """The first step, without a profile folder."""
+            BaseIPythonApplication.initialize(self, argv)
+
+        def init_profile_dir(self) -> None:
+            """A profile that is nowhere yet; nothing is read from the user's own."""
+            self.profile_dir = BareProfileDir()
+
+        def init_config_files(self) -> None:
+            """None: the profile is empty."""
+
+        def load_config_file(self, *_: Any, **__: Any) -> None:
+            """None: the profile is empty."""
+
+        def move_profile(self, folder: str) -> None:
+            """Give the kernel a profile folder of its own."""
+            if self.front_end:
+                self.profile_dir = ProfileDir()
+            self.profile_dir.location = os.path.join(folder, "profile")
+            shell = ZMQInteractiveShell.instance()
+            shell.profile_dir = self.profile_dir
+            if "db" in vars(shell):  # IPython 8 opens its store at once
+                shell.db = type(shell.db)(os.path.join(folder, "profile", "db"))
+
+        control_port: Any
+        front_end = False  # whether a front end uses it, who expects ipykernel's own habits
+
+        def load_extensions(self) -> None:
+            """What `init_extensions` does, before the fork."""
+            super().init_extensions()
+
+        def init_extensions(self) -> None:
+            """They are loaded."""
+
+        def load_code(self) -> None:
+            """What `init_code` does where nothing is to be run, before the fork."""
+            super().init_code()
+
+        def init_code(self) -> None:
+            """It is done; a front end's user may have files that are run at the start."""
+            if self.front_end:
+                super().init_code()
+
+        def init_connection_file(self) -> None:
+            """Read it; for a flow it need not be looked for."""
+            if self.front_end:
+                super().init_connection_file()
+                return
+            with open(self.connection_file, encoding="utf-8") as file:
+                self.load_connection_info(json.load(file))
+
+        def init_control(self, context: Any) -> None:
+            """For a flow the IOPub thread serves this channel."""
+            if self.front_end or not one_thread():
+                super().init_control(context)
+                return
+            self.control_socket = context.socket(zmq.ROUTER)
+            self.control_socket.linger = 1000
+            self.control_port = self._bind_socket(self.control_socket, self.control_port)
+            self.control_thread = types.SimpleNamespace(
+                io_loop=None, start=lambda: None, is_alive=lambda: False
+            )
+            kernelapp.IOPubThread.control = self.control_socket
+
+        def init_kernel(self) -> None:
+            """Make the kernel, in a flow's without streams for what the IOPub thread reads."""
+            if self.front_end or not one_thread():
+                super().init_kernel()
+                return
+            stream = kernelapp.ZMQStream
+            kernelapp.ZMQStream = lambda socket, *loop: None if loop else stream(socket)
+            try:
+                super().init_kernel()
+            finally:
+                kernelapp.ZMQStream = stream
+
+        def write_connection_file(self, *args: Any, **kwargs: Any) -> None:
+            """For a flow the conductor has written it."""
+            if self.front_end:
+                super().write_connection_file(*args, **kwargs)
+
+        def log_connection_info(self) -> None:
+            """Tell a front end's user; a flow has none."""
+            if self.front_end:
+                super().log_connection_info()
+
+        def _run_startup_files(self) -> None:
+            if self.front_end:
+                super()._run_startup_files()
+
+        def init_heartbeat(self) -> None:
+            """None for a flow: a conductor learns of a kernel's death from its process."""
+            if self.front_end:
+                super().init_heartbeat()
+
+    return FlowKernelApp
+
+
+def kernel_class() -> Any:
+    """The IPythonKernel of ipykernel, with what a conductor asks of it."""
+    from ipykernel import ipkernel
+    from ipykernel.ipkernel import IPythonKernel
+
+    class FlowKernel(IPythonKernel):  # type: ignore[misc]
+        """An IPython kernel for one flow: it can be adopted, stays aborted, and ends tidily."""
+
+        def __init__(self, **kwargs: Any) -> None:
+            with _no_modules(ipkernel):
+                super().__init__(**kwargs)  # takes the shell that prepare() has made
+            self.shell.parent = self
+            self.shell.kernel = self
+            self.shell_handlers["adopt_request"] = self.adopt_request
+            self.shell_handlers["finish_request"] = self.finish_request
+            self.control_handlers["abort_request"] = self.abort_request
+            if not self.parent.front_end:
+                self._execute_sleep = 0.0  # a remedy for flushes that did wait
+                self.shell.ask_exit = _refuse_exit
+
+        @property
+        def _supports_kernel_subshells(self) -> bool:
+            return bool(self.parent.front_end and super()._supports_kernel_subshells)
+
+        def start(self) -> None:
+            """Begin to serve."""
+            if one_thread() and not self.parent.front_end:
+                self.iopub_thread.on_control = self.serve_control
+            super().start()
+            if not self.parent.front_end:
+                # An async cell asks it, wanted or not, which thread is the main one.
+                main = types.SimpleNamespace(parent_thread=threading.current_thread())
+                self.shell_channel_thread = main
+
+        async def execute_request(self, *args: Any, **kwargs: Any) -> None:
+            """Execute a cell; what it flushes itself has left when flush() returns."""
+            self._in_cell(True)  # before the first message of it wakes the thread
+            try:
+                await super().execute_request(*args, **kwargs)
+            finally:
+                self._in_cell(False)
+
+        async def do_execute(self, code: str, *args: Any, **kwargs: Any) -> Any:
+            """Execute a cell. What comes after it waits for no flush."""
+            look_at_path()
+            try:
+                with _transformed_once(self.shell):
+                    return await super().do_execute(code, *args, **kwargs)
+            finally:
+                self._in_cell(False)
+
+        def _in_cell(self, whether: bool) -> None:
+            self.iopub_thread.in_cell = whether
+
+        def _publish_status(
+            self, status: str, channel: str, parent: dict[str, Any] | None = None
+        ) -> None:
+            # A cell's first message is followed by its input at once; its last one is often
+            # followed by the next cell. One wake-up of the thread that sends them is enough.
+            told = (parent or self.get_parent(channel)).get("header", {}).get("msg_type")
+            if channel != "shell" or not one_thread() or self.parent.front_end:
+                super()._publish_status(status, channel, parent)
+            elif status == "idle" or (status == "busy" and told == "execute_request"):
+                self.iopub_thread.lazy = True
+                try:
+                    super()._publish_status(status, channel, parent)
+                finally:
+                    self.iopub_thread.lazy = False
+                asyncio.get_running_loop().call_later(LINGER, self.iopub_thread.wake_if_needed)
+            else:
+                super()._publish_status(status, channel, parent)
+
+        def serve_control(self, frames: list[bytes]) -> None:
+            """Answer a control request, in the IOPub thread."""
+            idents, rest = self.session.feed_identities(frames)
+            message = self.session.deserialize(rest)
+            handler = self.control_handlers.get(message["header"]["msg_type"])
+            answering = handler(self.parent.control_socket, idents, message) if handler else None
+            if answering is not None:
+                try:
+                    answering.send(None)
+                except StopIteration:
+                    return
+                answering.close()
+                raise RuntimeError(f"{message['header']['msg_type']} cannot be answered at once")
+
+        def _abort_queues(self, *args: Any, **kwargs: Any) -> None:
+            if self.parent.front_end:
+                super()._abort_queues(*args, **kwargs)
+                return
+            # All cells are sent ahead. ipykernel stops aborting as soon as it has emptied its own
+            # queue, while later cells may still be in the socket; those must not run either.
+            self._aborting = True
+
+        async def adopt_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            """Become the kernel of one instance: its folder, its environment."""
+            if not self._reply(stream, ident, parent, "adopt_reply", adopt, parent["content"]):
+                self._aborting = True  # no cell may run in the wrong folder
+
+        async def finish_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            """Do what a normal end of the interpreter does: exit handlers, open files."""
+            self._reply(stream, ident, parent, "finish_reply", finish)
+
+        async def abort_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            """Run no cell that has not begun."""
+            self._aborting = True
+            self._reply(stream, ident, parent, "abort_reply", dict)
+
+        def _reply(
+            self, stream: Any, ident: Any, parent: Any, name: str, do: Any, *args: Any
+        ) -> bool:
+            try:
+                content = {"status": "ok", **do(*args)}
+            except Exception as e:
+                content = {"status": "error", "ename": type(e).__name__, "evalue": str(e)}
+            self.session.send(stream, name, content, parent, ident=ident)
+            return bool(content["status"] == "ok")
+
+    return FlowKernel
+
+
+@contextlib.contextmanager
+def _transformed_once(shell: Any) -> Iterator[None]:
+    """Let a cell's source be transformed to Python once, not by ipykernel and by IPython again."""
+    transform = shell.transform_cell
+    replaced = "transform_cell" in vars(shell)  # by the flow
+    found: dict[str, Any] = {}
+
+    def transform_cell(source: str) -> Any:
+        if source in found:  # the second and last time, before the cell itself runs
+            restore()
+            return found.pop(source)
+        found[source] = transform(source)
+        return found[source]
+
+    def restore() -> None:
+        if vars(shell).get("transform_cell") is not transform_cell:
+            return
+        if replaced:
+            shell.transform_cell = transform
+        else:
+            del shell.transform_cell
+
+    shell.transform_cell = transform_cell
+    try:
+        yield
+    finally:
+        restore()
+
+
+@contextlib.contextmanager
+def _no_modules(ipkernel: Any) -> Iterator[None]:
+    """Let a new kernel see no modules.
+
+    It looks at each for its debugger, which touches, and so copies, thousands of pages that a
+    forked process shares with its template.
+    """
+    ipkernel.sys = types.SimpleNamespace(**{**vars(sys), "modules": {}})
+    try:
+        yield
+    finally:
+        ipkernel.sys = sys
+
+
+def _refuse_exit() -> None:
+    # ipykernel would go on with the cells that were sent ahead, and leave a little later.
+    raise SystemExit("exit() was called; no later cell has run")
