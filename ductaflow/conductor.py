@@ -12,6 +12,7 @@ from ductaflow_kernels import session
 from ductaflow_kernels.pool import shared_pool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
+from ductaflow.dualmode import PROJECT_ROOT_KEY
 from ductaflow.errors import FlowError
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.layout import (
@@ -19,10 +20,11 @@ from ductaflow.layout import (
     check_name,
     instance_dir,
     kernel_environment,
-    project_root,
 )
+from ductaflow.layout import project_root as find_project_root
 from ductaflow.model import InstancePlan
 from ductaflow.plan import make_options, plan_instance
+from ductaflow.settings import load_settings
 
 if TYPE_CHECKING:
     from ductaflow.run import Run
@@ -40,8 +42,8 @@ def run_step_flow(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
-    preload: Sequence[str] | bool = True,
+    html: bool | None = None,
+    preload: Sequence[str] | bool | None = None,
 ) -> Run:
     """Run a flow as the instance `runs/{step_name}/{instance_name}/` of the project.
 
@@ -55,7 +57,8 @@ def run_step_flow(
         instance_name: The instance's name.
         config: What the flow gets; the literal default in its parameters cell if left out.
         root: The project root; found from where the conductor is, if left out.
-        timeout: Seconds for the whole instance, from its first cell on.
+        timeout: Seconds for the whole instance, from its first cell on. What is left out here and
+            below is as the project's settings say; `math.inf` is no limit.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name; the conductor's own interpreter if left out.
         html: Whether to write the HTML report.
@@ -81,9 +84,10 @@ def run_step_flow(
         notebook_path = step_name
     if notebook_path is None:
         raise TypeError("run_step_flow needs notebook_path, the flow to run")
-    project = project_root(root)
+    project = find_project_root(root)
+    settings = load_settings(project)
     path = resolve_flow(notebook_path, project, Path.cwd())
-    _get_ready(project, kernel_name)
+    _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
     if instance_name is None:
         step_name, instance_name = path.stem, step_name
     step = check_name(step_name if step_name is not None else path.stem, "step")
@@ -94,6 +98,7 @@ def run_step_flow(
         kernel_name=kernel_name,
         html=html,
         preload=preload,
+        settings=settings,
     )
     plan = plan_instance(
         read_flow(path), config, step, instance, instance_dir(project, step, instance), project,
@@ -111,8 +116,11 @@ def run_notebook(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
-    preload: Sequence[str] | bool = True,
+    html: bool | None = None,
+    preload: Sequence[str] | bool | None = None,
+    project_root: PathLike | None = None,
+    no_execute: bool = False,
+    export_html: bool | None = None,
 ) -> Run:
     """Run any text notebook in any folder, its artifacts beside what it writes.
 
@@ -127,17 +135,24 @@ def run_notebook(
         html: Whether to write the HTML report.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
+        project_root: Like `root`, and the flow finds it in its config as `_project_root`.
+        no_execute: Set up the folder, with config and notebook, and run nothing.
+        export_html: Another name of `html`.
 
     Returns:
-        The finished run.
+        The finished run; with `no_execute`, one whose status is `planned`.
 
     Raises:
         RunFailed, FlowError, ConfigError, UnknownKernel, InstanceBusy, ArtifactError: See
             `run_step_flow`.
     """
-    project = project_root(root)
+    project = find_project_root(root if project_root is None else project_root)
+    if project_root is not None:
+        config = {**(config or {}), PROJECT_ROOT_KEY: str(project.resolve())}
+    html = export_html if html is None else html
+    settings = load_settings(project)
     path = resolve_flow(flow, project, Path.cwd())
-    _get_ready(project, kernel_name)
+    _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
     parsed = read_flow(path)
     folder = Path.cwd() / (execution_dir if execution_dir is not None else "")
     folder = folder.resolve()
@@ -147,6 +162,7 @@ def run_notebook(
         kernel_name=kernel_name,
         html=html,
         preload=preload,
+        settings=settings,
     )
     plan = plan_instance(
         parsed, config, "", "", folder, project, options, with_config=config is not None
@@ -157,6 +173,10 @@ def run_notebook(
             f"running {parsed.path} in its own folder would overwrite it with its executed copy; "
             "give execution_dir="
         )
+    if no_execute:
+        from ductaflow.workbench import set_up
+
+        return set_up(plan, paths)
     return _run(plan)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from ductaflow.errors import DuctaflowError, NameRefused
+from ductaflow.settings import SETTINGS_FILE, load_settings
 
 RUNS = "runs"
 ROOT_VARIABLE = "DUCTAFLOW_ROOT"
@@ -23,7 +24,6 @@ MAX_NAME = 120
 """Bytes of a name in UTF-8. A file system takes 255 for one name and Windows by default 260
 characters for a whole path, and `runs/{step}/{instance}/{flow}.ipynb` holds three of them."""
 
-MARKER_FILE = "ductaflow.toml"
 _MARKER_FOLDERS = ("flow", "flows")
 
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])", re.IGNORECASE)
@@ -168,7 +168,7 @@ def _home() -> Path | None:
 
 
 def _is_project(folder: Path) -> bool:
-    if (folder / MARKER_FILE).is_file() or any((folder / f).is_dir() for f in _MARKER_FOLDERS):
+    if (folder / SETTINGS_FILE).is_file() or any((folder / f).is_dir() for f in _MARKER_FOLDERS):
         return True
     try:
         text = (folder / "pyproject.toml").read_text("utf-8", errors="replace")
@@ -181,14 +181,28 @@ def _is_project(folder: Path) -> bool:
 def kernel_environment(root: Path, workers: int | None = None) -> dict[str, str]:
     """What a kernel of this project finds in its environment: ours, and where the project lies.
 
-    What a Jupyter server has told its kernel is left out: the conductor may be that kernel.
+    What a Jupyter server has told its kernel is left out: the conductor may be that kernel. A copy
+    of this library that lies in the project is found by its kernels too.
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
     nested = {} if workers is None else {WORKERS_VARIABLE: str(workers)}
+    copied = Path(__file__).absolute().parents[1]
+    if copied != root and copied.is_relative_to(root.absolute()) and _is_vendored(copied):
+        path = [str(copied), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
+        ours["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
     return {**ours, ROOT_VARIABLE: str(root), **nested}
 
 
+def _is_vendored(folder: Path) -> bool:
+    return (folder / "ductacore.py").is_file()
+
+
 # --- instances and their files ---------------------------------------------------------------
+
+
+def runs_dir(root: Path) -> Path:
+    """The folder of all runs: `{root}/runs`, unless the project's settings name another."""
+    return root.absolute() / load_settings(root).runs
 
 
 def instance_dir(root: Path, step: str, instance: str) -> Path:
@@ -197,7 +211,7 @@ def instance_dir(root: Path, step: str, instance: str) -> Path:
     Raises:
         NameRefused: A name is not portable, or a symlink would lead out of `runs/`.
     """
-    runs = root.absolute() / RUNS
+    runs = runs_dir(root)
     directory = runs / check_name(step, "step") / check_name(instance, "instance")
     allowed = runs.resolve()
     try:
@@ -221,12 +235,12 @@ def step_dir(root: Path, step: str) -> Path:
     Raises:
         NameRefused: The name is not portable.
     """
-    return root.absolute() / RUNS / check_name(step, "step")
+    return runs_dir(root) / check_name(step, "step")
 
 
 def iter_steps(root: Path) -> Iterator[str]:
     """Names of the steps that have been run, sorted."""
-    return (folder.name for folder in _folders(root.absolute() / RUNS))
+    return (folder.name for folder in _folders(runs_dir(root)))
 
 
 def iter_instances(root: Path, step: str) -> Iterator[Path]:

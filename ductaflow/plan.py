@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ductaflow.flow import default_config, require_parameters
 from ductaflow.inject import prepare
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions
 from ductaflow.notes import config_notes
+from ductaflow.settings import DEFAULTS, Settings
 
 
 def plan_instance(
@@ -80,15 +82,21 @@ def make_options(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
-    preload: Sequence[str] | bool = True,
+    html: bool | None = None,
+    preload: Sequence[str] | bool | None = None,
     nested_workers: int | None = None,
+    settings: Settings = DEFAULTS,
 ) -> RunOptions:
-    """The options as callers give them, in one object.
+    """The options as callers give them, in one object; the project's settings where they do not.
 
     Raises:
         TypeError: `preload` is a single string.
     """
+    timeout = _limit(settings.timeout if timeout is None else timeout)
+    cell_timeout = _limit(settings.cell_timeout if cell_timeout is None else cell_timeout)
+    kernel_name = settings.kernel if kernel_name is None else kernel_name
+    html = settings.html if html is None else html
+    preload = settings.preload if preload is None else preload
     ahead: tuple[str, ...] | None
     if isinstance(preload, bool):
         ahead = () if preload else None
@@ -97,6 +105,11 @@ def make_options(
     else:
         ahead = tuple(preload)
     return RunOptions(timeout, cell_timeout, kernel_name, html, ahead, nested_workers)
+
+
+def _limit(seconds: float | None) -> float | None:
+    """A time limit, of which infinity is none: so a call can lift one that the settings have."""
+    return None if seconds == math.inf else seconds
 
 
 def _default(flow: Flow) -> Mapping[str, Any]:

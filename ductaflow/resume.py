@@ -19,7 +19,7 @@ import attrs
 from ductaflow import jsonio
 from ductaflow.artifacts import read_record
 from ductaflow.errors import ArtifactError
-from ductaflow.layout import RUNS, ArtifactPaths, main_script, step_dir
+from ductaflow.layout import ArtifactPaths, main_script, runs_dir, step_dir
 from ductaflow.model import Config, Flow, RunOptions
 from ductaflow.plan import fingerprints
 from ductaflow.run import Run
@@ -110,10 +110,14 @@ def _last_change(root: Path, flow: Path) -> datetime:
 
     The conductor's own does not count, nor does the flow's, which is known by its hash.
     """
-    newest, conductor = 0.0, main_script()
+    newest, conductor, runs = 0.0, main_script(), str(runs_dir(root))
     own = {str(file.absolute()) for file in (conductor, flow) if file is not None}
     for folder, folders, files in os.walk(root):
-        folders[:] = [f for f in folders if f[0] != "." and f not in (RUNS, "__pycache__")]
+        folders[:] = [
+            f
+            for f in folders
+            if f[0] != "." and f != "__pycache__" and f"{folder}{os.sep}{f}" != runs
+        ]
         for name in files:
             file = f"{folder}{os.sep}{name}"
             if name.endswith(".py") and file not in own:

@@ -48,6 +48,7 @@ from ductaflow.resume import SweepMark
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, kernel_spec, run_plan
 from ductaflow.runs import Entry, Runs
+from ductaflow.settings import DEFAULTS, Settings, load_settings
 from ductaflow.syntax import check_syntax
 from ductaflow.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, Task, Tasks, plan_tasks
@@ -83,8 +84,8 @@ def sweep(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
-    preload: Sequence[str] | bool = True,
+    html: bool | None = None,
+    preload: Sequence[str] | bool | None = None,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
 
@@ -103,8 +104,8 @@ def sweep(
             mapping of config keys to columns, constants or functions of the row, or a function of
             the row that returns the config. Dotted keys make nested ones. All columns but the
             instance's name if left out.
-        workers: How many kernels at once; if left out as many as there are cores, and in a flow
-            that is itself one of a sweep, its share of them.
+        workers: How many kernels at once; if left out as the project's settings say, else as many
+            as there are cores, and in a flow that is itself one of a sweep, its share of them.
         only: Only these: names or globs, or a function of the row.
         limit: At most so many.
         dry_run: Run nothing: the result has the runs as they would be, with `status` `planned` or
@@ -213,8 +214,8 @@ class SweepOptions:
     timeout: float | None = None
     cell_timeout: float | None = None
     kernel_name: str | None = None
-    html: bool = True
-    preload: Sequence[str] | bool = True
+    html: bool | None = None
+    preload: Sequence[str] | bool | None = None
 
     @on_error.validator
     def _check_on_error(self, _: object, value: object) -> None:
@@ -227,7 +228,7 @@ class SweepOptions:
         if value is not None and (type(value) is not int or value < 0):
             raise ValueError(f"{field.name} is {value!r}; it is a whole number from 0 on")
 
-    def run_options(self, workers: int) -> RunOptions:
+    def run_options(self, workers: int, settings: Settings) -> RunOptions:
         """Those that count for each instance."""
         return make_options(
             timeout=self.timeout,
@@ -236,6 +237,7 @@ class SweepOptions:
             html=self.html,
             preload=self.preload,
             nested_workers=max(1, cores() // workers),
+            settings=settings,
         )
 
 
@@ -246,12 +248,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def worker_count(asked: int | None, environment: Mapping[str, str]) -> int:
+def worker_count(
+    asked: int | None, environment: Mapping[str, str], settings: Settings = DEFAULTS
+) -> int:
     """How many workers to have.
 
     Args:
         asked: As the caller says, or None.
         environment: The environment, which may hold the share of a sweep within a sweep.
+        settings: The project's settings.
 
     Raises:
         ValueError: It is not a whole number from 1 on.
@@ -263,7 +268,7 @@ def worker_count(asked: int | None, environment: Mapping[str, str]) -> int:
         if value is None:
             raise ValueError(f"{where} is {text!r}; it is a whole number from 1 on")
     if value is None:
-        return cores()
+        return settings.workers or cores()
     if type(value) is not int or value < 1:
         raise ValueError(f"{where} is {value!r}; it is a whole number from 1 on")
     return value
@@ -273,8 +278,10 @@ def worker_count(asked: int | None, environment: Mapping[str, str]) -> int:
 
 
 def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOptions) -> _Sweep:
-    workers = worker_count(options.workers, os.environ)
     project = project_root(root)
+    settings = load_settings(project)
+    workers = worker_count(options.workers, os.environ, settings)
+    options = attrs.evolve(options, kernel_name=options.kernel_name or settings.kernel)
     parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
     require_parameters(parsed)
     spec = kernel_spec(parsed, options.kernel_name)
@@ -301,7 +308,9 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     )
     if tasks.count is not None:
         workers = max(1, min(workers, tasks.count))
-    return _Sweep(parsed, step, project, tasks, options, workers, options.run_options(workers))
+    return _Sweep(
+        parsed, step, project, tasks, options, workers, options.run_options(workers, settings)
+    )
 
 
 @final

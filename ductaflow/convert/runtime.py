@@ -1,0 +1,481 @@
+"""What a notebook does by itself, for standalone scripts, which get a copy of the parts they need.
+
+So these import nothing but Python, and only when they are called. All names begin with `_nb_`, and
+no module's name is left behind: a config's keys become variables of the same namespace.
+"""
+
+# ruff: noqa: N801, PTH, S307, S602, T201
+from __future__ import annotations
+
+from typing import Any
+
+_nb_state: dict[str, Any] = {"name": "flow", "figures": 0, "config": {}, "root": None}
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def _nb_start(script: str, name: str, config_file: str, output: Any, about: str) -> Any:
+    """Read the command line, go to the output folder, and return the config."""
+    import argparse
+    import json
+    import os
+    import sys
+    from pathlib import Path
+
+    here = Path(script).resolve().parent
+    parents = [here, *here.parents][:4]
+    marks = ("code", "flow", "flows", "runs")
+    root = next((p for p in parents if any((p / mark).is_dir() for mark in marks)), here)
+    folder = here if output is None else root / output
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=str(here / config_file),
+        help=f"the config, in JSON (default: {config_file} beside this script)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        metavar="FOLDER",
+        default=str(folder),
+        help=f"where to run (default: {folder})",
+    )
+    parser.add_argument(
+        "-p",
+        dest="params",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a value of the config; dotted keys lead into its dicts",
+    )
+    options = parser.parse_args()
+    try:
+        with open(options.config, encoding="utf-8-sig") as file:
+            config = json.load(file)
+    except (OSError, ValueError) as error:
+        parser.error(f"cannot read the config {options.config}: {error}")
+    if not isinstance(config, dict):
+        parser.error(f"{options.config} holds a {type(config).__name__}; a config is a dict")
+    for text in options.params:
+        key, equals, value = text.partition("=")
+        *above, last = key.strip().split(".")
+        inner = config
+        for part in above:
+            inner = inner.setdefault(part, {}) if isinstance(inner, dict) else None
+        if not equals or not last or not isinstance(inner, dict):
+            parser.error(f"-p {text!r} cannot be put into the config; write -p key=value")
+        inner[last] = _nb_value(value)
+    taken = os.path.abspath(options.config)
+    os.makedirs(options.output_dir, exist_ok=True)
+    os.chdir(options.output_dir)
+    if os.path.abspath("config.json") != taken:
+        with open("config.json", "w", encoding="utf-8") as file:
+            file.write(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    sys.path.insert(1, str(root / "code"))
+    if os.environ.get("MPLBACKEND", "").startswith("module://matplotlib_inline"):
+        del os.environ["MPLBACKEND"]  # a notebook's, from which this was started
+    _nb_state.update(name=name, config=config, root=root)
+    return config
+
+
+def _nb_value(text: str) -> Any:
+    """A value from the command line: JSON, a word for null, true or false, a number, else text."""
+    import json
+    import re
+
+    text = text.strip()
+    words = {"": None, "~": None, "null": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    if re.fullmatch(r"[-+]?[0-9]+", text):
+        return int(text)
+    if re.fullmatch(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", text):
+        return float(text)
+    special = re.fullmatch(r"([-+]?)\.(inf|nan)", text.lower())
+    if special:
+        return float(special[1] + special[2])
+    if text[0] == text[-1] == "'" and len(text) > 1:
+        return text[1:-1].replace("''", "'")
+    if text[0] in '"[{':
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise SystemExit(f"{text} is no JSON; quotes go around texts in lists") from None
+    return text
+
+
+def _nb_flatten(config: Any) -> Any:
+    """The variables that a config becomes: the keys of its dicts, then its own, which win."""
+    import keyword
+    import re
+    import unicodedata
+
+    def named(items: Any) -> Any:
+        found = {}
+        for key, value in items:
+            name = key if key.isascii() else unicodedata.normalize("NFKC", key)
+            own = name in ("config", "get_ipython") or re.fullmatch(
+                r"_+|_\d+|_i+\d*|_[iod]h|__\w*__", name
+            )
+            if name.isidentifier() and not keyword.iskeyword(name) and not own:
+                found[name] = value
+        return found
+
+    flat: Any = {}
+    for value in config.values():
+        if isinstance(value, dict):
+            flat.update(named(value.items()))
+    flat.update(named(config.items()))
+    return flat
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def _nb_show(value: Any) -> None:
+    """Show what a cell's last line gives, as a notebook does."""
+    if value is not None:
+        _nb_display(value)
+
+
+def _nb_display(*values: Any, raw: bool = False, display_id: Any = None, **_: Any) -> Any:
+    """Print values; figures become files."""
+    for value in values:
+        if raw and isinstance(value, dict):
+            print(value.get("text/plain", ""))
+        elif hasattr(value, "savefig") and hasattr(value, "number"):
+            continue  # one of pyplot's, which is saved when the cell ends
+        elif hasattr(value, "savefig"):
+            _nb_save(value)
+        else:
+            print(repr(value))
+    return _nb_Handle() if display_id is not None else None
+
+
+class _nb_Handle:
+    """What `display(..., display_id=True)` gives."""
+
+    def update(self, value: Any, **_: Any) -> None:
+        _nb_display(value)
+
+    display = update
+
+
+class _nb_Rich:
+    """What `IPython.display` has for rich outputs; here, their text."""
+
+    def __init__(self, data: Any = None, *_: Any, **options: Any) -> None:
+        self.data = data if data is not None else options.get("filename", options.get("url", ""))
+
+    def __repr__(self) -> str:
+        import re
+
+        return re.sub(r"<[^<>]*>", "", str(self.data))
+
+
+def _nb_nothing(*_: Any, **__: Any) -> None:
+    """What has a meaning in a notebook only."""
+
+
+def _nb_print_error() -> None:
+    """Print an error that the notebook goes on after."""
+    import traceback
+
+    traceback.print_exc()
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def _nb_prepare_figures() -> None:
+    """Let figures become files when `plt.show()` is called and there is no display."""
+    try:
+        import matplotlib.pyplot
+    except ImportError:
+        return
+    if _nb_without_display():
+        matplotlib.pyplot.show = _nb_figures
+
+
+def _nb_without_display() -> bool:
+    import matplotlib
+
+    files_only = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
+    return str(matplotlib.get_backend()).lower() in files_only
+
+
+def _nb_figures(*_: Any, **__: Any) -> None:
+    """Show the figures that are open, or save them where there is no display, and close them."""
+    import sys
+
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is None or not pyplot.get_fignums():
+        return
+    if _nb_without_display():
+        for number in pyplot.get_fignums():
+            _nb_save(pyplot.figure(number))
+    else:
+        pyplot.show()
+    pyplot.close("all")
+
+
+def _nb_save(figure: Any) -> None:
+    _nb_state["figures"] += 1
+    name = f"{_nb_state['name']}_figure_{_nb_state['figures']:02d}.png"
+    figure.savefig(name, bbox_inches="tight")
+    print(f"figure: {name}")
+
+
+# --- magics -------------------------------------------------------------------------------------
+
+
+def _nb_expand(text: str, names: Any) -> str:
+    """Text with `{expression}` and `$name` filled in; as it is if one cannot be."""
+    import re
+    import string
+
+    def dollar(match: Any) -> str:
+        name = match[1]
+        return name if name[0] == "$" else format(eval(name, dict(names)), "")
+
+    pattern = re.compile(r"\$(\$?[\w.]+)(?=(?:[^']*'[^']*')*[^']*$)")
+    try:
+        parts = []
+        for literal, field, spec, conversion in string.Formatter().parse(text):
+            parts.append(pattern.sub(dollar, literal))
+            if field is not None:
+                value = eval(field, dict(names))
+                value = string.Formatter().convert_field(value, conversion)
+                parts.append(format(value, spec or ""))
+        return "".join(parts)
+    except Exception:
+        return text
+
+
+def _nb_shell(command: str, names: Any) -> None:
+    """`!command`: run it; its exit code is `_exit_code`."""
+    import subprocess
+    import sys
+
+    sys.stdout.flush()
+    names["_exit_code"] = subprocess.run(_nb_expand(command, names), shell=True).returncode
+
+
+class _nb_Lines(list):  # type: ignore[type-arg]
+    """The lines that a command printed: as `.l` a list, as `.n` and `.s` one text."""
+
+    l = property(lambda self: list(self))  # noqa: E741
+    n = property(lambda self: "\n".join(self))
+    s = property(lambda self: " ".join(self))
+
+
+def _nb_output(command: str, names: Any) -> Any:
+    """`x = !command`: the lines that it prints."""
+    import subprocess
+    import sys
+
+    sys.stdout.flush()
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(_nb_expand(command, names), shell=True, text=True, **both)  # type: ignore[call-overload]
+    names["_exit_code"] = done.returncode
+    return _nb_Lines(done.stdout.splitlines())
+
+
+def _nb_script(command: str, text: str, names: Any, check: bool = True) -> None:
+    """`%%bash` and its kind: give the text to a program."""
+    import shlex
+    import subprocess
+    import sys
+
+    sys.stdout.flush()
+    program = shlex.split(_nb_expand(command, names))
+    subprocess.run(program, input=text, text=True, check=check)
+
+
+def _nb_write_file(name: str, text: str, names: Any, mode: str = "w") -> None:
+    """`%%writefile`."""
+    import os
+
+    path = os.path.expanduser(_nb_expand(name, names))
+    with open(path, mode, encoding="utf-8") as file:
+        file.write(text)
+    print(f"{'Appending to' if mode == 'a' else 'Writing'} {path}")
+
+
+def _nb_cd(folder: str, names: Any) -> None:
+    """`%cd`."""
+    import os
+
+    os.chdir(os.path.expanduser(_nb_expand(folder, names) or "~"))
+    print(os.getcwd())
+
+
+def _nb_set_env(name: str, value: str, names: Any) -> None:
+    """`%env NAME=value`."""
+    import os
+
+    os.environ[name] = _nb_expand(value, names)
+    print(f"env: {name}={os.environ[name]}")
+
+
+class _nb_time:
+    """`%time` and `%%time`: print how long a block takes."""
+
+    def __enter__(self) -> None:
+        import time
+
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        import time
+
+        cpu, wall = time.process_time() - self.cpu, time.perf_counter() - self.wall
+        print(f"CPU time: {cpu:.3g} s, wall time: {wall:.3g} s")
+
+
+def _nb_timed(function: Any) -> Any:
+    """`%time expression`: its value, and how long it takes."""
+    with _nb_time():
+        return function()
+
+
+def _nb_timeit(statement: str, setup: str, names: Any, number: int = 0, repeat: int = 7) -> None:
+    """`%timeit` and `%%timeit`."""
+    import timeit
+
+    timer = timeit.Timer(statement, setup, globals=names)
+    number = number or timer.autorange()[0]
+    times = [total / number for total in timer.repeat(repeat, number)]
+    print(f"{min(times):.3g} s per loop (best of {repeat} runs of {number} loops)")
+
+
+class _nb_captured:
+    """`%%capture`: keep what a block prints."""
+
+    def __enter__(self) -> Any:
+        import io
+        import sys
+
+        self.before = sys.stdout, sys.stderr
+        self.out, self.err = sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import sys
+
+        sys.stdout, sys.stderr = self.before
+
+    stdout = property(lambda self: self.out.getvalue())
+    stderr = property(lambda self: self.err.getvalue())
+
+    def __str__(self) -> str:
+        return str(self.stdout)
+
+    def show(self) -> None:
+        import sys
+
+        sys.stdout.write(self.stdout)
+        sys.stderr.write(self.stderr)
+
+    __call__ = show
+
+
+# --- what flows import from ductaflow -----------------------------------------------------------
+
+
+def _nb_is_notebook_execution() -> bool:
+    return False
+
+
+def _nb_load_cli_config(*_: Any, **__: Any) -> Any:
+    """The config, which has been read already."""
+    config = _nb_state["config"]
+    config.setdefault("_project_root", str(_nb_state["root"]))
+    return config
+
+
+def _nb_unpack_config(config: Any, flow_name: Any = None, caller_locals: Any = None) -> Any:
+    """The config's variables."""
+    if flow_name is not None:
+        _nb_display_config_summary(config, flow_name)
+    flat = _nb_flatten(config or {})
+    if caller_locals is not None:
+        caller_locals.update(flat)
+    return flat
+
+
+def _nb_display_config_summary(config: Any, flow_name: Any = None) -> None:
+    print(f"Configuration of {flow_name}" if flow_name else "Configuration")
+    for key, value in (config or {}).items():
+        print(f"  {key} = {value!r}")
+
+
+def _nb_get_all_instances(step: str, *, status: Any = "success", root: Any = None) -> Any:
+    """The runs of a step that lie beside this script's project, as far as their files tell."""
+    import json
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    found = []
+    folder = Path(root or _nb_state["root"]) / "runs" / step
+    for place in sorted(folder.iterdir()) if folder.is_dir() else []:
+        try:
+            record = json.loads((place / "run.json").read_text("utf-8"))
+            config = json.loads((place / "config.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        wanted = getattr(status, "value", status)
+        if place.name[0] == "." or wanted not in (None, record.get("status")):
+            continue
+        name = Path(str(record.get("flow", step))).stem
+        found.append(
+            SimpleNamespace(
+                step=step,
+                instance=place.name,
+                dir=place,
+                config=config,
+                status=record.get("status"),
+                ok=record.get("status") == "success",
+                duration=record.get("duration"),
+                notebook=place / f"{name}.ipynb",
+                html=place / f"{name}.html",
+                log=place / f"{name}.log",
+                record=SimpleNamespace(**record),
+            )
+        )
+    return found
+
+
+# --- bundled modules ----------------------------------------------------------------------------
+
+
+class _nb_Bundle:
+    """Finds the modules that were put into the script."""
+
+    def __init__(self, modules: Any) -> None:
+        self.modules = modules
+
+    def find_spec(self, name: str, *_: Any) -> Any:
+        from importlib.machinery import ModuleSpec
+
+        if name not in self.modules:
+            return None
+        spec = ModuleSpec(name, self, origin=f"<bundled {name}>")  # type: ignore[arg-type]
+        if self.modules[name][0]:
+            spec.submodule_search_locations = []
+        return spec
+
+    def create_module(self, _: Any) -> None:
+        return None
+
+    def exec_module(self, module: Any) -> None:
+        import linecache
+
+        source = self.modules[module.__name__][1]
+        where = f"<bundled {module.__name__}>"
+        linecache.cache[where] = len(source), None, source.splitlines(True), where
+        exec(compile(source, where, "exec"), module.__dict__)  # noqa: S102
+
+    def get_source(self, name: str) -> Any:
+        return self.modules[name][1]
