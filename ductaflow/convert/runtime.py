@@ -4,7 +4,6 @@ So these import nothing but Python, and only when they are called. All names beg
 no module's name is left behind: a config's keys become variables of the same namespace.
 """
 
-# ruff: noqa: N801, PTH, S307, S602, T201
 from __future__ import annotations
 
 from typing import Any
@@ -148,6 +147,8 @@ def _nb_display(*values: Any, raw: bool = False, display_id: Any = None, **_: An
             continue  # one of pyplot's, which is saved when the cell ends
         elif hasattr(value, "savefig"):
             _nb_save(value)
+        elif hasattr(value, "to_string") and hasattr(value, "shape") and len(value) <= 60:
+            print(value.to_string())  # a data frame, with all its columns
         else:
             print(repr(value))
     return _nb_Handle() if display_id is not None else None
