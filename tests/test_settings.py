@@ -130,8 +130,10 @@ def test_folders_are_where_the_settings_say(project):
         project.root / "steps" / "one.py"
     )
     run = run_step_flow("one", "a", {"x": 2})
-    assert run.dir == project.root / "out" / "all" / "one" / "a" == instance_dir(
-        project.root, "one", "a"
+    assert (
+        run.dir
+        == project.root / "out" / "all" / "one" / "a"
+        == instance_dir(project.root, "one", "a")
     )
     assert not run.html.exists()
     assert get_all_instances("one")[0].config == {"x": 2}

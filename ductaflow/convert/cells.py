@@ -74,7 +74,7 @@ def _conversion_error(line: int, why: str, cell: Cell, shown: str) -> Conversion
 
 def _cell_magic(source: str) -> tuple[str, str, str] | None:
     """Name, line and body of a cell magic, or None."""
-    lines = source.lstrip("\n").splitlines(keepends=True)
+    lines = f"{source.strip(chr(10))}\n".splitlines(keepends=True)  # a newline ends it in IPython
     if not lines or not lines[0].startswith("%%"):
         return None
     name, _, line = lines[0].strip()[2:].partition(" ")

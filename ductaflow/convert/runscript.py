@@ -16,11 +16,11 @@ _SCRIPT = '''\
 import argparse
 import sys
 from pathlib import Path
-
+{installed}
 HERE = Path(__file__).resolve().parent
 ROOT = {root}
 FLOW = {flow}
-{library}
+{vendored}
 
 def main() -> int:
     """Run the flow as the command line says; 0 if it succeeds."""
@@ -101,7 +101,8 @@ def create_flow_run_script(
         flow=f"ROOT / {quoted(source.shown)}"
         if inside
         else f"(HERE / {quoted(source.from_folder(source.flow.path))}).resolve()",
-        library=_VENDORED if source.is_vendored else _INSTALLED,
+        installed="" if source.is_vendored else _INSTALLED,
+        vendored=_VENDORED if source.is_vendored else "",
     )
     script = source.folder / name
     write_generated(script, text, force=force, executable=True)

@@ -455,13 +455,18 @@ class _nb_Bundle:
     """Finds the modules that were put into the script."""
 
     def __init__(self, modules: Any) -> None:
+        import sys
+        import traceback
+
         self.modules = modules
+        # Python's own way of printing an error looks for lines in files only.
+        sys.excepthook = traceback.print_exception
 
     def find_spec(self, name: str, *_: Any) -> Any:
-        from importlib.machinery import ModuleSpec
-
         if name not in self.modules:
             return None
+        from importlib.machinery import ModuleSpec
+
         spec = ModuleSpec(name, self, origin=f"<bundled {name}>")  # type: ignore[arg-type]
         if self.modules[name][0]:
             spec.submodule_search_locations = []
