@@ -268,7 +268,7 @@ def test_what_cannot_be_translated_is_refused_with_its_place(source, line, messa
 
 
 def test_without_lines_the_place_is_the_cells():
-    with pytest.raises(ConversionError, match="flow/x.ipynb, cell 3, line 2: "):
+    with pytest.raises(ConversionError, match=r"flow/x\.ipynb, cell 3, line 2: "):
         plain_cell(Cell("code", "x = 1\n%debug", number=3), "flow/x.ipynb")
 
 

@@ -21,13 +21,20 @@ from ductaflow.errors import ArtifactError
 from ductaflow.inject import flatten
 from ductaflow.model import Status
 
-DUAL = (
+LOADS = """\
+if not is_notebook_execution():
+    config = load_cli_config("default.json", "A dual flow")
+vars().update(unpack_config(config, "Dual flow", locals()))
+"""
+WRITES = """\
+import json, pathlib
+pathlib.Path("out.json").write_text(json.dumps([x, inner, config.get("_project_root")]))
+"""
+DUAL = [
     "from ductaflow import is_notebook_execution, load_cli_config, unpack_config",
-    "if not is_notebook_execution():\n    config = load_cli_config('default.json', 'A dual flow')\n"
-    "vars().update(unpack_config(config, 'Dual flow', locals()))",
-    "import json, pathlib\n"
-    "pathlib.Path('out.json').write_text(json.dumps([x, inner, config.get('_project_root')]))",
-)
+    LOADS,
+    WRITES,
+]
 PARAMETERS = "config = {'x': 1, 'part': {'inner': 2}}"
 
 
