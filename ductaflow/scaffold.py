@@ -26,7 +26,8 @@ _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 _VENDORED = """\
 The library lies in `code/ductaflow` and `code/ductaflow_kernels`, so this project keeps running on
 its own version, whatever else is installed. `requirements.txt` has what the library itself needs.
-To change the version, replace the two folders."""
+To change the version, replace the two folders. Its command line, from here:
+`PYTHONPATH=code python -m ductaflow.cli --help`."""
 _INSTALLED = """\
 The library is the installed one; `requirements.txt` names the version that this project was made
 with."""

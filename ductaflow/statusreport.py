@@ -117,7 +117,7 @@ def _of_mapping(result: Mapping[str, Any], folder: Path | None) -> _Line:
 
 
 def _look_for(name: str, folder: Path | None) -> Run | None:
-    if folder is None or not name or ".." in Path(name).parts:
+    if folder is None or not name or ".." in Path(name).parts or Path(name).is_absolute():
         return None
     return load_run(folder / name)
 

@@ -19,6 +19,7 @@ os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="t-")
 tempfile.tempdir = None
 
 import attrs
+import hypothesis
 import psutil
 import pytest
 from ductaflow_kernels.connection import remove_home
@@ -26,6 +27,10 @@ from ductaflow_kernels.pool import close_shared_pool
 from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
+
+
+hypothesis.settings.register_profile("house", deadline=None)  # time says nothing on a busy machine
+hypothesis.settings.load_profile("house")
 
 
 @attrs.frozen

@@ -117,7 +117,7 @@ def _project(root: Path) -> Iterator[Check]:
             "library of the project",
             "hint",
             f"the project has its own copy, {own}, and this command is not of it",
-            "python cnd_*.py runs the project's; or PYTHONPATH=code python -m ductaflow.cli …",
+            "for the project's: PYTHONPATH=code python -m ductaflow.cli …",
         )
 
 

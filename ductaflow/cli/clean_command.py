@@ -41,12 +41,14 @@ def command(
 
     What flows wrote stays, and so does the folder that it lies in. Runs that go on are left alone.
     """
-    from ductaflow.layout import project_root
+    from ductaflow.layout import instance_dir, project_root
     from ductaflow.overview import is_live
 
     project = project_root(root)
     found = options.find_runs(project, instances, step)
     runs = [run for run in found if not is_live(run) and (run.status.bad or not failed)]
+    for run in runs:
+        instance_dir(project, run.dir.parent.name, run.dir.name)  # refuses a link out of runs/
     files = [file for run in runs for file in _own_files(run)]
     if not files:
         dump([]) if as_json else say("There is nothing to remove.")
