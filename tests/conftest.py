@@ -28,7 +28,6 @@ from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
 
-
 hypothesis.settings.register_profile("house", deadline=None)  # time says nothing on a busy machine
 hypothesis.settings.load_profile("house")
 
