@@ -90,7 +90,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _project(root: Path) -> Iterator[Check]:
-    from ductaflow.flow import FLOW_SUFFIXES
+    from ductaflow.cli.options import flow_files
     from ductaflow.layout import runs_dir
     from ductaflow.settings import load_settings
 
@@ -100,8 +100,7 @@ def _project(root: Path) -> Iterator[Check]:
         yield Check("settings", "wrong", str(e), "correct it; until then nothing runs here")
         return
     yield Check("settings", "ok", ", ".join(f"{k}={v}" for k, v in _changed(settings)) or "default")
-    folders = [root / name for name in settings.flows if (root / name).is_dir()]
-    flows = [f for folder in folders for f in folder.iterdir() if f.suffix in FLOW_SUFFIXES]
+    flows = flow_files(root)
     if flows:
         yield Check("project", "ok", f"{root}, {len(flows)} flows")
     else:

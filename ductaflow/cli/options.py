@@ -14,15 +14,22 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of flows, for a shell that completes."""
-    from ductaflow.flow import FLOW_SUFFIXES
     from ductaflow.layout import project_root
-    from ductaflow.settings import load_settings
 
     root = project_root(ctx.params.get("root"))
+    names = [flow.relative_to(root).as_posix() for flow in flow_files(root)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def flow_files(root: Path) -> list[Path]:
+    """The flows of a project, without the scripts that were made of them."""
+    from ductaflow.convert.generated import is_generated
+    from ductaflow.flow import FLOW_SUFFIXES
+    from ductaflow.settings import load_settings
+
     folders = [root / folder for folder in load_settings(root).flows]
     files = [f for folder in folders if folder.is_dir() for f in sorted(folder.iterdir())]
-    names = [f.relative_to(root).as_posix() for f in files if f.suffix in FLOW_SUFFIXES]
-    return [name for name in names if name.startswith(incomplete)]
+    return [f for f in files if f.suffix in FLOW_SUFFIXES and not is_generated(f)]
 
 
 def _instances(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import symtable
 import textwrap
 import tokenize
 
@@ -114,7 +115,6 @@ def _statements(source: str, cell: Cell, shown: str) -> str:
                     edits.replace(node, _nested(text, node.col_offset))
                 continue
             nested = node in functions
-            _refuse_await(node, nested=nested)
             plain = _magic_call(node, nested=nested)
             if plain is None:
                 continue
@@ -133,7 +133,8 @@ def _statements(source: str, cell: Cell, shown: str) -> str:
             raise _RefusedAt(lines.number(line), str(e)) from None
     if isinstance(last, ast.Expr) and not silent:
         _wrap_last(last, edits, is_magic=_magic_call_node(last.value), shows=last in shows)
-    return edits.result().strip("\n")
+    text = edits.result().strip("\n")
+    return _as_coroutine(text, cell) if _waits(tree, functions) else text
 
 
 def _wrap_last(last: ast.Expr, edits: Edits, *, is_magic: bool, shows: bool) -> None:
@@ -184,15 +185,32 @@ def _value(plain: Plain) -> str:
     return plain.text
 
 
-def _refuse_await(node: ast.AST, *, nested: bool) -> None:
-    waits = isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or (
-        isinstance(node, ast.comprehension) and node.is_async
+def _waits(tree: ast.AST, functions: set[ast.AST]) -> bool:
+    """Whether a cell awaits something outside a function, as notebooks may."""
+    kinds = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+    return any(
+        node not in functions
+        and (isinstance(node, kinds) or (isinstance(node, ast.comprehension) and node.is_async))
+        for node in ast.walk(tree)
     )
-    if waits and not nested:
+
+
+def _as_coroutine(text: str, cell: Cell) -> str:
+    """A cell that awaits, as a function that a loop runs; what it binds stays the script's."""
+    name = f"_nb_cell_{cell.number}"
+    head = f"async def {name}():\n"
+    body = indented(text)
+    try:
+        (function,) = symtable.symtable(f"{head}{body}", "cell", "exec").get_children()
+        assert isinstance(function, symtable.Function)
+        bound = ", ".join(sorted(function.get_locals()))
+        whole = f"{head}{f'    global {bound}' if bound else '    pass'}\n{body}"
+        compile(whole, "cell", "exec")
+    except SyntaxError as e:
         raise Refused(
-            "`await` outside a function works in notebooks only; put it into an async function and "
-            "run that on a thread of its own with asyncio.run, which works in both"
-        )
+            f"`await` outside a function in a cell that no function can hold: {e.msg}"
+        ) from None
+    return f"{whole}\n\n\n_nb_await({name}())"
 
 
 def _nested(text: str, column: int) -> str:

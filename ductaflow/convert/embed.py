@@ -10,7 +10,10 @@ from pathlib import Path
 
 from ductaflow.convert.edits import without_annotations
 
-_RUNTIME = Path(__file__).with_name("runtime.py")
+_RUNTIME = [
+    Path(__file__).with_name(name)
+    for name in ("runtime.py", "runtime_magics.py", "runtime_flows.py")
+]
 _DEF = re.compile(r"^ *def .*$", re.MULTILINE)
 _FOR_US = re.compile(r"[ \t]*# (?:noqa|type:).*$", re.MULTILINE)
 
@@ -31,7 +34,11 @@ def runtime(names: Iterable[str]) -> str:
 @lru_cache(maxsize=1)
 def _parts() -> dict[str, tuple[str, list[str]]]:
     """Each top-level name: its source, and the other names that it uses."""
-    source = _RUNTIME.read_text("utf-8")
+    return {name: part for file in _RUNTIME for name, part in _parts_of(file).items()}
+
+
+def _parts_of(file: Path) -> dict[str, tuple[str, list[str]]]:
+    source = file.read_text("utf-8")
     source = without_annotations(source, ast.walk(ast.parse(source)))
     source = re.sub(r"\)\s+:$", "):", _FOR_US.sub("", source), flags=re.MULTILINE)
     source = _DEF.sub(lambda line: line[0].replace(" = ", "="), source)

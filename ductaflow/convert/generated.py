@@ -32,6 +32,15 @@ def header(flow: Flow, shown: str, comment: str = "#") -> str:
     return "".join(f"{comment} {line}\n" for line in lines)
 
 
+def is_generated(path: Path) -> bool:
+    """Whether a file says of itself that it was made here."""
+    try:
+        with path.open("rb") as file:
+            return _SEAL.search(file.read(2000)) is not None
+    except OSError:
+        return False
+
+
 def write_generated(path: Path, text: str, *, force: bool, executable: bool = False) -> None:
     """Write a file that has a `header`.
 
