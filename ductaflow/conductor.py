@@ -25,6 +25,7 @@ from ductaflow.layout import project_root as find_project_root
 from ductaflow.model import InstancePlan
 from ductaflow.plan import make_options, plan_instance
 from ductaflow.settings import load_settings
+from ductaflow.syntax import language
 
 if TYPE_CHECKING:
     from ductaflow.run import Run
@@ -92,16 +93,17 @@ def run_step_flow(
         step_name, instance_name = path.stem, step_name
     step = check_name(step_name if step_name is not None else path.stem, "step")
     instance = check_name(instance_name, "instance")
+    flow = read_flow(path)
     options = make_options(
         timeout=timeout,
         cell_timeout=cell_timeout,
         kernel_name=kernel_name,
         html=html,
         preload=preload,
-        settings=settings,
+        settings=settings.of(language(flow)),
     )
     plan = plan_instance(
-        read_flow(path), config, step, instance, instance_dir(project, step, instance), project,
+        flow, config, step, instance, instance_dir(project, step, instance), project,
         options, with_config=True,
     )  # fmt: skip
     return _run(plan)
@@ -162,7 +164,7 @@ def run_notebook(
         kernel_name=kernel_name,
         html=html,
         preload=preload,
-        settings=settings,
+        settings=settings.of(language(parsed)),
     )
     plan = plan_instance(
         parsed, config, "", "", folder, project, options, with_config=config is not None

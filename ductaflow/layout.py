@@ -186,15 +186,19 @@ def kernel_environment(root: Path, workers: int | None = None) -> dict[str, str]
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
     nested = {} if workers is None else {WORKERS_VARIABLE: str(workers)}
-    copied = Path(__file__).absolute().parents[1]
-    if copied != root and copied.is_relative_to(root.absolute()) and _is_vendored(copied):
-        path = [str(copied), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
+    if _COPY is not None and _COPY.is_relative_to(root.resolve()):
+        path = [str(_COPY), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
         ours["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
     return {**ours, ROOT_VARIABLE: str(root), **nested}
 
 
-def _is_vendored(folder: Path) -> bool:
-    return (folder / "ductacore.py").is_file()
+def _own_copy() -> Path | None:
+    """Where this library lies, if a project has it beside its `ductacore.py`."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if (folder / "ductacore.py").is_file() else None
+
+
+_COPY = _own_copy()
 
 
 # --- instances and their files ---------------------------------------------------------------

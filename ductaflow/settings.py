@@ -100,6 +100,10 @@ class Settings:
     html: bool = attrs.field(default=True, metadata={"check": _switch})
     preload: _Preload = attrs.field(default=True, metadata={"check": _modules})
 
+    def of(self, language: str) -> Settings:
+        """Those for a flow in a language: the kernel is one for Python."""
+        return self if language == "python" else attrs.evolve(self, kernel=None)
+
 
 DEFAULTS = Settings()
 

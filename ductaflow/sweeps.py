@@ -49,7 +49,7 @@ from ductaflow.run import Run
 from ductaflow.runner import interruptible, kernel_spec, run_plan
 from ductaflow.runs import Entry, Runs
 from ductaflow.settings import DEFAULTS, Settings, load_settings
-from ductaflow.syntax import check_syntax
+from ductaflow.syntax import check_syntax, language
 from ductaflow.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, Task, Tasks, plan_tasks
 
@@ -281,8 +281,9 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     project = project_root(root)
     settings = load_settings(project)
     workers = worker_count(options.workers, os.environ, settings)
-    options = attrs.evolve(options, kernel_name=options.kernel_name or settings.kernel)
     parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
+    settings = settings.of(language(parsed))
+    options = attrs.evolve(options, kernel_name=options.kernel_name or settings.kernel)
     require_parameters(parsed)
     spec = kernel_spec(parsed, options.kernel_name)
     problem = check_syntax(parsed) if spec.argv[0] == sys.executable else None

@@ -149,3 +149,9 @@ def test_a_time_limit_of_the_settings_counts_for_sweeps_too(project):
     assert runs[0].status.value == "timeout"
     record = json.loads((runs[0].dir / "run.json").read_text("utf-8"))
     assert record["status"] == "timeout"
+
+
+def test_the_kernel_is_one_for_python():
+    settings = Settings(kernel="geo", timeout=5)
+    assert settings.of("python") is settings
+    assert settings.of("julia") == Settings(timeout=5)

@@ -260,6 +260,19 @@ def test_it_says_what_it_was_made_from(project):
     assert str(project.root) not in text
 
 
+def test_made_from_elsewhere_it_knows_its_project(
+    project, bare_python, tmp_path_factory, monkeypatch
+):
+    flow = project.write("far", "open('x.txt', 'w')")
+    (project.root / "ductaflow.toml").write_text('runs = "out/all"')
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    script = create_standalone_python_script(flow)
+    assert "from flow/far.py\n" in script.read_text("utf-8")
+    done = execute(bare_python, script)
+    assert done.returncode == 0, done.stderr
+    assert (project.root / "out" / "all" / "far" / "standalone" / "x.txt").exists()
+
+
 def test_making_it_anew_overwrites_no_edits(project):
     flow = project.write("again", "x = 1", parameters="config = {'a': 1}")
     script = create_standalone_python_script(flow)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ductaflow import jsonio
 from ductaflow._version import __version__
-from ductaflow.errors import ConversionError
+from ductaflow.errors import ArtifactError, ConversionError
 from ductaflow.model import Flow
 
 _SEAL = re.compile(rb"^(?P<comment>#|rem) text sha256: (?P<hash>[0-9a-f]{64})\r?\n", re.MULTILINE)
@@ -57,6 +57,10 @@ def write_generated(path: Path, text: str, *, force: bool, executable: bool = Fa
     if not force:
         refuse_edited(path)
     data = _sealed(text.encode("utf-8"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ArtifactError(f"cannot make {path.parent}: {e.strerror or e}") from e
     jsonio.write_atomic(path, data)
     if executable:
         path.chmod(path.stat().st_mode | 0o755)

@@ -23,9 +23,9 @@ def _nb_start(script: str, name: str, config_file: str, output: Any, about: str)
     from pathlib import Path
 
     here = Path(script).resolve().parent
-    parents = [here, *here.parents][:4]
     marks = ("code", "flow", "flows", "runs")
-    root = next((p for p in parents if any((p / mark).is_dir() for mark in marks)), here)
+    near = [here] if here.parent == Path.home() else [here, here.parent]
+    root = next((p for p in near if any((p / mark).is_dir() for mark in marks)), here)
     folder = here if output is None else root / output
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument(
@@ -74,7 +74,7 @@ def _nb_start(script: str, name: str, config_file: str, output: Any, about: str)
     sys.path.insert(1, str(root / "code"))
     if os.environ.get("MPLBACKEND", "").startswith("module://matplotlib_inline"):
         del os.environ["MPLBACKEND"]  # a notebook's, from which this was started
-    _nb_state.update(name=name, config=config, root=root)
+    _nb_state.update(name=name, config=config, root=root, runs=folder.parent.parent)
     return config
 
 

@@ -44,7 +44,7 @@ def _nb_get_all_instances(step: str, *, status: Any = "success", root: Any = Non
     from types import SimpleNamespace
 
     found = []
-    folder = Path(root or _nb_state["root"]) / "runs" / step
+    folder = (_nb_state["runs"] if root is None else Path(root) / "runs") / step
     for place in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
             record = json.loads((place / "run.json").read_text("utf-8"))

@@ -9,8 +9,9 @@ import attrs
 
 from ductaflow.errors import ConversionError
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
-from ductaflow.layout import project_root
+from ductaflow.layout import find_root, project_root
 from ductaflow.model import Flow
+from ductaflow.settings import load_settings
 from ductaflow.syntax import check_syntax, language
 
 PathLike = str | os.PathLike[str]
@@ -31,6 +32,11 @@ class Source:
     root: Path
     shown: str
     folder: Path
+
+    @property
+    def output(self) -> str:
+        """Where a standalone script of the flow runs by default, from the root."""
+        return f"{load_settings(self.root).runs}/{self.flow.name}/standalone"
 
     @property
     def is_vendored(self) -> bool:
@@ -65,8 +71,9 @@ def find_source(flow: PathLike, output_dir: PathLike | None, root: PathLike | No
         raise ConversionError(
             f"{path}:{problem.line}: cell {problem.cell} does not compile: {problem.message}"
         )
-    own = given if root is not None or path.is_relative_to(given) else path.parent
+    own = given
+    if root is None and not path.is_relative_to(given):  # made from elsewhere
+        own = find_root(path.parent, None, {})
     shown = path.relative_to(own).as_posix() if path.is_relative_to(own) else path.name
     folder = path.parent if output_dir is None else Path.cwd() / output_dir
-    folder.mkdir(parents=True, exist_ok=True)
     return Source(parsed, own, shown, folder)

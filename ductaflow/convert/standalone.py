@@ -74,7 +74,7 @@ def create_standalone_python_script(
     body = standalone_text(
         source,
         config_file.name,
-        f"runs/{name}/standalone",
+        source.output,
         bundle=bundle,
         seal=f"# config sha256: {digest}\n",
     )

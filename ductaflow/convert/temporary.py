@@ -60,8 +60,7 @@ def _make(flow: Path, made: list[Path]) -> Path:
         made.append(config)
         jsonio.write_atomic(config, jsonio.dumps(values) + "\n")
     made.append(script)
-    output = f"runs/{source.flow.name}/standalone"
-    jsonio.write_atomic(script, standalone_text(source, config.name, output))
+    jsonio.write_atomic(script, standalone_text(source, config.name, source.output))
     return script
 
 
