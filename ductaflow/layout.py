@@ -13,7 +13,6 @@ import attrs
 from ductaflow.errors import DuctaflowError, NameRefused
 from ductaflow.settings import SETTINGS_FILE, load_settings
 
-RUNS = "runs"
 ROOT_VARIABLE = "DUCTAFLOW_ROOT"
 """Environment variable that names the project root."""
 
@@ -55,8 +54,8 @@ def check_name(name: object, what: str) -> str:
     reason = _unfit(composed)
     if reason:
         raise NameRefused(
-            f"the {what} name {name!r} {reason}; it becomes a folder under {RUNS}/ and must be "
-            "one on Linux, macOS and Windows: use letters, digits, `-`, `_` and inner dots"
+            f"the {what} name {name!r} {reason}; it becomes a folder and must be one on Linux, "
+            "macOS and Windows: use letters, digits, `-`, `_` and inner dots"
         )
     return composed
 
