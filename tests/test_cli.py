@@ -233,6 +233,20 @@ def test_sweep_over_a_base_config(do, home, tmp_path):
     ]  # fmt: skip
 
 
+def test_sweep_goes_over_the_flows_default(do, home, tmp_path):
+    said = do("sweep", "measure", "-g", "x=5,6", "--step", "over", "--json")
+    assert said.code == 0
+    assert [(run["instance"], run["metrics"]["product"]) for run in said.data] == [
+        ("x=5", 10), ("x=6", 12),
+    ]  # fmt: skip
+    table = tmp_path / "unnamed.csv"
+    table.write_text("x,part.y\n7,\n8,3\n")
+    said = do("sweep", "measure", "-t", table, "--step", "over", "--json")
+    assert [(run["instance"], run["metrics"]["product"]) for run in said.data] == [
+        ("x=7", 14), ("x=8,y=3", 24),
+    ]  # fmt: skip
+
+
 def test_sweep_dry_run(do, home):
     said = do("sweep", "measure", "-g", "x=1,2", "--step", "dry", "-n")
     assert said.code == 0

@@ -65,7 +65,8 @@ def command(
 ) -> int:
     """Run FLOW once for each row of --table, or each combination of --grid.
 
-    With --config or -p, a row's values go over those of that config; an empty cell leaves them.
+    A row's values go over those of --config, or of the flow's default, with -p; an empty cell
+    leaves them.
     """
     from ductaflow.errors import SweepFailed
     from ductaflow.flow import read_flow, resolve_flow
@@ -78,16 +79,17 @@ def command(
         raise click.UsageError("give either --table FILE or --grid KEY=A,B (once for each key)")
     project = project_root(root)
     path = resolve_flow(flow, project, Path.cwd())
-    config: Any = None
-    if config_file is not None or params:
-        config = _over(chosen_config(read_flow(path), config_file, params), instance)
+    config = _over(chosen_config(read_flow(path), config_file, params), instance)
     table = table_file if table_file is not None else grid(**grid_values(axes))
+    named_by: Any = instance
+    if instance is None and table_file is not None:
+        named_by = _own_name
     try:
         runs = sweep(
             path,
             table,
             step=step,
-            instance=instance,
+            instance=named_by,
             config=config,
             workers=workers,
             only=list(only) or None,
@@ -131,6 +133,16 @@ def _over(base: dict[str, Any], instance: str | None) -> Any:
         return merged(base, given)
 
     return config_of
+
+
+def _own_name(row: Mapping[str, Any]) -> Any:
+    """What names a row that says so itself, or else what it says."""
+    from ductaflow.tasks import NAME_COLUMNS, name_from
+
+    for column in NAME_COLUMNS:
+        if column in row:
+            return row[column]
+    return name_from({key: value for key, value in row.items() if not _is_empty(value)})
 
 
 def _is_empty(value: Any) -> bool:
