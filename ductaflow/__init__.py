@@ -16,11 +16,22 @@ if TYPE_CHECKING:
     from ductaflow.catalog import runs_table as runs_table
     from ductaflow.conductor import run_notebook as run_notebook
     from ductaflow.conductor import run_step_flow as run_step_flow
+    from ductaflow.convert.runners import create_flow_bat_runner as create_flow_bat_runner
+    from ductaflow.convert.runscript import create_flow_run_script as create_flow_run_script
+    from ductaflow.convert.standalone import (
+        create_standalone_python_script as create_standalone_python_script,
+    )
+    from ductaflow.debugging import debug_flow as debug_flow
     from ductaflow.declarations import reads as reads
     from ductaflow.delivery import export as export
+    from ductaflow.dualmode import display_config_summary as display_config_summary
+    from ductaflow.dualmode import is_notebook_execution as is_notebook_execution
+    from ductaflow.dualmode import load_cli_config as load_cli_config
+    from ductaflow.dualmode import unpack_config as unpack_config
     from ductaflow.errors import ArtifactError as ArtifactError
     from ductaflow.errors import CellFailed as CellFailed
     from ductaflow.errors import ConfigError as ConfigError
+    from ductaflow.errors import ConversionError as ConversionError
     from ductaflow.errors import DuctaflowError as DuctaflowError
     from ductaflow.errors import ExportError as ExportError
     from ductaflow.errors import FlowError as FlowError
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
     from ductaflow.errors import ParametersCellError as ParametersCellError
     from ductaflow.errors import RunFailed as RunFailed
     from ductaflow.errors import RunTimedOut as RunTimedOut
+    from ductaflow.errors import SettingsError as SettingsError
     from ductaflow.errors import SweepFailed as SweepFailed
     from ductaflow.errors import SweepInterrupted as SweepInterrupted
     from ductaflow.errors import TableError as TableError
@@ -45,6 +57,8 @@ if TYPE_CHECKING:
     from ductaflow.model import Status as Status
     from ductaflow.run import Run as Run
     from ductaflow.runs import Runs as Runs
+    from ductaflow.scaffold import make_new_ductaflow_instance as make_new_ductaflow_instance
+    from ductaflow.statusreport import generate_status_report as generate_status_report
     from ductaflow.sweeps import sweep as sweep
     from ductaflow.sweeps import sweep_iter as sweep_iter
     from ductaflow.updates import accept as accept
@@ -55,20 +69,29 @@ _HOMES = {
     "ductaflow.catalog": ("get_all_instances", "runs_table"),
     "ductaflow.conductor": ("run_notebook", "run_step_flow"),
     "ductaflow.errors": (
-        "ArtifactError", "CellFailed", "ConfigError", "DuctaflowError", "ExportError", "FlowError",
-        "FlowNotFound", "FlowSyntaxError", "InstanceBusy", "KernelFailed", "NameRefused",
-        "ParametersCellError", "RunFailed", "RunTimedOut", "SweepFailed", "SweepInterrupted",
-        "TableError", "UnknownKernel",
+        "ArtifactError", "CellFailed", "ConfigError", "ConversionError", "DuctaflowError",
+        "ExportError", "FlowError", "FlowNotFound", "FlowSyntaxError", "InstanceBusy",
+        "KernelFailed", "NameRefused", "ParametersCellError", "RunFailed", "RunTimedOut",
+        "SettingsError", "SweepFailed", "SweepInterrupted", "TableError", "UnknownKernel",
     ),
     "ductaflow.declarations": ("reads",),
     "ductaflow.delivery": ("export",),
     "ductaflow.facts": ("CacheDecision",),
+    "ductaflow.convert.runners": ("create_flow_bat_runner",),
+    "ductaflow.convert.runscript": ("create_flow_run_script",),
+    "ductaflow.convert.standalone": ("create_standalone_python_script",),
+    "ductaflow.debugging": ("debug_flow",),
+    "ductaflow.dualmode": (
+        "display_config_summary", "is_notebook_execution", "load_cli_config", "unpack_config",
+    ),
     "ductaflow.grids": ("grid", "zip_grid"),
     "ductaflow.graph": ("Lineage", "lineage"),
     "ductaflow.metrics": ("record",),
     "ductaflow.model": ("Status",),
     "ductaflow.run": ("Run",),
     "ductaflow.runs": ("Runs",),
+    "ductaflow.scaffold": ("make_new_ductaflow_instance",),
+    "ductaflow.statusreport": ("generate_status_report",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),
     "ductaflow.updates": ("accept", "explain", "update"),
 }  # fmt: skip

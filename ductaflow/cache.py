@@ -28,7 +28,7 @@ from ductaflow.fingerprint import (
     same_grammar,
     variable_hash,
 )
-from ductaflow.layout import ArtifactPaths, instance_of
+from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.model import Config, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
 from ductaflow.records import read_record
@@ -304,7 +304,7 @@ _CHECKS = {
 
 def _shown(path: str, root: Path, directory: Path) -> tuple[str, str]:
     """A file as the flow's author knows it, and the run that it comes from."""
-    origin = instance_of(path)
+    origin = instance_of(path, runs_name(root))
     if origin is None:
         return path, ""
     relative = os.path.relpath(root / path, directory).replace(os.sep, "/")
@@ -330,7 +330,6 @@ def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> I
         yield Reason("report", f"{paths.flow}.html is not there")
     base = str(plan.root) + os.sep
     for fact in record.outputs:
-        origin = instance_of(fact.path)
-        own = origin is not None and (origin.step, origin.instance) == (plan.step, plan.instance)
-        if own and not os.path.exists(base + fact.path):
+        path = base + fact.path
+        if path.startswith(folder) and not os.path.exists(path):
             yield Reason("output", f"{Path(fact.path).name} is gone", fact.path)

@@ -12,16 +12,19 @@ from ductaflow_kernels import session
 from ductaflow_kernels.pool import shared_pool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
+from ductaflow.dualmode import PROJECT_ROOT_KEY
 from ductaflow.errors import FlowError
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.layout import (
     ArtifactPaths,
     instance_dir,
     kernel_environment,
-    project_root,
 )
+from ductaflow.layout import project_root as find_project_root
 from ductaflow.model import InstancePlan
 from ductaflow.plan import make_options, names_of, plan_instance
+from ductaflow.settings import load_settings
+from ductaflow.syntax import language
 
 if TYPE_CHECKING:
     from ductaflow.run import Run
@@ -39,8 +42,8 @@ def run_step_flow(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
-    preload: Sequence[str] | bool = True,
+    html: bool | None = None,
+    preload: Sequence[str] | bool | None = None,
     force: bool = False,
     reuse: bool = True,
     ignore: Sequence[str] = (),
@@ -60,7 +63,8 @@ def run_step_flow(
         instance_name: The instance's name.
         config: What the flow gets; the literal default in its parameters cell if left out.
         root: The project root; found from where the conductor is, if left out.
-        timeout: Seconds for the whole instance, from its first cell on.
+        timeout: Seconds for the whole instance, from its first cell on. What is left out here and
+            below is as the project's settings say; `math.inf` is no limit.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name; the conductor's own interpreter if left out.
         html: Whether to write the HTML report.
@@ -88,24 +92,27 @@ def run_step_flow(
         notebook_path = step_name
     if notebook_path is None:
         raise TypeError("run_step_flow needs notebook_path, the flow to run")
-    project = project_root(root)
+    project = find_project_root(root)
+    settings = load_settings(project)
     path = resolve_flow(notebook_path, project, Path.cwd())
     step, instance, config = names_of(path, step_name, instance_name, config)
     directory = instance_dir(project, step, instance)
     if force or not directory.exists():  # else its last run may serve, and no kernel be needed
-        _get_ready(project, kernel_name)
+        _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
+    flow = read_flow(path)
     options = make_options(
         timeout=timeout,
         cell_timeout=cell_timeout,
         kernel_name=kernel_name,
         html=html,
         preload=preload,
+        settings=settings.of(language(flow)),
         force=force,
         reuse=reuse,
         ignore=ignore,
     )
     plan = plan_instance(
-        read_flow(path), config, step, instance, directory, project, options, with_config=True
+        flow, config, step, instance, directory, project, options, with_config=True
     )
     return _run(plan)
 
@@ -119,8 +126,11 @@ def run_notebook(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
-    preload: Sequence[str] | bool = True,
+    html: bool | None = None,
+    preload: Sequence[str] | bool | None = None,
+    project_root: PathLike | None = None,
+    no_execute: bool = False,
+    export_html: bool | None = None,
 ) -> Run:
     """Run any text notebook in any folder, its artifacts beside what it writes.
 
@@ -135,17 +145,24 @@ def run_notebook(
         html: Whether to write the HTML report.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
+        project_root: Like `root`, and the flow finds it in its config as `_project_root`.
+        no_execute: Set up the folder, with config and notebook, and run nothing.
+        export_html: Another name of `html`.
 
     Returns:
-        The finished run.
+        The finished run; with `no_execute`, one whose status is `planned`.
 
     Raises:
         RunFailed, FlowError, ConfigError, UnknownKernel, InstanceBusy, ArtifactError: See
             `run_step_flow`.
     """
-    project = project_root(root)
+    project = find_project_root(root if project_root is None else project_root)
+    if project_root is not None:
+        config = {**(config or {}), PROJECT_ROOT_KEY: str(project.resolve())}
+    html = export_html if html is None else html
+    settings = load_settings(project)
     path = resolve_flow(flow, project, Path.cwd())
-    _get_ready(project, kernel_name)
+    _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
     parsed = read_flow(path)
     folder = Path.cwd() / (execution_dir if execution_dir is not None else "")
     folder = folder.resolve()
@@ -155,6 +172,7 @@ def run_notebook(
         kernel_name=kernel_name,
         html=html,
         preload=preload,
+        settings=settings.of(language(parsed)),
     )
     plan = plan_instance(
         parsed, config, "", "", folder, project, options, with_config=config is not None
@@ -165,6 +183,10 @@ def run_notebook(
             f"running {parsed.path} in its own folder would overwrite it with its executed copy; "
             "give execution_dir="
         )
+    if no_execute:
+        from ductaflow.workbench import set_up
+
+        return set_up(plan, paths)
     return _run(plan)
 
 

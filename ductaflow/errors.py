@@ -44,6 +44,14 @@ class ExportError(DuctaflowError):
     """A run's files could not be delivered; what the target held before is intact."""
 
 
+class SettingsError(DuctaflowError):
+    """A setting that does not exist or has an unfit value; the message says where it stands."""
+
+
+class ConversionError(DuctaflowError):
+    """A flow cannot be made into a script, or the file to write is not ours to overwrite."""
+
+
 class UnknownKernel(DuctaflowError):
     """No kernelspec of that name; the message lists those there are."""
 

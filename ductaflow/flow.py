@@ -20,6 +20,7 @@ from typing import Any
 
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
 from ductaflow.model import INSERTED_TAGS, Cell, Flow, Tag
+from ductaflow.settings import load_settings
 from ductaflow.syntax import parse_python
 
 FLOW_FOLDERS = ("flow", "flows")
@@ -347,14 +348,15 @@ def resolve_flow(name: str | os.PathLike[str], root: Path, cwd: Path) -> Path:
         for candidate in _candidates(given, root, cwd):
             if candidate.suffix and candidate.is_file():
                 return _absolute(candidate)
-    folders = [cwd / given.parent, root / given.parent, *(root / f for f in FLOW_FOLDERS)]
+    folders = [cwd / given.parent, root / given.parent]
+    folders += [root / folder for folder in load_settings(root).flows]
     raise _not_found(os.fspath(name), given.name, folders, shown_from=root)
 
 
 def _candidates(given: Path, root: Path, cwd: Path) -> Iterator[Path]:
     bases = [cwd / given, root / given]
     if given.parent == Path():
-        bases += [root / folder / given for folder in FLOW_FOLDERS]
+        bases += [root / folder / given for folder in load_settings(root).flows]
     for base in bases:
         yield base
         for suffix in FLOW_SUFFIXES:

@@ -11,7 +11,7 @@ import attrs
 
 from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import instance_of, project_root
+from ductaflow.layout import instance_of, project_root, runs_dir, runs_name
 from ductaflow.run import Run
 
 Label = str  # step/instance
@@ -53,11 +53,12 @@ class Graph:
     children: Mapping[Label, tuple[Label, ...]]
 
     @classmethod
-    def of(cls, runs: Iterable[Run]) -> Graph:
-        """The graph of these runs; what they have read of others is left out."""
+    def of(cls, runs: Iterable[Run], root: Path) -> Graph:
+        """The graph of these runs of a project; what they have read of others is left out."""
         known = {run.label: run for run in runs}
+        name = runs_name(root)
         parents = {
-            label: tuple(parent for parent in origins(run) if parent in known)
+            label: tuple(parent for parent in origins(run, name) if parent in known)
             for label, run in known.items()
         }
         children: dict[Label, list[Label]] = {label: [] for label in known}
@@ -75,12 +76,17 @@ class Graph:
         return _reach(labels, self.children)
 
 
-def origins(run: Run) -> tuple[Label, ...]:
-    """The instances, there or not, whose files a run has read; not itself."""
+def origins(run: Run, runs: str) -> tuple[Label, ...]:
+    """The instances, there or not, whose files a run has read; not itself.
+
+    Args:
+        run: The run.
+        runs: The folder of all runs, with `/`, from the project root on.
+    """
     found = {
         origin.label: None
         for fact in run.told.inputs
-        if (origin := instance_of(fact.path)) is not None
+        if (origin := instance_of(fact.path, runs)) is not None
     }
     found.pop(run.label, None)
     return tuple(found)
@@ -98,7 +104,7 @@ def lineage(run: Run | str, *, root: str | os.PathLike[str] | None = None) -> Li
     """
     project = root_of(run) if root is None and isinstance(run, Run) else project_root(root)
     label = run if isinstance(run, str) else run.label
-    graph = Graph.of(all_runs(project))
+    graph = Graph.of(all_runs(project), project)
     if label not in graph.runs:
         raise DuctaflowError(f"there is no run {label!r} in {project}: name one as step/instance")
 
@@ -116,7 +122,8 @@ def lineage(run: Run | str, *, root: str | os.PathLike[str] | None = None) -> Li
 
 def root_of(run: Run) -> Path:
     """The project root of a run in `runs/{step}/{instance}`."""
-    return run.dir.parents[2]
+    runs = run.dir.parents[1]
+    return next((root for root in runs.parents if runs_dir(root) == runs), runs.parent)
 
 
 def _reach(labels: Iterable[Label], edges: Mapping[Label, tuple[Label, ...]]) -> list[Label]:

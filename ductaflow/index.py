@@ -20,7 +20,7 @@ from typing import Any, final
 
 from ductaflow import jsonio
 from ductaflow.facts import FileFact
-from ductaflow.layout import RUNS, ArtifactPaths, iter_instance_names
+from ductaflow.layout import ArtifactPaths, iter_instance_names, runs_dir
 from ductaflow.model import ErrorInfo, RunRecord, Status
 from ductaflow.records import read_record
 from ductaflow.run import Run
@@ -50,6 +50,7 @@ class Index:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._runs = str(runs_dir(root))
         self._connection = _open(root)
 
     def __enter__(self) -> Index:
@@ -110,7 +111,7 @@ class Index:
         query = "select instance, flow, brief, files from runs where step = ?"
         values = [step] if status is None else [step, status.value]
         query += " order by instance" if status is None else " and status = ? order by instance"
-        folder = f"{self._root}{os.sep}{RUNS}{os.sep}{step}{os.sep}"
+        folder = f"{self._runs}{os.sep}{step}{os.sep}"
         for instance, flow, brief, files in self._connection.execute(query, values):
             paths = ArtifactPaths(folder + instance, PurePosixPath(flow).stem)
             yield Run(_from_brief(brief, files), paths)
@@ -135,7 +136,7 @@ class Index:
     # --- the file -----------------------------------------------------------------------------
 
     def _file(self, step: str, instance: str) -> str:
-        return f"{self._root}{os.sep}{RUNS}{os.sep}{step}{os.sep}{instance}{os.sep}run.json"
+        return f"{self._runs}{os.sep}{step}{os.sep}{instance}{os.sep}run.json"
 
     def _row(self, step: str, instance: str) -> tuple[Any, ...] | None:
         rows = self._all(
@@ -171,7 +172,7 @@ class Index:
 
 
 def _open(root: Path) -> sqlite3.Connection:
-    folder = root / RUNS
+    folder = runs_dir(root)
     if not folder.is_dir():
         return _in_memory()
     file = folder / FILE

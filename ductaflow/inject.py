@@ -199,6 +199,11 @@ def _as_prose(text: str) -> str:
     return "".join(_as_code(part) if i % 2 else _as_text(part) for i, part in enumerate(parts))
 
 
+def plain_markdown(text: str) -> str:
+    """Text as markdown that shows it as it is, on one line."""
+    return _as_text(text)
+
+
 def _as_text(text: str) -> str:
     """`text` with everything that markdown or HTML could act on as entities, on one line."""
     printable = "".join(c if c.isprintable() else _escaped(c) for c in text)

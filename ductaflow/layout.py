@@ -12,8 +12,8 @@ from pathlib import Path
 import attrs
 
 from ductaflow.errors import DuctaflowError, NameRefused
+from ductaflow.settings import SETTINGS_FILE, load_settings
 
-RUNS = "runs"
 ROOT_VARIABLE = "DUCTAFLOW_ROOT"
 """Environment variable that names the project root."""
 
@@ -24,7 +24,6 @@ MAX_NAME = 120
 """Bytes of a name in UTF-8. A file system takes 255 for one name and Windows by default 260
 characters for a whole path, and `runs/{step}/{instance}/{flow}.ipynb` holds three of them."""
 
-MARKER_FILE = "ductaflow.toml"
 _MARKER_FOLDERS = ("flow", "flows")
 
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])", re.IGNORECASE)
@@ -56,8 +55,8 @@ def check_name(name: object, what: str) -> str:
     reason = _unfit(composed)
     if reason:
         raise NameRefused(
-            f"the {what} name {name!r} {reason}; it becomes a folder under {RUNS}/ and must be "
-            "one on Linux, macOS and Windows: use letters, digits, `-`, `_` and inner dots"
+            f"the {what} name {name!r} {reason}; it becomes a folder and must be one on Linux, "
+            "macOS and Windows: use letters, digits, `-`, `_` and inner dots"
         )
     return composed
 
@@ -170,7 +169,7 @@ def _home() -> Path | None:
 
 
 def _is_project(folder: Path) -> bool:
-    if (folder / MARKER_FILE).is_file() or any((folder / f).is_dir() for f in _MARKER_FOLDERS):
+    if (folder / SETTINGS_FILE).is_file() or any((folder / f).is_dir() for f in _MARKER_FOLDERS):
         return True
     try:
         text = (folder / "pyproject.toml").read_text("utf-8", errors="replace")
@@ -183,10 +182,14 @@ def _is_project(folder: Path) -> bool:
 def kernel_environment(root: Path, workers: int | None = None) -> dict[str, str]:
     """What a kernel of this project finds in its environment: ours, and where the project lies.
 
-    What a Jupyter server has told its kernel is left out: the conductor may be that kernel.
+    What a Jupyter server has told its kernel is left out: the conductor may be that kernel. A copy
+    of this library that lies in the project is found by its kernels too.
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
     nested = {} if workers is None else {WORKERS_VARIABLE: str(workers)}
+    if _COPY is not None and _COPY.is_relative_to(root.resolve()):
+        path = [str(_COPY), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
+        ours["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
     return {**ours, ROOT_VARIABLE: str(root), **nested}
 
 
@@ -197,14 +200,26 @@ def is_own_file(parts: Sequence[str]) -> bool:
     """Whether a path is a hidden file of ductaflow's, which is nobody's result.
 
     Args:
-        parts: Its parts, from the project root on.
+        parts: Its parts, from the folder of all runs on.
     """
-    return parts[0] == RUNS and any(
-        part.startswith(".ductaflow") or _TEMPORARY.fullmatch(part) for part in parts[1:]
-    )
+    return any(part.startswith(".ductaflow") or _TEMPORARY.fullmatch(part) for part in parts)
+
+
+def _own_copy() -> Path | None:
+    """Where this library lies, if a project has it beside its `ductacore.py`."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if (folder / "ductacore.py").is_file() else None
+
+
+_COPY = _own_copy()
 
 
 # --- instances and their files ---------------------------------------------------------------
+
+
+def runs_dir(root: Path) -> Path:
+    """The folder of all runs: `{root}/runs`, unless the project's settings name another."""
+    return root.absolute() / load_settings(root).runs
 
 
 def instance_dir(root: Path, step: str, instance: str) -> Path:
@@ -213,11 +228,12 @@ def instance_dir(root: Path, step: str, instance: str) -> Path:
     Raises:
         NameRefused: A name is not portable, or a symlink would lead out of `runs/`.
     """
-    above = f"{root.absolute()}{os.sep}{RUNS}{os.sep}{check_name(step, 'step')}"
+    runs = runs_dir(root)
+    above = f"{runs}{os.sep}{check_name(step, 'step')}"
     directory = Path(f"{above}{os.sep}{check_name(instance, 'instance')}")
     if not (os.path.islink(above) or os.path.islink(directory)):  # noqa: PTH114
         return directory
-    allowed = directory.parents[1].resolve()
+    allowed = runs.resolve()
     try:
         real = directory.resolve()
         looped = real.is_symlink() or real.parent.is_symlink()  # all that Python 3.13 leaves
@@ -239,12 +255,12 @@ def step_dir(root: Path, step: str) -> Path:
     Raises:
         NameRefused: The name is not portable.
     """
-    return root.absolute() / RUNS / check_name(step, "step")
+    return runs_dir(root) / check_name(step, "step")
 
 
 def iter_steps(root: Path) -> Iterator[str]:
     """Names of the steps that have been run, sorted."""
-    return (folder.name for folder in _folders(root.absolute() / RUNS))
+    return (folder.name for folder in _folders(runs_dir(root)))
 
 
 def iter_instances(root: Path, step: str) -> Iterator[Path]:
@@ -278,32 +294,41 @@ def _folders(parent: Path) -> list[Path]:
 
 @attrs.frozen
 class Origin:
-    """The instance in whose folder a file lies."""
+    """The instance in whose folder a file lies.
+
+    Attributes:
+        step: Its step.
+        instance: Its name.
+        folder: Its folder, with `/`, from the project root on.
+    """
 
     step: str
     instance: str
+    folder: str
 
     @property
     def label(self) -> str:
         """What people call it."""
         return f"{self.step}/{self.instance}"
 
-    @property
-    def folder(self) -> str:
-        """Its folder, from the project root on."""
-        return f"{RUNS}/{self.label}"
+
+def runs_name(root: Path) -> str:
+    """The folder of all runs, with `/`, from the project root on."""
+    return runs_dir(root).relative_to(root.absolute()).as_posix()
 
 
-def instance_of(path: str) -> Origin | None:
+def instance_of(path: str, runs: str) -> Origin | None:
     """The instance that a file belongs to.
 
     Args:
-        path: With `/`, relative to the project root.
+        path: With `/`, from the project root on.
+        runs: The folder of all runs, likewise.
     """
-    parts = path.split("/", 3)
-    if parts[0] != RUNS or len(parts) < 4:
+    if not path.startswith(f"{runs}/"):
         return None
-    return Origin(parts[1], parts[2])
+    step, _, rest = path[len(runs) + 1 :].partition("/")
+    instance, _, name = rest.partition("/")
+    return Origin(step, instance, f"{runs}/{step}/{instance}") if name else None
 
 
 @attrs.frozen

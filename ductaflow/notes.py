@@ -155,6 +155,8 @@ def _unused(flow: Flow, config: Config) -> Iterator[_Finding]:
         return
     default = default_config(flow) or {}
     for key, value in config.items():
+        if key.startswith("_"):  # put there by tools, as `_project_root`, for flows that ask
+            continue
         inner = value if isinstance(value, dict) else {}
         known = default.get(key)
         known = known if isinstance(known, dict) else {}

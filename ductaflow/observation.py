@@ -24,7 +24,7 @@ from ductaflow_kernels.observer import Use
 
 from ductaflow.facts import FileFact, Role
 from ductaflow.fingerprint import code_hash, file_hash, names_hash, variable_hash
-from ductaflow.layout import RUNS, ArtifactPaths, is_own_file
+from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.model import InstancePlan
 from ductaflow.packages import versions
 
@@ -112,6 +112,7 @@ class _View:
     written: dict[str, None] = attrs.field(factory=dict)
     _root: str = attrs.field(init=False)
     _names: list[tuple[str, str]] = attrs.field(init=False)  # real path → as the project has it
+    _runs: str = attrs.field(init=False)
     _own: str = attrs.field(init=False)
     _interpreter: tuple[str, ...] = attrs.field(init=False)
     _outside: tuple[str, ...] = attrs.field(init=False)
@@ -119,7 +120,8 @@ class _View:
 
     def __attrs_post_init__(self) -> None:
         self._root = str(self.plan.root) + os.sep
-        links = [(self.plan.root / RUNS), self.plan.root]
+        self._runs = str(runs_dir(self.plan.root)) + os.sep
+        links = [runs_dir(self.plan.root), self.plan.root]
         names = [(os.path.realpath(link) + os.sep, f"{link}{os.sep}") for link in links]
         self._names = [(real, name) for real, name in names if real != name]
         self._own = self._place(os.path.realpath(self.plan.directory)) + os.sep
@@ -277,7 +279,9 @@ class _View:
         parts = path[len(self._root) :].split(os.sep)
         if not _PROJECT_OWN.isdisjoint(parts):
             return _CACHED_MODULE.fullmatch(path) is None
-        return is_own_file(parts) or path in self._artifacts
+        if path.startswith(self._runs):
+            return is_own_file(path[len(self._runs) :].split(os.sep)) or path in self._artifacts
+        return False
 
     def _sought(self, path: str) -> bool:
         """Whether it can matter that a path is there: in the project, but not in the run's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -17,6 +18,7 @@ from ductaflow.inject import prepare
 from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions
 from ductaflow.notes import config_notes
+from ductaflow.settings import DEFAULTS, Settings
 
 
 def names_of(
@@ -104,26 +106,27 @@ def make_options(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
-    preload: Sequence[str] | bool = True,
+    html: bool | None = None,
+    preload: Sequence[str] | bool | None = None,
     nested_workers: int | None = None,
+    settings: Settings = DEFAULTS,
     reuse: bool = True,
     force: bool = False,
     ignore: Sequence[str] = (),
 ) -> RunOptions:
-    """The options as callers give them, in one object.
+    """The options as callers give them, in one object; the project's settings where they do not.
 
     Raises:
         TypeError: `preload` or `ignore` is a single string, or a time limit no number.
         ValueError: A time limit is not above 0, or `ignore` names nothing that can be ignored.
     """
-    for name, seconds in (("timeout", timeout), ("cell_timeout", cell_timeout)):
-        if seconds is None:
-            continue
-        if isinstance(seconds, bool) or not isinstance(seconds, Real):
-            raise TypeError(f"{name} is {seconds!r}; it is a number of seconds")
-        if not seconds > 0:
-            raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
+    timeout = _limit("timeout", settings.timeout if timeout is None else timeout)
+    cell_timeout = _limit(
+        "cell_timeout", settings.cell_timeout if cell_timeout is None else cell_timeout
+    )
+    kernel_name = settings.kernel if kernel_name is None else kernel_name
+    html = settings.html if html is None else html
+    preload = settings.preload if preload is None else preload
     ahead: tuple[str, ...] | None
     if isinstance(preload, bool):
         ahead = () if preload else None
@@ -147,6 +150,17 @@ def make_options(
         force=force,
         ignore=tuple(ignore),
     )
+
+
+def _limit(name: str, seconds: float | None) -> float | None:
+    """A time limit, of which infinity is none: so a call can lift one that the settings have."""
+    if seconds is None or seconds == math.inf:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, Real):
+        raise TypeError(f"{name} is {seconds!r}; it is a number of seconds")
+    if not seconds > 0:
+        raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
+    return seconds
 
 
 def _default(flow: Flow) -> Mapping[str, Any]:

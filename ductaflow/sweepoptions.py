@@ -12,6 +12,7 @@ import attrs
 from ductaflow.events import Listener
 from ductaflow.model import ErrorInfo, RunOptions
 from ductaflow.plan import make_options
+from ductaflow.settings import Settings
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec
 
 RetrySpec: TypeAlias = str | type[BaseException] | Sequence[str | type[BaseException]]
@@ -52,8 +53,8 @@ class SweepOptions:
     timeout: float | None = None
     cell_timeout: float | None = None
     kernel_name: str | None = None
-    html: bool = True
-    preload: Sequence[str] | bool = True
+    html: bool | None = None
+    preload: Sequence[str] | bool | None = None
 
     @on_error.validator
     def _check_on_error(self, _: object, value: object) -> None:
@@ -78,10 +79,11 @@ class SweepOptions:
             if name.islower() and name not in KINDS and close:  # `gaierror` is an exception
                 raise ValueError(f"retry_on has {name!r}; did you mean {close[0]!r}?")
 
-    def run_options(self, nested_workers: int | None) -> RunOptions:
+    def run_options(self, settings: Settings, nested_workers: int | None) -> RunOptions:
         """Those that count for each instance.
 
         Args:
+            settings: The project's.
             nested_workers: How many workers a sweep inside the flow takes.
         """
         return make_options(
@@ -91,6 +93,7 @@ class SweepOptions:
             html=self.html,
             preload=self.preload,
             nested_workers=nested_workers,
+            settings=settings,
             force=self.force,
             reuse=self.reuse,
             ignore=self.ignore,

@@ -23,8 +23,9 @@ from ductaflow.layout import check_name, instance_dir, project_root
 from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible, kernel_spec
 from ductaflow.runs import Call, Runs
+from ductaflow.settings import load_settings
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
-from ductaflow.syntax import check_syntax
+from ductaflow.syntax import check_syntax, language
 from ductaflow.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
 from ductaflow.workers import share, worker_count
@@ -58,8 +59,8 @@ def sweep(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
-    preload: Sequence[str] | bool = True,
+    html: bool | None = None,
+    preload: Sequence[str] | bool | None = None,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
 
@@ -78,8 +79,8 @@ def sweep(
             mapping of config keys to columns, constants or functions of the row, or a function of
             the row that returns the config. Dotted keys make nested ones. All columns but the
             instance's name if left out.
-        workers: How many kernels at once; if left out as many as there are cores, and in a flow
-            that is itself one of a sweep, its share of them.
+        workers: How many kernels at once; if left out as the project's settings say, else as many
+            as there are cores, and in a flow that is itself one of a sweep, its share of them.
         only: Only these: names or globs, or a function of the row.
         limit: At most so many.
         dry_run: Run nothing: the result has the runs as they would be, with `status` `planned` or
@@ -175,11 +176,14 @@ def sweep_iter(flow: PathLike, table: Any, **options: Any) -> Iterator[Run]:
 
 
 def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOptions) -> Crew:
-    workers = worker_count(options.workers, os.environ)
-    budget = share(os.environ)
-    options.run_options(None)  # is it all in order?
     project = project_root(root)
+    settings = load_settings(project)
+    workers = worker_count(options.workers, os.environ, settings.workers)
+    budget = share(os.environ, settings.workers)
+    options.run_options(settings, None)  # is it all in order?
     parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
+    settings = settings.of(language(parsed))
+    options = attrs.evolve(options, kernel_name=options.kernel_name or settings.kernel)
     require_parameters(parsed)
     spec = kernel_spec(parsed, options.kernel_name)
     check_language(parsed, spec)
@@ -201,7 +205,7 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     )
     if tasks.count is not None:
         workers = max(1, min(workers, tasks.count))
-    run_options = options.run_options(max(1, budget // workers))
+    run_options = options.run_options(settings, max(1, budget // workers))
     return Crew(parsed, step, project, tasks, options, workers, run_options)
 
 

@@ -74,7 +74,7 @@ def _compile_problem(source: str) -> tuple[int, str] | None:
     error = _compile(transformed)
     if error is None:
         return None
-    line = _line_beforetransform(source, transformed, getattr(error, "lineno", None) or 1)
+    line = line_before_transform(source, transformed, getattr(error, "lineno", None) or 1)
     return line, getattr(error, "msg", None) or str(error)
 
 
@@ -125,7 +125,7 @@ def transform(source: str) -> str:
         return source
 
 
-def _line_beforetransform(source: str, transformed: str, line: int) -> int:
+def line_before_transform(source: str, transformed: str, line: int) -> int:
     """The line of `source` that `line` of `transformed` came from."""
     before = [text.strip() for text in source.splitlines()]
     after = [text.strip() for text in transformed.splitlines()]
@@ -160,7 +160,7 @@ def locate(cell: Cell, line: int, shown: str) -> str:
 def _source_line(source: str, line: int) -> int:
     """The line of `source` for a line of what IPython compiled from it."""
     if _compile(source) is not None:
-        return _line_beforetransform(source, transform(source), line)
+        return line_before_transform(source, transform(source), line)
     lines = source.splitlines()
     blank = next((i for i, text in enumerate(lines) if text.strip()), 0)
     return line + blank  # IPython drops leading blank lines

@@ -26,7 +26,7 @@ from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepI
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.graph import Graph, Label
-from ductaflow.layout import instance_dir, kernel_environment, project_root
+from ductaflow.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.lock import instance_lock
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
 from ductaflow.plan import names_of, plan_instance
@@ -192,7 +192,7 @@ def update(
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
     project = project_root(root)
-    graph = Graph.of(all_runs(project))
+    graph = Graph.of(all_runs(project), project)
     asked = _asked(graph, target, project)
     job = _Update(project, graph, asked, worker_count(workers, os.environ), force)
     return job.planned() if dry_run else job.execute(progress=progress)
@@ -207,7 +207,7 @@ def _asked(graph: Graph, target: Target | Iterable[Target], root: Path) -> list[
     found = [each for each in sorted(graph.runs) if each == label or each.startswith(f"{label}/")]
     if not found:
         raise DuctaflowError(
-            f"there is no run or step {label!r} in {root / 'runs'}: name a step, or step/instance"
+            f"there is no run or step {label!r} in {runs_dir(root)}: name a step, or step/instance"
         )
     return found
 
@@ -254,7 +254,7 @@ class _Update:
                     runs = self._runs()
                     raise SweepInterrupted(f"the update was interrupted: {runs!r}", runs)
                 forced, before = set(), self.graph
-                self.graph = Graph.of(all_runs(self.root))
+                self.graph = Graph.of(all_runs(self.root), self.root)
                 if not executed or self.graph.parents == before.parents:
                     break
         return self._runs()

@@ -15,33 +15,37 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def share(environment: Mapping[str, str]) -> int:
+def share(environment: Mapping[str, str], usual: int | None = None) -> int:
     """How many kernels this process should have at once: a sweep's share of the cores, or them all.
 
     Args:
         environment: The environment, which holds the share of a flow in a sweep.
+        usual: What the project's settings say; None for all cores.
 
     Raises:
         ValueError: What it holds is not a whole number from 1 on.
     """
     text = environment.get(WORKERS_VARIABLE)
     if not text:
-        return cores()
+        return usual or cores()
     number = int(text) if text.isascii() and text.isdigit() else 0
     return _checked(number, WORKERS_VARIABLE, text)
 
 
-def worker_count(asked: int | None, environment: Mapping[str, str]) -> int:
+def worker_count(
+    asked: int | None, environment: Mapping[str, str], usual: int | None = None
+) -> int:
     """How many workers to have.
 
     Args:
         asked: As the caller says, or None.
         environment: See `share`.
+        usual: See `share`.
 
     Raises:
         ValueError: It is not a whole number from 1 on.
     """
-    return share(environment) if asked is None else _checked(asked, "workers", asked)
+    return share(environment, usual) if asked is None else _checked(asked, "workers", asked)
 
 
 def _checked(number: object, where: str, given: object) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +19,17 @@ os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="t-")
 tempfile.tempdir = None
 
 import attrs
+import hypothesis
 import psutil
 import pytest
 from ductaflow_kernels.connection import remove_home
 from ductaflow_kernels.pool import close_shared_pool
+from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
+
+hypothesis.settings.register_profile("house", deadline=None)  # time says nothing on a busy machine
+hypothesis.settings.load_profile("house")
 
 
 @attrs.frozen
@@ -86,6 +94,40 @@ def process_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with pandas and matplotlib, and nothing of Jupyter or ductaflow."""
+    folder = tmp_path_factory.mktemp("bare") / "venv"
+    make = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(make, check=True, capture_output=True)
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    done = subprocess.run([python, "-I", "-c", ask], check=True, capture_output=True, text=True)
+    site = Path(done.stdout.strip())
+    for name in _with_requirements(["pandas", "matplotlib"]):
+        distribution = importlib.metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            source = Path(str(distribution.locate_file(top)))
+            if source.exists() and not (site / top).exists():
+                (site / top).symlink_to(source, source.is_dir())
+    absent = "import importlib.util as u; print(*map(u.find_spec, ('IPython', 'ductaflow', 'zmq')))"
+    done = subprocess.run([python, "-I", "-c", absent], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["None"] * 3
+    return python
+
+
+def _with_requirements(names: list[str]) -> set[str]:
+    """Distributions, and all that they need."""
+    found: set[str] = set()
+    while names:
+        name = names.pop()
+        if name not in found:
+            found.add(name)
+            needs = map(Requirement, importlib.metadata.requires(name) or ())
+            names += [n.name for n in needs if n.marker is None or n.marker.evaluate({"extra": ""})]
+    return found
 
 
 requires_posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")

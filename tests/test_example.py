@@ -14,6 +14,8 @@ from typing import Any
 import attrs
 import pytest
 
+from ductaflow import create_standalone_python_script
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "rain_tanks"
 FIGURES = {"prepare_weather": 1, "simulate_tank": 2, "compare_tanks": 1}
 
@@ -217,3 +219,33 @@ def test_runs_again_with_another_table(study: Study) -> None:
     for name in ("balance.csv", "summary.json"):
         path = Path("runs", "simulate_tank", "laundry_5m3", name)
         assert (again.root / path).read_bytes() == (study.root / path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("step", "instance", "files"),
+    [
+        ("prepare_weather", "2013", ["weather.csv"]),
+        ("simulate_tank", "garden_5m3", ["balance.csv", "summary.json"]),
+        ("compare_tanks", "all", ["comparison.csv"]),
+    ],
+)
+def test_flows_are_standalone_scripts_too(
+    study: Study, bare_python: Path, step: str, instance: str, files: list[str]
+) -> None:
+    """Made from the flow, run without ductaflow and Jupyter, a script gives the same data."""
+    made = study.root / "runs" / step / instance
+    config = json.loads((made / "config.json").read_text("utf-8"))
+    flow = study.root / "flow" / f"{step}.py"
+    script = create_standalone_python_script(flow, config=config, root=study.root)
+    done = subprocess.run(
+        [bare_python, "-I", str(script)],
+        cwd=study.root.parent, capture_output=True, encoding="utf-8", timeout=150, check=False,
+        env={"PATH": os.defpath, "PYTHONUTF8": "1", "MPLCONFIGDIR": str(study.root.parent / "mpl")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = study.root / "runs" / step / "standalone"
+    for name in [*files, "config.json"]:
+        assert (folder / name).read_bytes() == (made / name).read_bytes(), name
+    figures = [file.name for file in folder.glob("*.png")]
+    assert sorted(figures) == [f"{step}_figure_{n + 1:02d}.png" for n in range(FIGURES[step])]
+    shutil.rmtree(folder)

@@ -14,14 +14,24 @@ from ductaflow import (
     RunFailed,
     Runs,
     Status,
+    create_flow_bat_runner,
+    create_flow_run_script,
+    create_standalone_python_script,
+    debug_flow,
+    display_config_summary,
     export,
+    generate_status_report,
     get_all_instances,
     grid,
+    is_notebook_execution,
+    load_cli_config,
+    make_new_ductaflow_instance,
     record,
     run_notebook,
     run_step_flow,
     sweep,
     sweep_iter,
+    unpack_config,
     zip_grid,
 )
 from ductaflow.delivery import Delivery
@@ -94,6 +104,20 @@ record(accuracy=0.93)
 sweep("analysis", zip_grid(x=[1, 2]), retries=1, retry_on=["died", ConnectionError])
 assert_type([cause.command for cause in runs.causes()], list[str])
 sweep("analysis", [], workers="4")  # type: ignore[arg-type]
+
+# Scripts, projects, and flows that are scripts too.
+assert_type(create_flow_run_script("analysis", force=True), Path)
+assert_type(create_standalone_python_script(Path("analysis.py"), "out", bundle=True), Path)
+assert_type(create_flow_bat_runner("analysis"), Path)
+assert_type(make_new_ductaflow_instance("name", "where", vendor=False), Path)
+assert_type(debug_flow("analysis", "runs/analysis/a", config, force=True), Path)
+assert_type(is_notebook_execution(), bool)
+assert_type(load_cli_config("config.json", "what it does"), dict[str, Any])
+assert_type(unpack_config(config, "analysis", locals()), dict[str, Any])
+display_config_summary(config, "analysis")
+assert_type(generate_status_report(runs, "."), str)
+assert_type(generate_status_report([{"scenario": "a", "status": "success"}]), str)
+run_notebook("flow.py", config, "out", project_root=".", no_execute=True, export_html=False)
 
 # Failures lead to their run.
 try:

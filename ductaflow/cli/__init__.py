@@ -1,0 +1,1 @@
+"""The command `ductaflow`: one file a command, each imported when it is asked for."""

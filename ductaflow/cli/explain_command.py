@@ -1,0 +1,46 @@
+"""`ductaflow explain FLOW`: whether a run would be reused, and why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ductaflow.cli import options
+from ductaflow.cli.output import dump, say
+
+
+@click.command("explain")
+@options.flow_argument
+@click.option("-i", "--instance", default="default", show_default=True, help="Its name.")
+@options.config_option
+@options.params_option
+@options.step_option
+@options.root_option
+@options.json_option
+def command(
+    flow: str,
+    instance: str,
+    config_file: Path | None,
+    params: tuple[str, ...],
+    step: str | None,
+    root: str | None,
+    as_json: bool,
+) -> None:
+    """Say whether `ductaflow run` with the same arguments would reuse the last run of FLOW."""
+    import ductaflow
+    from ductaflow.flow import read_flow, resolve_flow
+    from ductaflow.layout import project_root
+    from ductaflow.values import chosen_config
+
+    project = project_root(root)
+    path = resolve_flow(flow, project, Path.cwd())
+    config = chosen_config(read_flow(path), config_file, params)
+    explain = ductaflow.__getattr__("explain")
+    decision = explain(path, step or path.stem, instance, config, root=project)
+    if as_json:
+        dump({"reuse": decision.reuse, "reasons": [str(reason) for reason in decision.reasons]})
+        return
+    say("It would be reused." if decision.reuse else "It would run:")
+    for reason in decision.reasons:
+        say(f"  {reason}")

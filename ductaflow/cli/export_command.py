@@ -1,0 +1,60 @@
+"""`ductaflow export TEMPLATE`: deliver what runs left."""
+
+from __future__ import annotations
+
+import click
+
+from ductaflow.cli import options
+from ductaflow.cli.output import dump, say
+
+
+@click.command("export")
+@click.argument("template")
+@options.instances_argument
+@click.option("--step", help="Those of this step.")
+@click.option("--files", multiple=True, metavar="GLOB", help="Only such files.  [default: all]")
+@options.root_option
+@options.json_option
+def command(
+    template: str,
+    instances: tuple[str, ...],
+    step: str | None,
+    files: tuple[str, ...],
+    root: str | None,
+    as_json: bool,
+) -> None:
+    """Copy the files of INSTANCES, or all of a step, to TEMPLATE.
+
+    TEMPLATE is a folder or URL with fields for the config's keys and for step, instance and flow,
+    as 'deliveries/{client}/{instance}'. Only runs that succeeded are delivered, only what has
+    changed is copied.
+    """
+    from ductaflow.delivery import export
+    from ductaflow.entries import Entry
+    from ductaflow.layout import project_root
+    from ductaflow.runs import Runs
+
+    project = project_root(root)
+    runs = [run for run in options.find_runs(project, instances, step) if run.ok]
+    entries = tuple(Entry.of(run, number) for number, run in enumerate(runs))
+    done = export(Runs(entries, project), template, files=list(files) or "*")
+    if as_json:
+        dump(
+            [
+                {
+                    "target": each.target,
+                    "copied": list(each.copied),
+                    "unchanged": list(each.unchanged),
+                    "removed": list(each.removed),
+                }
+                for each in done
+            ]
+        )
+        return
+    for each in done:
+        say(
+            f"{each.target}: {len(each.copied)} copied, {len(each.unchanged)} unchanged, "
+            f"{len(each.removed)} removed"
+        )
+    if not done:
+        say("No run that succeeded was found.")

@@ -1,0 +1,39 @@
+"""`ductaflow log INSTANCE`: a run's log, also while it grows."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from ductaflow.cli import options
+
+_POLL = 0.2  # seconds
+
+
+@click.command("log")
+@options.instance_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the run ends.")
+@options.root_option
+def command(instance: str, follow: bool, root: str | None) -> int:
+    """Print the log of INSTANCE."""
+    from ductaflow.catalog import load_run
+    from ductaflow.errors import ArtifactError
+    from ductaflow.layout import project_root
+    from ductaflow.overview import is_live
+
+    (run,) = options.find_runs(project_root(root), (instance,))
+    try:
+        with run.log.open("rb") as file:
+            while True:
+                # Asked before reading: what is written before it ends is read after.
+                current = load_run(run.dir) if follow else None
+                live = current is not None and is_live(current)
+                text = file.read()
+                if text:
+                    click.echo(text.decode("utf-8", "replace"), nl=False)
+                if not live:
+                    return 0
+                time.sleep(_POLL)
+    except OSError as e:
+        raise ArtifactError(f"{run.label} has no log that can be read: {e}") from e

@@ -1,0 +1,112 @@
+"""`ductaflow ls`: list runs, all or those that meet conditions."""
+
+from __future__ import annotations
+
+import fnmatch
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ductaflow.cli import options
+from ductaflow.cli.output import dump, run_facts, table
+
+if TYPE_CHECKING:
+    from ductaflow.run import Run
+
+_CONDITION = re.compile(r"\s*(?P<key>[^\s=!<>~]+)\s*(?P<op>!=|<=|>=|==|=|<|>|~)\s*(?P<value>.*)")
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq, "==": operator.eq, "!=": operator.ne,
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+@click.command("ls")
+@click.argument("step", required=False)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="As 'status=failed', 'duration>10', 'tank.size<=2', 'instance~2024*'; all must hold. A "
+    "key is one of the run, of its metrics, or of its config.",
+)
+@options.root_option
+@options.json_option
+def command(step: str | None, where: tuple[str, ...], root: str | None, as_json: bool) -> None:
+    """List the runs of all steps, or of STEP."""
+    from ductaflow.layout import project_root
+    from ductaflow.overview import standing_runs
+
+    conditions = [_condition(text) for text in where]
+    runs = [
+        run
+        for run in standing_runs(project_root(root), step)
+        if not conditions or all(holds(_values(run)) for holds in conditions)
+    ]
+    if as_json:
+        dump([run_facts(run) for run in runs])
+        return
+    rows = [
+        {
+            "step": run.step,
+            "instance": run.instance,
+            "status": run.status,
+            "seconds": run.duration,
+            "started": run.record.started[:19].replace("T", " "),
+            "error": f"{run.error.type}: {run.error.message}"[:80] if run.error else None,
+        }
+        for run in runs
+    ]
+    table(["step", "instance", "status", "seconds", "started", "error"], rows)
+
+
+def _values(run: Run) -> dict[str, Any]:
+    """What conditions may ask for, by key."""
+    from ductaflow.errors import ArtifactError
+    from ductaflow.inject import flatten
+    from ductaflow.template import leaves
+
+    try:
+        config = run.config or {}
+    except ArtifactError:
+        config = {}
+    error = run.error
+    own = {
+        "step": run.step,
+        "instance": run.instance,
+        "status": run.status.value,
+        "started": run.record.started,
+        "duration": run.duration,
+        "flow": run.record.flow,
+        "error": "" if error is None else error.type,
+    }
+    return {**flatten(config), **leaves(config), **run.record.metrics, **own}
+
+
+def _condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
+    from ductaflow.values import parse_value
+
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise click.UsageError(
+            f"--where {text!r} is no condition; write KEY, one of = != < <= > >= ~, and a value"
+        )
+    key, op = match["key"], match["op"]
+    value = match["value"].strip() if op == "~" else parse_value(match["value"], f"--where {key}")
+
+    def holds(values: Mapping[str, Any]) -> bool:
+        if key not in values:
+            return False
+        found = values[key]
+        if op == "~":
+            return fnmatch.fnmatchcase(str(found), value)
+        if key in ("step", "instance", "status", "flow", "error", "started"):
+            return _COMPARE[op](str(found), match["value"].strip().strip("'\""))
+        try:
+            return _COMPARE[op](found, value)
+        except TypeError:  # a number and a word have no order
+            return False
+
+    return holds

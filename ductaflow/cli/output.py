@@ -1,0 +1,99 @@
+"""How commands speak: tables and colours on a terminal, plain text in a pipe, JSON if asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from ductaflow import jsonio
+from ductaflow.model import Status
+from ductaflow.run import Run
+
+
+def on_terminal() -> bool:
+    """Whether a person reads what is printed."""
+    return sys.stdout.isatty()
+
+
+def say(text: str = "") -> None:
+    """Print a line; colours are left out where no terminal is."""
+    click.echo(text)
+
+
+def dump(data: Any) -> None:
+    """Print JSON."""
+    click.echo(jsonio.dumps(data))
+
+
+def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows: as a table on a terminal; in a pipe a line each, cells parted by tabs.
+
+    Args:
+        columns: Their keys in order, which are their headings too.
+        rows: A `Status` is shown in its colour.
+    """
+    if not on_terminal():
+        for row in [{c: c for c in columns}, *rows]:
+            click.echo("\t".join(_plain(row.get(column)) for column in columns))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        cells = []
+        for column in columns:
+            value = row.get(column)
+            style = value.colour if isinstance(value, Status) else ""
+            symbol = f"{value.symbol} " if isinstance(value, Status) else ""
+            cells.append(Text(symbol + _plain(value), style=style))
+        shown.add_row(*cells)
+    Console().print(shown)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Status):
+        return value.label
+    text = f"{value:.2f}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def styled(status: Status) -> str:
+    """A status with its symbol and colour."""
+    red, green, blue = (int(status.colour[i : i + 2], 16) for i in (1, 3, 5))
+    return click.style(f"{status.symbol} {status.label}", fg=(red, green, blue))
+
+
+def run_line(run: Run) -> str:
+    """A run in one line."""
+    seconds = "" if run.duration is None else f" in {run.duration:.2f} s"
+    reused = " (reused)" if run.reused else ""
+    return f"{styled(run.status)} {run.label}{seconds}{reused}"
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """A run as JSON."""
+    error = run.error
+    return {
+        "step": run.step,
+        "instance": run.instance,
+        "status": run.status.value,
+        "reused": run.reused,
+        "started": run.record.started or None,
+        "duration": run.duration,
+        "flow": run.record.flow,
+        "error": None if error is None else f"{error.type}: {error.message}",
+        "metrics": dict(run.record.metrics),
+        "dir": str(run.dir),
+        "notebook": str(run.notebook),
+        "html": str(run.html),
+    }

@@ -1,0 +1,59 @@
+"""`ductaflow run FLOW`: run a flow as an instance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ductaflow.cli import options
+from ductaflow.cli.output import dump, run_facts, run_line, say
+
+
+@click.command("run")
+@options.flow_argument
+@click.option("-i", "--instance", default="default", show_default=True, help="Its name.")
+@options.config_option
+@options.params_option
+@options.step_option
+@options.run_options
+@options.force_option
+@options.root_option
+@options.json_option
+def command(
+    flow: str,
+    instance: str,
+    config_file: Path | None,
+    params: tuple[str, ...],
+    step: str | None,
+    root: str | None,
+    as_json: bool,
+    **how: Any,
+) -> int:
+    """Run FLOW, a file or the bare name of one in flow/, as an instance.
+
+    It ends with 0 only if the run succeeds; whatever happens, all is saved.
+    """
+    from ductaflow.conductor import run_step_flow
+    from ductaflow.errors import RunFailed
+    from ductaflow.flow import read_flow, resolve_flow
+    from ductaflow.layout import project_root
+    from ductaflow.values import chosen_config
+
+    project = project_root(root)
+    path = resolve_flow(flow, project, Path.cwd())
+    config = chosen_config(read_flow(path), config_file, params)
+    arguments = options.as_arguments(how)
+    try:
+        run = run_step_flow(path, step or path.stem, instance, config, root=project, **arguments)
+    except RunFailed as e:
+        if as_json:
+            dump(run_facts(e.run))
+        raise
+    if as_json:
+        dump(run_facts(run))
+    else:
+        say(run_line(run))
+        say(f"  {run.html if run.html.is_file() else run.notebook}")
+    return 0

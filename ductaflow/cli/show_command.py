@@ -1,0 +1,71 @@
+"""`ductaflow show INSTANCE`: all about one run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ductaflow.cli import options
+from ductaflow.cli.output import dump, run_facts, run_line, say
+
+
+@click.command("show")
+@options.instance_argument
+@options.root_option
+@options.json_option
+def command(instance: str, root: str | None, as_json: bool) -> None:
+    """Show the run INSTANCE: `step/instance`, its folder, or a name that one step alone has."""
+    from ductaflow.errors import ArtifactError
+    from ductaflow.layout import project_root
+    from ductaflow.template import leaves
+
+    (run,) = options.find_runs(project_root(root), (instance,))
+    try:
+        config: Any = run.config
+    except ArtifactError:
+        config = None
+    if as_json:
+        record = {**run.record.to_json(), "status": run.status.value}
+        dump({**run_facts(run), "config": config, "record": record})
+        return
+    record = run.record
+    say(run_line(run))
+    facts = {
+        "flow": record.flow,
+        "started": record.started,
+        "because": "; ".join(record.reasons),
+        "kernel": record.kernel.get("interpreter"),
+        "memory": None if record.peak_memory is None else f"{record.peak_memory / 2**20:.0f} MiB",
+        "notebook": run.notebook,
+        "report": run.html if run.html.is_file() else None,
+        "log": run.log,
+    }
+    _section("", {name: value for name, value in facts.items() if value})
+    _section("config", leaves(config or {}))
+    _section("metrics", record.metrics)
+    cells = {}
+    for cell in record.cells:
+        if cell.number and cell.duration is not None:
+            line = "" if cell.line is None else f", line {cell.line}"
+            cells[f"cell {cell.number}{line}"] = f"{cell.status}, {cell.duration:.2f} s"
+    _section("cells", cells)
+    for note in record.notes:
+        say(f"note: {note.message}")
+    if record.error is not None:
+        error = record.error
+        line = "" if error.line is None else f" ({record.flow}:{error.line})"
+        say(f"\n{error.type}: {error.message}{line}")
+        if error.traceback:
+            say("\n".join(error.traceback))
+    say()
+
+
+def _section(title: str, facts: Any) -> None:
+    if not facts:
+        return
+    if title:
+        say(f"\n{title}")
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        say(f"  {name:<{width}}  {value}")

@@ -1,0 +1,149 @@
+"""`ductaflow sweep FLOW`: run a flow once for each row of a table or grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ductaflow.cli import options
+from ductaflow.cli.output import dump, run_facts, say
+
+
+@click.command("sweep")
+@options.flow_argument
+@click.option(
+    "-t",
+    "--table",
+    "table_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The control table, a .csv, .parquet or .xlsx file: a row is an instance.",
+)
+@click.option(
+    "-g",
+    "--grid",
+    "axes",
+    multiple=True,
+    metavar="KEY=A,B,…",
+    help="Values of a key; of several keys, every combination is an instance.",
+)
+@click.option("-i", "--instance", help="What names them: a column, or as '{region}_{year}'.")
+@options.config_option
+@options.params_option
+@options.step_option
+@click.option("-w", "--workers", type=int, metavar="N", help="How many at once.")
+@click.option("--only", multiple=True, metavar="GLOB", help="Only instances of such names.")
+@click.option("--limit", type=int, metavar="N", help="At most so many.")
+@click.option("--retries", type=int, default=0, metavar="N", help="Tries more after a crash.")
+@click.option("--stop-on-error", is_flag=True, help="Start no more after one has failed.")
+@click.option("--export-to", metavar="TEMPLATE", help="Deliver each that succeeds; see `export`.")
+@click.option("-n", "--dry-run", is_flag=True, help="Run nothing; say what would run.")
+@options.run_options
+@options.force_option
+@options.root_option
+@options.json_option
+def command(
+    flow: str,
+    table_file: Path | None,
+    axes: tuple[str, ...],
+    instance: str | None,
+    config_file: Path | None,
+    params: tuple[str, ...],
+    step: str | None,
+    workers: int | None,
+    only: tuple[str, ...],
+    limit: int | None,
+    retries: int,
+    stop_on_error: bool,
+    export_to: str | None,
+    dry_run: bool,
+    root: str | None,
+    as_json: bool,
+    **how: Any,
+) -> int:
+    """Run FLOW once for each row of --table, or each combination of --grid.
+
+    A row's values go over those of --config, or of the flow's default, with -p; an empty cell
+    leaves them.
+    """
+    from ductaflow.errors import SweepFailed
+    from ductaflow.flow import read_flow, resolve_flow
+    from ductaflow.grids import grid
+    from ductaflow.layout import project_root
+    from ductaflow.sweeps import sweep
+    from ductaflow.values import chosen_config, grid_values
+
+    if (table_file is None) == (not axes):
+        raise click.UsageError("give either --table FILE or --grid KEY=A,B (once for each key)")
+    project = project_root(root)
+    path = resolve_flow(flow, project, Path.cwd())
+    config = _over(chosen_config(read_flow(path), config_file, params), instance)
+    table = table_file if table_file is not None else grid(**grid_values(axes))
+    named_by: Any = instance
+    if instance is None and table_file is not None:
+        named_by = _own_name
+    try:
+        runs = sweep(
+            path,
+            table,
+            step=step,
+            instance=named_by,
+            config=config,
+            workers=workers,
+            only=list(only) or None,
+            limit=limit,
+            retries=retries,
+            on_error="stop" if stop_on_error else "continue",
+            export_to=export_to,
+            dry_run=dry_run,
+            progress=not as_json,
+            root=project,
+            **options.as_arguments(how),
+        )
+    except SweepFailed as e:
+        runs = e.runs
+    if as_json:
+        dump([run_facts(run) for run in runs])
+    else:
+        if dry_run:
+            for run in runs:
+                say(f"{run.label}  {'reused' if run.reused else 'would run'}")
+        say(runs.summary())
+    return 1 if runs.failed else 0
+
+
+def _over(base: dict[str, Any], instance: str | None) -> Any:
+    """A function that puts a row's values over a config."""
+    from ductaflow.values import merged
+
+    names = {"instance_name", "instance", instance}
+
+    def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        for key, value in row.items():
+            if key in names or _is_empty(value):
+                continue
+            inner = given
+            *above, last = str(key).split(".")
+            for part in above:
+                inner = inner.setdefault(part, {})
+            inner[last] = value
+        return merged(base, given)
+
+    return config_of
+
+
+def _own_name(row: Mapping[str, Any]) -> Any:
+    """What names a row that says so itself, or else what it says."""
+    from ductaflow.tasks import NAME_COLUMNS, name_from
+
+    for column in NAME_COLUMNS:
+        if column in row:
+            return row[column]
+    return name_from({key: value for key, value in row.items() if not _is_empty(value)})
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value

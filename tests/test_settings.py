@@ -1,0 +1,157 @@
+"""Settings: where they stand, what they may be, what wins over what."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from ductaflow import get_all_instances, run_step_flow, sweep
+from ductaflow.errors import SettingsError
+from ductaflow.layout import find_root, instance_dir, runs_dir
+from ductaflow.plan import make_options
+from ductaflow.settings import Settings, load_settings
+
+
+def write(root: Path, text: str, name: str = "ductaflow.toml") -> None:
+    (root / name).write_text(text, "utf-8")
+
+
+def test_without_a_file_all_is_as_documented(tmp_path):
+    assert load_settings(tmp_path, {}) == Settings()
+    write(tmp_path, "[tool.other]\nworkers = 3\n", "pyproject.toml")
+    assert load_settings(tmp_path, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("file", "table"), [("ductaflow.toml", ""), ("pyproject.toml", "[tool.ductaflow]\n")]
+)
+def test_both_files_hold_the_same_settings(tmp_path, file, table):
+    text = """
+runs = "results/runs"
+flows = ["steps"]
+workers = 3
+timeout = 60
+cell_timeout = 1.5
+kernel = "geo"
+html = false
+preload = ["sklearn"]
+"""
+    write(tmp_path, table + text, file)
+    assert load_settings(tmp_path, {}) == Settings(
+        "results/runs", ("steps",), 3, 60.0, 1.5, "geo", False, ("sklearn",)
+    )
+    assert find_root(tmp_path, None, {}) == tmp_path
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    write(tmp_path, "workers = 3")
+    assert load_settings(tmp_path, {}).workers == 3
+    write(tmp_path, "workers = 12")
+    assert load_settings(tmp_path, {}).workers == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("worker = 3", "has no setting 'worker'; did you mean 'workers'?"),
+        ("qqq = 3", "has no setting 'qqq'; there are: runs, flows, workers"),
+        ("workers = 0", "workers is 0; it is a whole number from 1 on"),
+        ("workers = true", "workers is True"),
+        ("timeout = -1", "timeout is -1; it is a number of seconds"),
+        ("cell_timeout = 'long'", "cell_timeout is 'long'"),
+        ("html = 'no'", "html is 'no'; it is true or false"),
+        ("kernel = ''", "kernel is ''; it is a kernelspec's name"),
+        ("preload = 'numpy'", "preload is 'numpy'; it is true, false or a list"),
+        ("runs = '../elsewhere'", "runs is '../elsewhere'; it is a folder inside the project"),
+        ("runs = '/tmp'", "a folder inside the project"),
+        ("flows = []", "flows is .*; it is a list of folders"),
+        ("runs = ", "is no TOML"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path, text, message):
+    write(tmp_path, text)
+    with pytest.raises(SettingsError, match=message) as e:
+        load_settings(tmp_path, {})
+    assert str(tmp_path / "ductaflow.toml") in str(e.value)
+
+
+def test_two_files_that_both_have_settings_are_an_error(tmp_path):
+    write(tmp_path, "workers = 1")
+    write(tmp_path, "[tool.ductaflow]\nworkers = 2", "pyproject.toml")
+    with pytest.raises(SettingsError, match="keep one of them"):
+        load_settings(tmp_path, {})
+
+
+def test_environment_wins_over_the_file(tmp_path):
+    write(tmp_path, "workers = 3\ntimeout = 60\nhtml = true")
+    env = {
+        "DUCTAFLOW_WORKERS": "5",
+        "DUCTAFLOW_TIMEOUT": "2.5",
+        "DUCTAFLOW_HTML": "false",
+        "DUCTAFLOW_PRELOAD": "numpy, scipy",
+        "DUCTAFLOW_FLOWS": "a,b/c",
+        "DUCTAFLOW_KERNEL": "geo",
+        "DUCTAFLOW_CELL_TIMEOUT": "",
+    }
+    assert load_settings(tmp_path, env) == Settings(
+        "runs", ("a", "b/c"), 5, 2.5, None, "geo", False, ("numpy", "scipy")
+    )
+    assert load_settings(tmp_path, {"DUCTAFLOW_PRELOAD": "0"}).preload is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("DUCTAFLOW_WORKERS", "many"), ("DUCTAFLOW_HTML", "perhaps")]
+)
+def test_a_variable_that_is_wrong_is_named(tmp_path, name, value):
+    with pytest.raises(SettingsError, match=f"{name} is '{value}'"):
+        load_settings(tmp_path, {name: value})
+
+
+def test_arguments_win_over_settings():
+    settings = Settings(timeout=60, cell_timeout=5, kernel="geo", html=False, preload=False)
+    said = make_options(settings=settings)
+    assert (said.timeout, said.cell_timeout, said.kernel_name) == (60, 5, "geo")
+    assert (said.html, said.preload) == (False, None)
+    said = make_options(
+        timeout=math.inf, cell_timeout=7, kernel_name="b", html=True, preload=["x"],
+        settings=settings,
+    )  # fmt: skip
+    assert (said.timeout, said.cell_timeout, said.kernel_name) == (None, 7, "b")
+    assert (said.html, said.preload) == (True, ("x",))
+
+
+def test_folders_are_where_the_settings_say(project):
+    write(project.root, 'runs = "out/all"\nflows = ["steps"]\nhtml = false\nworkers = 1')
+    (project.root / "steps").mkdir()
+    project.write("one", "print(x)", parameters="config = {'x': 1}").rename(
+        project.root / "steps" / "one.py"
+    )
+    run = run_step_flow("one", "a", {"x": 2})
+    assert (
+        run.dir
+        == project.root / "out" / "all" / "one" / "a"
+        == instance_dir(project.root, "one", "a")
+    )
+    assert not run.html.exists()
+    assert get_all_instances("one")[0].config == {"x": 2}
+    runs = sweep("one", [{"x": 3}, {"x": 4}], progress=False)
+    assert {r.dir.parent for r in runs} == {runs_dir(project.root) / "one"}
+    assert not (project.root / "runs").exists()
+
+
+def test_a_time_limit_of_the_settings_counts_for_sweeps_too(project):
+    write(project.root, "cell_timeout = 0.3")
+    project.write("slow", "import time; time.sleep(60)")
+    runs = sweep("slow", [{"x": 1}], progress=False)
+    assert runs[0].status.value == "timeout"
+    record = json.loads((runs[0].dir / "run.json").read_text("utf-8"))
+    assert record["status"] == "timeout"
+
+
+def test_the_kernel_is_one_for_python():
+    settings = Settings(kernel="geo", timeout=5)
+    assert settings.of("python") is settings
+    assert settings.of("julia") == Settings(timeout=5)
