@@ -28,18 +28,19 @@ def command(
     as_json: bool,
 ) -> None:
     """Say whether `ductaflow run` with the same arguments would reuse the last run of FLOW."""
-    import ductaflow
+    import attrs
+
     from ductaflow.flow import read_flow, resolve_flow
     from ductaflow.layout import project_root
+    from ductaflow.updates import explain
     from ductaflow.values import chosen_config
 
     project = project_root(root)
     path = resolve_flow(flow, project, Path.cwd())
     config = chosen_config(read_flow(path), config_file, params)
-    explain = ductaflow.__getattr__("explain")
     decision = explain(path, step or path.stem, instance, config, root=project)
     if as_json:
-        dump({"reuse": decision.reuse, "reasons": [str(reason) for reason in decision.reasons]})
+        dump({"reuse": decision.reuse, "reasons": [attrs.asdict(r) for r in decision.reasons]})
         return
     say("It would be reused." if decision.reuse else "It would run:")
     for reason in decision.reasons:

@@ -88,6 +88,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "instance": run.instance,
         "status": run.status.value,
         "reused": run.reused,
+        "reasons": [str(reason) for reason in run.reasons],
         "started": run.record.started or None,
         "duration": run.duration,
         "flow": run.record.flow,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +42,7 @@ def command(
         run for run in options.find_runs(project, instances, step) if run.status.bad or not failed
     ]
     arguments = options.as_arguments(how)
-    if "force" in inspect.signature(sweep).parameters:
-        arguments["force"] = True
+    arguments["force"] = True
     done: list[Run] = []
     for (flow, its_step), group in _groups(runs).items():
         rows = [{"instance": run.instance, "config": run.config} for run in group]
