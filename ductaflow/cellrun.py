@@ -34,6 +34,7 @@ from ductaflow.outputs import Limits, OutputFolder
 from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
 from ductaflow.syntax import annotate_traceback, failing_line
+from ductaflow.warned import WarningCount
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
 TERMINATE_AFTER = 5.0  # seconds after the interrupt
@@ -69,6 +70,7 @@ class Outcome:
         environment: Versions for the record.
         peak_memory: Bytes, or None.
         metrics: What the flow published with `record()`.
+        warnings: How often it warned.
     """
 
     status: Status
@@ -80,6 +82,7 @@ class Outcome:
     environment: Mapping[str, str] = attrs.field(factory=dict)
     peak_memory: int | None = None
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
+    warnings: int = 0
 
 
 @final
@@ -129,6 +132,7 @@ class CellRun:
         self._stop = stop
         self._teller = teller
         self._metrics: dict[str, Any] = {}
+        self._warned = WarningCount()
         self._folder = OutputFolder(Limits(log=artifacts.paths.log.name))
         self._states = {
             index: _State(index, cell) for index, cell in enumerate(plan.cells) if cell.runs
@@ -284,6 +288,7 @@ class CellRun:
         if message.type == "finish_reply":
             self._finish["reply"] = True
             self._peak = message.content.get("peak_memory") or self._peak
+            self._warned.logged(message.content.get("warnings"))
             if self._plan.options.preload is not None and leaves_environment_alone(self._plan.flow):
                 self._session.imported = message.content.get("imported", ())
             if message.content.get("status") != "ok":
@@ -303,6 +308,7 @@ class CellRun:
         if message.type == "stream":
             name, text = str(message.content.get("name")), str(message.content.get("text"))
             self._artifacts.log.stream(name, text, time.monotonic())
+            self._warned.stream(name, text)
             if self._teller is not None:
                 self._teller.stream(name, text)
         elif message.type in ("error", "execute_result", "display_data"):
@@ -431,6 +437,7 @@ class CellRun:
             environment={"python": self._session.info.get("language_info", {}).get("version", "")},
             peak_memory=self._peak_memory(),
             metrics=self._metrics,
+            warnings=self._warned.total,
         )
 
     def _peak_memory(self) -> int | None:

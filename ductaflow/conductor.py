@@ -22,6 +22,7 @@ from ductaflow.layout import (
     project_root,
 )
 from ductaflow.model import InstancePlan
+from ductaflow.options import HtmlOptions
 from ductaflow.plan import make_options, plan_instance
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run_step_flow(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
+    html: bool | HtmlOptions = True,
     preload: Sequence[str] | bool = True,
 ) -> Run:
     """Run a flow as the instance `runs/{step_name}/{instance_name}/` of the project.
@@ -58,7 +59,7 @@ def run_step_flow(
         timeout: Seconds for the whole instance, from its first cell on.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name; the conductor's own interpreter if left out.
-        html: Whether to write the HTML report.
+        html: Whether to write the HTML report, or how it is to look.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
 
@@ -111,7 +112,7 @@ def run_notebook(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
+    html: bool | HtmlOptions = True,
     preload: Sequence[str] | bool = True,
 ) -> Run:
     """Run any text notebook in any folder, its artifacts beside what it writes.
@@ -124,7 +125,7 @@ def run_notebook(
         timeout: Seconds for the whole run.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name.
-        html: Whether to write the HTML report.
+        html: Whether to write the HTML report, or how it is to look.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
 

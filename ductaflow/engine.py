@@ -188,6 +188,7 @@ def _last_record(record: RunRecord, outcome: Outcome, duration: float) -> RunRec
         environment={**record.environment, **outcome.environment},
         peak_memory=outcome.peak_memory,
         metrics=outcome.metrics,
+        warnings=outcome.warnings,
     )
 
 

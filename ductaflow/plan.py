@@ -14,6 +14,7 @@ from ductaflow.flow import default_config, require_parameters
 from ductaflow.inject import prepare
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions
 from ductaflow.notes import config_notes
+from ductaflow.options import HtmlOptions
 
 
 def plan_instance(
@@ -80,7 +81,7 @@ def make_options(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
+    html: bool | HtmlOptions = True,
     preload: Sequence[str] | bool = True,
     nested_workers: int | None = None,
 ) -> RunOptions:

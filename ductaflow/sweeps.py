@@ -41,6 +41,7 @@ from ductaflow.layout import (
     project_root,
 )
 from ductaflow.model import ErrorInfo, Flow, RunOptions, RunRecord, Status
+from ductaflow.options import HtmlOptions
 from ductaflow.plan import make_options, plan_instance
 from ductaflow.preload import imports
 from ductaflow.progress import REFRESH, Tally, choose_display
@@ -83,7 +84,7 @@ def sweep(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool = True,
+    html: bool | HtmlOptions = True,
     preload: Sequence[str] | bool = True,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
@@ -124,7 +125,7 @@ def sweep(
         timeout: Seconds for each instance, from its first cell on.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name.
-        html: Whether to write HTML reports.
+        html: Whether to write HTML reports, or how they are to look.
         preload: See `run_step_flow`.
 
     Returns:
@@ -213,7 +214,7 @@ class SweepOptions:
     timeout: float | None = None
     cell_timeout: float | None = None
     kernel_name: str | None = None
-    html: bool = True
+    html: bool | HtmlOptions = True
     preload: Sequence[str] | bool = True
 
     @on_error.validator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ import attrs
 from ductaflow import jsonio
 from ductaflow.html import page as pages
 from ductaflow.html.cache import BoundedCache
+from ductaflow.html.header import HEADER_CSS, Head, Heading, header
 from ductaflow.html.markup import calls_require, describe_images, has_math
 from ductaflow.html.text import encodable
 
@@ -33,6 +35,8 @@ _CONTENT: Final = ("cell_type", "source", "execution_count", "outputs", "attachm
 _ID_LATER: Final = "ductaflow-id-later"
 _WRAPPER: Final = '<div class="jp-Cell-inputWrapper">'
 _MEBIBYTE: Final = 1 << 20
+_HEADING: Final = re.compile(r'<h([1-4])[^>]*? id="([^"]*)"[^>]*>(.*?)<a class="anchor-link"', re.DOTALL)
+_TAGS: Final = re.compile(r"<[^>]*>")
 
 
 @attrs.frozen
@@ -42,10 +46,12 @@ class Fragment:
     Attributes:
         html: The cell's element; empty for a cell that is not to be shown.
         needs: What the page around it must bring: `math`, `require`, `widgets`.
+        headings: The headings in it.
     """
 
     html: str
     needs: frozenset[str] = frozenset()
+    headings: tuple[Heading, ...] = ()
 
 
 @final
@@ -77,12 +83,15 @@ class HtmlRenderer:
         """Import nbconvert now rather than at the first cell; takes a good part of a second."""
         self._lab  # noqa: B018
 
-    def cell(self, cell: NbCell, *, language: str = "python") -> Fragment:
+    def cell(
+        self, cell: NbCell, *, language: str = "python", fold_lines: int | None = None
+    ) -> Fragment:
         """Render one cell.
 
         Args:
             cell: A cell as nbformat 4.5 writes it, with its texts as single strings.
             language: What its code is written in: a kernel's language or a Pygments lexer.
+            fold_lines: Fold text outputs of more lines than this.
         """
         metadata = cell.get("metadata", {})
         tags = frozenset(metadata.get("tags", ()))
@@ -95,7 +104,9 @@ class HtmlRenderer:
         if tags & _REMOVE_OUTPUT:
             content["outputs"] = []
         fragment = _remembered(
-            self.cells, [content, language], lambda: self._rendered(content, tags, language)
+            self.cells,
+            [content, language, fold_lines],
+            lambda: self._rendered(content, tags, language, fold_lines),
         )
         own = html.escape(encodable(str(cell.get("id", ""))))
         return attrs.evolve(fragment, html=fragment.html.replace(_ID_LATER, own, 1))
@@ -106,6 +117,7 @@ class HtmlRenderer:
         *,
         title: str,
         widget_state: Mapping[str, Any] | None = None,
+        head: Head | None = None,
     ) -> str:
         """Join cells to a page that holds all that it needs.
 
@@ -115,6 +127,7 @@ class HtmlRenderer:
             widget_state: The notebook's widget state (`version_major`, `version_minor` and
                 `state`); without it, or for widgets that are not ipywidgets' own, their outputs'
                 next best form is shown.
+            head: What the bar over it says; None for no bar.
         """
         fragments = [f for f in fragments if f.html]
         needs = frozenset[str]().union(*(f.needs for f in fragments))
@@ -128,11 +141,16 @@ class HtmlRenderer:
         return pages.assemble(
             body,
             title=title,
-            css=self._lab.css,
+            css=self._lab.css if head is None else self._css_with(head),
+            header=header(head, [h for f in fragments for h in f.headings]) if head else "",
+            template=head.options.template if head else None,
             math=math,
             require="require" in needs,
             widget_state=state,
         )
+
+    def _css_with(self, head: Head) -> str:
+        return f"{self._lab.css}{HEADER_CSS}{pages.style_text(head.options.css)}"
 
     @property
     def _lab(self) -> Lab:
@@ -145,7 +163,11 @@ class HtmlRenderer:
         return self._loaded
 
     def _rendered(
-        self, content: Mapping[str, Any], tags: frozenset[str], language: str
+        self,
+        content: Mapping[str, Any],
+        tags: frozenset[str],
+        language: str,
+        fold_lines: int | None,
     ) -> Fragment:
         cell = _tidied(content)
         if tags & _REMOVE_INPUT:
@@ -157,11 +179,13 @@ class HtmlRenderer:
             inputs=self.inputs,
             fold_input=bool(tags & _HIDE_INPUT or jupyter.get("source_hidden")),
             fold_outputs=bool(tags & _HIDE_OUTPUT or jupyter.get("outputs_hidden")),
+            fold_lines=fold_lines,
         )
         text = self._lab.render(cell, parts, language)
         # Cells can be reached by keyboard, as nbconvert's.
         text = text.replace(_WRAPPER, f'{_WRAPPER[:-1]} tabindex="0">', 1)
-        return Fragment(text, frozenset(parts.needs))
+        headings = _headings(text) if content.get("cell_type") == "markdown" else ()
+        return Fragment(text, frozenset(parts.needs), headings)
 
 
 _SHARED: Final = HtmlRenderer()
@@ -182,6 +206,7 @@ class _CellParts:
     inputs: BoundedCache[Fragment]
     fold_input: bool
     fold_outputs: bool
+    fold_lines: int | None = None
     needs: set[str] = attrs.field(factory=set)
     _typeset: bool = False
 
@@ -201,7 +226,11 @@ class _CellParts:
         if end < 0:
             return text
         process = " mathjax_process" if self._typeset else ""
-        return f'{text[:end]}{process}" tabindex="0"{text[end + 1 :]}'
+        text = f'{text[:end]}{process}" tabindex="0"{text[end + 1 :]}'
+        lines = text.count("\n")
+        if self.fold_lines is not None and lines > self.fold_lines and "<img" not in text:
+            return _folded(f"Output of {lines:,} lines", text)
+        return text
 
     def choose(self, data: Mapping[str, Any], priority: list[str]) -> list[str]:
         best = next((p for p in priority if p in data), "")
@@ -250,6 +279,12 @@ def _tidied(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_tidied(item) for item in value]
     return value
+
+
+def _headings(text: str) -> tuple[Heading, ...]:
+    return tuple(
+        Heading(int(m[1]), m[2], _TAGS.sub("", m[3]).strip()) for m in _HEADING.finditer(text)
+    )
 
 
 def _folded(label: str, text: str) -> str:

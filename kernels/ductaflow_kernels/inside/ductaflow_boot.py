@@ -122,6 +122,7 @@ def prepare(folder: str) -> Any:
     _stream_class()
     _launcher()  # it looks for a file
     _exercise(shell)
+    _count_warnings()
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     _own_modules.update(sys.modules)
@@ -141,6 +142,27 @@ def import_without_debugger() -> None:
         import ipykernel.debugger  # noqa: F401
     finally:
         del sys.modules["debugpy"]
+
+
+_logged = [0]  # records at WARNING and above
+
+
+def _count_warnings() -> None:
+    """Count what `logging` is told at WARNING and above, wherever it goes and however it looks."""
+    import logging
+
+    handle = logging.Logger.handle
+
+    def counted(self: logging.Logger, record: logging.LogRecord) -> None:
+        # Jupyter's own machinery is no part of the flow.
+        if record.levelno >= logging.WARNING and not record.name.startswith(_MACHINERY):
+            _logged[0] += 1
+        handle(self, record)
+
+    logging.Logger.handle = counted  # type: ignore[method-assign]
+
+
+_MACHINERY = ("IPKernelApp", "traitlets", "tornado", "asyncio", "ipykernel", "py.warnings")
 
 
 def _exercise(shell: Any) -> None:
@@ -492,7 +514,8 @@ def finish() -> dict[str, Any]:
     """What the interpreter does on its way out, without going: a kernel is killed afterwards.
 
     Returns:
-        `peak_memory` in bytes, and `imported`: the modules that the flow made it import.
+        `peak_memory` in bytes, `imported`: the modules that the flow made it import, and
+        `warnings`: how many records of WARNING and above `logging` got.
     """
     imported = [name for name in list(sys.modules) if name not in _modules_at_start]
     # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
@@ -512,7 +535,7 @@ def finish() -> dict[str, Any]:
                     item.flush()
             except (OSError, ValueError) as e:
                 print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
-    return {"peak_memory": peak_memory(), "imported": imported}
+    return {"peak_memory": peak_memory(), "imported": imported, "warnings": _logged[0]}
 
 
 _modules_at_start: set[str] = set()
@@ -561,6 +584,7 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     sys.argv = [_launcher(), "-f", connection_file]
     complete(app, connection_file, folder)
     _modules_at_start.update(sys.modules)
+    _logged[0] = 0  # what was said before the flow began
     _ahead.update({name.partition(".")[0] for name in _modules_at_start} - _own_modules)
     if not launch:
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
