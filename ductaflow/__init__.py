@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ductaflow.grids import zip_grid as zip_grid
     from ductaflow.metrics import record as record
     from ductaflow.model import Status as Status
+    from ductaflow.options import HtmlOptions as HtmlOptions
+    from ductaflow.report.collation import collate as collate
     from ductaflow.run import Run as Run
     from ductaflow.runs import Runs as Runs
     from ductaflow.sweeps import sweep as sweep
@@ -56,6 +58,8 @@ _HOMES = {
     "ductaflow.grids": ("grid", "zip_grid"),
     "ductaflow.metrics": ("record",),
     "ductaflow.model": ("Status",),
+    "ductaflow.options": ("HtmlOptions",),
+    "ductaflow.report.collation": ("collate",),
     "ductaflow.run": ("Run",),
     "ductaflow.runs": ("Runs",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),

@@ -14,7 +14,7 @@ import attrs
 from ductaflow import jsonio
 from ductaflow.errors import ArtifactError
 from ductaflow.html import Fragment, Head, renderer
-from ductaflow.layout import ArtifactPaths, INDEX_PAGE, RUNS
+from ductaflow.layout import INDEX_PAGE, RUNS, ArtifactPaths
 from ductaflow.model import Cell, InstancePlan, RunRecord, Tag
 from ductaflow.notebook import FAILING_ANCHOR, Notebook
 from ductaflow.options import HtmlOptions

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 from ductaflow_kernels.pool import KernelPool, shared_pool
@@ -53,6 +53,9 @@ from ductaflow.syntax import check_syntax
 from ductaflow.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, Task, Tasks, plan_tasks
 
+if TYPE_CHECKING:
+    from ductaflow.report.live import LiveIndex
+
 PathLike = str | os.PathLike[str]
 
 RETRIED = ("died", "start")
@@ -80,6 +83,7 @@ def sweep(
     export_files: str | Sequence[str] = "*",
     progress: bool = True,
     on_event: Listener | None = None,
+    live: bool | PathLike = False,
     root: PathLike | None = None,
     timeout: float | None = None,
     cell_timeout: float | None = None,
@@ -121,6 +125,8 @@ def sweep(
         progress: Whether to show how far it is.
         on_event: Called on this thread with each event, of the types in `ductaflow.events`. What it
             raises ends the sweep.
+        live: Whether `runs/index.html` follows the sweep while it runs; or the folder for a page
+            about this sweep alone, relative to the project root. See `collate`.
         root: The project root; see `run_step_flow`, as for the rest.
         timeout: Seconds for each instance, from its first cell on.
         cell_timeout: Seconds for any one cell.
@@ -147,8 +153,8 @@ def sweep(
             step=step, instance=instance, config=config, workers=workers, only=only, limit=limit,
             on_error=on_error, retries=retries, retry_on=retry_on, retry_wait=retry_wait,
             resume=resume, export_to=export_to, export_files=export_files, progress=progress,
-            on_event=on_event, timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name,
-            html=html, preload=preload,
+            on_event=on_event, live=live, timeout=timeout, cell_timeout=cell_timeout,
+            kernel_name=kernel_name, html=html, preload=preload,
         ),
     )  # fmt: skip
     if dry_run:
@@ -211,6 +217,7 @@ class SweepOptions:
     export_files: str | Sequence[str] = "*"
     progress: bool = True
     on_event: Listener | None = None
+    live: bool | PathLike = False
     timeout: float | None = None
     cell_timeout: float | None = None
     kernel_name: str | None = None
@@ -340,6 +347,7 @@ class _Sweep:
     _queue: queue.Queue[Event | _Ended | _Left] = attrs.field(factory=lambda: queue.Queue(_AHEAD))
     _next_lock: threading.Lock = attrs.field(factory=threading.Lock)
     _no_more: threading.Event = attrs.field(factory=threading.Event)
+    _live: LiveIndex | None = None
 
     def __attrs_post_init__(self) -> None:
         self._source = iter(self.tasks)
@@ -366,6 +374,18 @@ class _Sweep:
         """Run it all; each run as it ends."""
         mark = SweepMark.find(self.root, self.step, self.flow, resume=self.options.resume)
         mark.set()
+        if self.options.live:
+            from ductaflow.report.live import LiveIndex
+
+            names = (self.tasks.names or {}).values()
+            self._live = LiveIndex.open(self.options.live, self.root, self.step, self.flow, names)
+        try:
+            yield from self._execute(mark)
+        finally:
+            if self._live is not None:
+                self._live.close()
+
+    def _execute(self, mark: SweepMark) -> Iterator[tuple[Entry, Run]]:
         tally = Tally(self.tasks.count, time.monotonic())
         display = choose_display(self.options.progress)
         pool = shared_pool()
@@ -435,6 +455,8 @@ class _Sweep:
                     continue
 
     def _tell(self, event: Event) -> None:
+        if self._live is not None:
+            self._live(event)
         if self.options.on_event is not None:
             self.options.on_event(event)
 
@@ -503,7 +525,8 @@ class _Sweep:
                 self.run_options,
                 with_config=True,
             )
-            listen = self._queue.put if self.options.on_event is not None else None
+            listened = self.options.on_event is not None or self._live is not None
+            listen = self._queue.put if listened else None
             return run_plan(plan, self.stop, listen)
         except DuctaflowError as e:
             kind = "busy" if isinstance(e, InstanceBusy) else "artifact"

@@ -18,6 +18,7 @@ SLOT: Final = 4096  # bytes that are kept for links that are not known before ot
 MOST: Final = 6  # instances of one direction that are linked
 _BEGIN: Final = "<!--ductaflow:near-->"
 _END: Final = "<!--ductaflow:far-->"
+_PLAIN: Final = HtmlOptions()
 Near = tuple[str, str]
 """An instance: what to call it, and the relative path of its report."""
 
@@ -35,31 +36,38 @@ HEADER_CSS: Final = """\
 .ductaflow-header .status.success { background: #e3f4e8; color: #176332; }
 .ductaflow-header .status.warnings { background: #fdf0d8; color: #7d4600; }
 .ductaflow-header .status.error { background: #fce6e7; color: #a01c27; }
-.ductaflow-header .facts { color: #4c566a; }
+.ductaflow-header :is(.facts, nav span) { color: #4c566a; }
 .ductaflow-header nav { display: contents; }
-.ductaflow-header nav span { color: #4c566a; }
 .ductaflow-header details { position: relative; }
 .ductaflow-header summary { cursor: pointer; }
-.ductaflow-header details ol { position: absolute; top: 100%; left: -8px; margin: 4px 0; padding: 8px 14px;
-  list-style: none; background: #fff; border: 1px solid #d9dee5; border-radius: 8px; min-width: 220px;
-  max-width: 80vw; max-height: 70vh; overflow: auto; box-shadow: 0 8px 28px rgb(0 0 0 / 18%); }
-.ductaflow-header .l2 { padding-left: 1em; } .ductaflow-header .l3 { padding-left: 2em; }
+.ductaflow-header details ol { position: absolute; top: 100%; left: -8px; margin: 4px 0;
+  padding: 8px 14px; list-style: none; background: #fff; border: 1px solid #d9dee5;
+  border-radius: 8px; min-width: 220px; max-width: 80vw; max-height: 70vh; overflow: auto;
+  box-shadow: 0 8px 28px rgb(0 0 0 / 18%); }
+.ductaflow-header .l2 { padding-left: 1em; }
+.ductaflow-header .l3 { padding-left: 2em; }
 .ductaflow-header .l4 { padding-left: 3em; }
-.ductaflow-header label { margin-left: auto; cursor: pointer; border: 1px solid #d9dee5; border-radius: 8px;
-  padding: 0 10px; }
+.ductaflow-header label { margin-left: auto; cursor: pointer; border: 1px solid #d9dee5;
+  border-radius: 8px; padding: 0 10px; }
 .ductaflow-header label::after { content: "show code"; }
 #ductaflow-code:checked ~ .ductaflow-header label::after { content: "hide code"; }
 #ductaflow-code:focus-visible ~ .ductaflow-header label { outline: 2px solid #0b5cad; }
-#ductaflow-code:not(:checked) ~ main .jp-CodeCell > .jp-Cell-inputWrapper:not(:focus):not(:focus-within) {
-  height: 18px; overflow: hidden; cursor: pointer; opacity: 0.75; }
-#ductaflow-code:not(:checked) ~ main .jp-CodeCell > .jp-Cell-inputWrapper:not(:focus):not(:focus-within) > * {
-  display: none; }
-#ductaflow-code:not(:checked) ~ main .jp-CodeCell > .jp-Cell-inputWrapper:not(:focus):not(:focus-within)::before {
-  content: "\\25B8 code"; font: 11px/18px system-ui, Arial, sans-serif; color: #4c566a; padding-left: 76px; }
-main :target, main :is(h1, h2, h3, h4) { scroll-margin-top: 48px; }
+#ductaflow-code:not(:checked) ~ main .jp-CodeCell
+  > .jp-Cell-inputWrapper:not(:focus, :focus-within) {
+  height: 18px; overflow: hidden; cursor: pointer; }
+#ductaflow-code:not(:checked) ~ main .jp-CodeCell
+  > .jp-Cell-inputWrapper:not(:focus, :focus-within) > * { display: none; }
+#ductaflow-code:not(:checked) ~ main .jp-CodeCell
+  > .jp-Cell-inputWrapper:not(:focus, :focus-within)::before {
+  content: "\\25B8 code"; font: 11px/18px system-ui, Arial, sans-serif; color: #4c566a;
+  padding-left: 76px; }
+#ductaflow-code:not(:checked) ~ main
+  :is(.celltag_injected-parameters, .celltag_ductaflow-flatten) { display: none; }
+main :is(:target, h1, h2, h3, h4) { scroll-margin-top: 48px; }
 @media (max-width: 640px) { .ductaflow-header { position: static; } }
 @media print {
-  .ductaflow-header { position: static; } .ductaflow-header :is(nav, label, details) { display: none; }
+  .ductaflow-header { position: static; }
+  .ductaflow-header :is(nav, label, details) { display: none; }
   #ductaflow-code:not(:checked) ~ main .jp-CodeCell > .jp-Cell-inputWrapper { display: none; }
 }
 """
@@ -102,7 +110,7 @@ class Head:
     facts: tuple[str, ...] = ()
     failing: str | None = None
     config: str | None = None
-    options: HtmlOptions = HtmlOptions()
+    options: HtmlOptions = _PLAIN
     upstream: tuple[Near, ...] = ()
     index: str | None = None
 
@@ -210,9 +218,7 @@ def _short(name: str) -> str:
 
 
 def _contents(headings: Iterable[Heading]) -> str:
-    items = "".join(
-        f'<li class="l{h.level}"><a href="#{h.id}">{h.text}</a></li>' for h in headings
-    )
+    items = "".join(f'<li class="l{h.level}"><a href="#{h.id}">{h.text}</a></li>' for h in headings)
     return f"<details><summary>contents</summary><ol>{items}</ol></details>" if items else ""
 
 

@@ -35,7 +35,9 @@ _CONTENT: Final = ("cell_type", "source", "execution_count", "outputs", "attachm
 _ID_LATER: Final = "ductaflow-id-later"
 _WRAPPER: Final = '<div class="jp-Cell-inputWrapper">'
 _MEBIBYTE: Final = 1 << 20
-_HEADING: Final = re.compile(r'<h([1-4])[^>]*? id="([^"]*)"[^>]*>(.*?)<a class="anchor-link"', re.DOTALL)
+_HEADING: Final = re.compile(
+    r'<h([1-4])[^>]*? id="([^"]*)"[^>]*>(.*?)<a class="anchor-link"', re.DOTALL
+)
 _TAGS: Final = re.compile(r"<[^>]*>")
 
 
@@ -227,8 +229,8 @@ class _CellParts:
             return text
         process = " mathjax_process" if self._typeset else ""
         text = f'{text[:end]}{process}" tabindex="0"{text[end + 1 :]}'
-        lines = text.count("\n")
-        if self.fold_lines is not None and lines > self.fold_lines and "<img" not in text:
+        lines = text.count("\n", text.find("<pre>"), text.rfind("</pre>"))
+        if self.fold_lines is not None and lines > self.fold_lines and "<pre>" in text:
             return _folded(f"Output of {lines:,} lines", text)
         return text
 

@@ -109,6 +109,7 @@ def _folders(what: What, root: Path) -> Iterator[Path]:
     if isinstance(what, Runs):
         yield from (Path(entry.directory) for entry in what.entries)
         return
+    items: list[str | Run]
     items = [what] if isinstance(what, str) else list(iter_steps(root) if what is None else what)
     there = set(iter_steps(root))
     for item in items:
@@ -266,8 +267,8 @@ def link_reports(instances: Sequence[InstanceFacts], graph: Graph, page: Path) -
         fill_navigation(
             facts.paths.html,
             index=links.to(page),
-            previous=(before.id, links.to(before.paths.html)) if before else None,
-            following=(after.id, links.to(after.paths.html)) if after else None,
+            previous=(before.instance, links.to(before.paths.html)) if before else None,
+            following=(after.instance, links.to(after.paths.html)) if after else None,
             upstream=[(i, links.to(by_id[i].paths.html)) for i in up if i in by_id],
             downstream=[(i, links.to(by_id[i].paths.html)) for i in down if i in by_id],
         )

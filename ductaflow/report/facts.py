@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -147,7 +148,7 @@ def facts_of(
 def shown(value: Any) -> Any:
     """A value as a cell of a table holds it: a scalar, or JSON text; strict JSON either way."""
     if isinstance(value, float):
-        return value if abs(value) != float("inf") and value == value else str(value)  # noqa: PLR0124
+        return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, str | int | bool):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))

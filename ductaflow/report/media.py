@@ -21,7 +21,7 @@ import attrs
 
 from ductaflow import jsonio
 from ductaflow.html.page import script_json
-from ductaflow.model import Tag
+from ductaflow.model import INSERTED_TAGS
 from ductaflow.report.facts import InstanceFacts
 from ductaflow.runlog import strip_ansi
 
@@ -191,7 +191,7 @@ def _cells(notebook: Path) -> list[Mapping[str, Any]]:
 def _own(cell: Mapping[str, Any]) -> bool:
     """Whether the cell was put in by ductaflow."""
     tags = cell.get("metadata", {}).get("tags", ())
-    return any(tag in (Tag.FLATTEN, Tag.CONFIG_TABLE, Tag.BANNER) for tag in tags)
+    return any(tag in INSERTED_TAGS for tag in tags)
 
 
 def _image(output: Mapping[str, Any]) -> tuple[str, bytes | None]:

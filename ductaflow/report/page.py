@@ -115,9 +115,7 @@ def index_page(data: Mapping[str, Any], title: str, brand_css: str = "") -> str:
 
 def lights() -> list[dict[str, str]]:
     """The lights for the page's legend, in the order of its filter."""
-    return [
-        {"value": light.value, "symbol": light.symbol, "label": light.label} for light in Light
-    ]
+    return [{"value": light.value, "symbol": light.symbol, "label": light.label} for light in Light]
 
 
 @lru_cache(maxsize=1)

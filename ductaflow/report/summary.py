@@ -1,4 +1,4 @@
-"""`bulk_summary.json`: all that the page tells, for programs. README.md beside this has its schema."""
+"""`bulk_summary.json`: all that the page tells, for programs. README.md has its schema."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ export function compare(element: HTMLElement, shown: Row[]): void {
         el(
           "span",
           { class: "picked" },
-          n ? null : el("span", { class: "hint" }, "compared with "),
+          n ? el("span", { class: "hint" }, n === 1 ? "compared with " : "and ") : null,
           el(
             "button",
             { type: "button", class: "chip", "aria-label": `remove ${row.id}`, onclick: () => set({ sel: chosen.filter((one) => one !== row).map((one) => one.id) }) },

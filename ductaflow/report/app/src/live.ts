@@ -1,6 +1,6 @@
 // A page that follows a sweep: it looks at a small script beside it, every second.
 
-import { Cause, Lineage, Packed, Row, byId, data, href, rows, unpack } from "./data";
+import { Cause, Packed, Row, byId, data, href, rows, unpack } from "./data";
 
 const EVERY = 1000; // milliseconds between two looks
 const QUIET = 20; // looks without a sign of life after which it is said
@@ -13,7 +13,6 @@ interface Status {
   beat: number;
   changes: Packed[];
   causes: Cause[];
-  lineage: Lineage;
   line: string;
 }
 
@@ -41,7 +40,6 @@ export function follow(follower: Follower): void {
       const news = now.changes.slice(sequence - now.from);
       sequence = now.sequence;
       data.causes = now.causes;
-      data.lineage = now.lineage;
       const added = news.some((packed) => !byId.has(`${packed.s}/${packed.i}`));
       follower.changed(merge(news), added);
     }

@@ -49,13 +49,14 @@ interface Hooks {
 export function lightOf(row: Row): HTMLElement {
   const light = lights.get(row.light)!;
   const progress = row.attempt.cells ? ` ${row.attempt.cell ?? 0}/${row.attempt.cells}` : "";
-  const label = row.light === "error" && row.status !== "failed" ? row.status : light.label;
-  const many = row.light === "warnings" ? ` (${row.warnings})` : "";
+  let label = light.label;
+  if (row.light === "error" && row.status !== "failed") label = row.status;
+  if (row.light === "warnings") label = row.warnings === 1 ? "1 warning" : `${row.warnings} warnings`;
   return el(
     "span",
     { class: `light ${row.light}`, title: why(row) },
     el("span", { class: "symbol", "aria-hidden": "true" }, light.symbol),
-    `${label}${many}${progress}`,
+    `${label}${progress}`,
   );
 }
 
@@ -192,7 +193,7 @@ export class Table {
           { ...instanceField, key: "light", name: "status", get: (row) => row.light },
           false,
         ),
-        width: 148,
+        width: wide ? 138 : 124,
         frozen: wide,
         formatter: (cell) => lightOf((cell.getData() as Line).row),
         sorter: (_a, _b, first, second) =>
@@ -235,6 +236,7 @@ export class Table {
     const hold = (event: Event) => event.stopPropagation();
     const input = el("input", {
       type: "search",
+      size: 1,
       class: "headfilter",
       "aria-label": `filter ${field.name}`,
       placeholder: field.numeric ? "> 5, 1..3" : "filter",
