@@ -30,7 +30,7 @@ from ductaflow.report.graph import Graph, graph_of
 from ductaflow.report.links import Links
 from ductaflow.report.media import Media, MediaFolder
 from ductaflow.report.page import index_page, lights, packed, row
-from ductaflow.report.summary import causes, counts, summarise
+from ductaflow.report.summary import causes, counts, summarise, summary_text
 from ductaflow.run import Run
 from ductaflow.runs import Runs
 
@@ -198,7 +198,7 @@ class Site:
         summary = summarise(
             instances, title=self.title, root=self.root, links=self.links, graph=graph, media=media
         )
-        jsonio.write_atomic(self.folder / SUMMARY, jsonio.dumps(summary) + "\n")
+        jsonio.write_atomic(self.folder / SUMMARY, summary_text(summary))
         if bundle:
             self._copy_reports(instances)
         rows = [row(facts, media.get(facts.id), {}) for facts in instances]
@@ -257,18 +257,27 @@ def link_reports(instances: Sequence[InstanceFacts], graph: Graph, page: Path) -
     """Let each report lead to the page, to its neighbours, and to what it read and who read it."""
     by_id = {facts.id: facts for facts in instances}
     neighbours = graph.neighbours()
+    pages: dict[str, str] = {}  # from a step's folder
+
+    def near(facts: InstanceFacts | None, name: str = "") -> tuple[str, str] | None:
+        if facts is None:
+            return None
+        return name or facts.id, f"../../{facts.step}/{facts.instance}/{facts.paths.html.name}"
+
     for position, facts in enumerate(instances):
         if facts.light in (Light.PLANNED, Light.RUNNING):
             continue
+        step = os.path.dirname(facts.paths.directory)  # noqa: PTH120  (there are many)
+        if step not in pages:
+            pages[step] = Path(os.path.relpath(page, step)).as_posix()
         before = instances[position - 1] if position else None
         after = instances[position + 1] if position + 1 < len(instances) else None
-        links = Links(facts.paths.directory)
         up, down = neighbours.get(facts.id, ((), ()))
         fill_navigation(
             facts.paths.html,
-            index=links.to(page),
-            previous=(before.instance, links.to(before.paths.html)) if before else None,
-            following=(after.instance, links.to(after.paths.html)) if after else None,
-            upstream=[(i, links.to(by_id[i].paths.html)) for i in up if i in by_id],
-            downstream=[(i, links.to(by_id[i].paths.html)) for i in down if i in by_id],
+            index=f"../{pages[step]}",
+            previous=near(before, before.instance if before else ""),
+            following=near(after, after.instance if after else ""),
+            upstream=[link for i in up if (link := near(by_id.get(i)))],
+            downstream=[link for i in down if (link := near(by_id.get(i)))],
         )

@@ -19,22 +19,24 @@ class Links:
     """
 
     folder: Path
-    _parents: dict[Path, str] = attrs.field(factory=dict)
+    _known: dict[str, str] = attrs.field(factory=dict)
 
     def to(self, path: Path) -> str:
         """A path as the page names it, with `/`, not quoted for a URL.
 
         One on another drive, to which no relative path leads, stays absolute.
         """
-        parent = self._parents.get(path.parent)
-        if parent is None:
-            parent = self._parents[path.parent] = self._relative(path.parent)
-        if parent == ".":
-            return path.name
-        return f"{parent}/{path.name}"
+        above, name = os.path.split(path)
+        above, folder = os.path.split(above)
+        # Instances lie side by side: where they lie is worked out once.
+        relative = self._known.get(above)
+        if relative is None:
+            relative = self._known[above] = self._relative(above)
+        return f"{relative}{folder}/{name}" if folder else f"{relative}{name}"
 
-    def _relative(self, folder: Path) -> str:
+    def _relative(self, folder: str) -> str:
         try:
-            return Path(os.path.relpath(folder, self.folder)).as_posix()
+            relative = Path(os.path.relpath(folder, self.folder)).as_posix()
         except ValueError:
-            return folder.as_posix()
+            relative = Path(folder).as_posix()
+        return "" if relative == "." else relative.removesuffix("/") + "/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,22 @@ def summarise(
         "causes": causes(instances, root),
         "lineage": graph.to_json(),
     }
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """The summary as JSON: a line for each instance, edge and cause, for there may be many."""
+    parts = [f'"{key}": {_lines(value)}' for key, value in summary.items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(map(_json, value)) + "\n]"
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def counts(instances: Sequence[InstanceFacts]) -> dict[str, int]:

@@ -95,7 +95,7 @@ export class Table {
     this.table.on("tableBuilt", () => {
       this.built = true;
       element.querySelector(".tabulator-tableholder")?.setAttribute("aria-label", "instances");
-      this.refresh();
+      if (this.visible) this.refresh();
     });
     this.table.on("dataSorted", (sorters) => {
       if (!this.built) return;
@@ -168,7 +168,7 @@ export class Table {
     return line;
   }
 
-  private columns(): (ColumnDefinition & { maxInitialWidth?: number })[] {
+  private columns(): ColumnDefinition[] {
     const wide = window.innerWidth > 760;
     const hidden = hiddenFields(this.fields);
     const of = (field: Field) => ({
@@ -204,7 +204,6 @@ export class Table {
         ...this.column(instanceField),
         frozen: wide,
         minWidth: 130,
-        maxInitialWidth: 320,
         formatter: (cell) => this.name((cell.getData() as Line).row),
       },
       ...others,
@@ -212,15 +211,15 @@ export class Table {
     ];
   }
 
-  private column(field: Field, filtered = true): ColumnDefinition & { maxInitialWidth: number } {
+  private column(field: Field, filtered = true): ColumnDefinition {
     const align = field.numeric ? "right" : "left";
     return {
       field: field.key,
       title: field.name,
       hozAlign: align,
       headerHozAlign: "left",
-      minWidth: 84,
-      maxInitialWidth: 260,
+      minWidth: 70,
+      width: width(field),
       resizable: "header",
       headerWordWrap: false,
       sorter: (a: Value, b: Value, _ra, _rb, _column, dir) => compare(a, b, dir),
@@ -313,6 +312,18 @@ function formatted(field: Field, value: Value): HTMLElement {
     else text = number(value);
   }
   return el("span", {}, text.length > 200 ? `${text.slice(0, 200)}…` : text);
+}
+
+/** As wide as most of its values: measuring them all in the page would take its time. */
+function width(field: Field): number {
+  const step = Math.max(1, Math.floor(rows.length / 300));
+  let longest = 0;
+  for (let n = 0; n < rows.length; n += step) {
+    longest = Math.max(longest, formatted(field, field.get(rows[n])).textContent!.length);
+  }
+  const more = field.key === "instance" ? 34 : 0;
+  const most = field.key === "instance" ? 340 : field.key === "error" ? 420 : 240;
+  return Math.round(Math.min(most, Math.max(88, field.name.length * 8.2 + 36, longest * 8 + 22 + more)));
 }
 
 function order(light: string): number {
