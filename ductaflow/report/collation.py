@@ -230,7 +230,7 @@ class Site:
         data = {
             "title": self.title,
             "logo": self.html.logo_uri,
-            "runs": self.links.to(self.root / RUNS),
+            "runs": self.links.above(self.root / RUNS),
             "files": INDEX_FILES,
             "reports": f"{INDEX_FILES}/reports" if bundled else None,
             "summary": SUMMARY,

@@ -34,6 +34,10 @@ class Links:
             relative = self._known[above] = self._relative(above)
         return f"{relative}{folder}/{name}" if folder else f"{relative}{name}"
 
+    def above(self, folder: Path) -> str:
+        """A folder that the page may lie in, by the shortest way there."""
+        return self._relative(str(folder)).removesuffix("/") or "."
+
     def _relative(self, folder: str) -> str:
         try:
             relative = Path(os.path.relpath(folder, self.folder)).as_posix()

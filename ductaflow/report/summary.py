@@ -45,7 +45,7 @@ def summarise(
         "generator": f"ductaflow {__version__}",
         "generated": jsonio.now(),
         "title": title,
-        "root": links.to(root),
+        "root": links.above(root),
         "counts": counts(instances),
         "steps": {
             step: counts([facts for facts in instances if facts.step == step])

@@ -7,16 +7,22 @@ import { get, set } from "./state";
 
 const MANY = 60; // nodes above which the steps are drawn first
 const WIDTH = 190;
-const HEIGHT = 30;
+const HEIGHT = 40;
 
 interface Node {
   id: string;
   label: string;
+  above: string;
   kind: "instance" | "step" | "file";
   light: string;
   title: string;
   row?: Row;
   act(): void;
+}
+
+interface Point {
+  x: number;
+  y: number;
 }
 
 interface Drawing {
@@ -26,7 +32,7 @@ interface Drawing {
 
 export function lineage(element: HTMLElement, shown: Row[], open: (row: Row) => void): void {
   const visible = new Set(shown.map((row) => row.id));
-  const edges = data.lineage.edges;
+  const edges = [...data.lineage.edges].sort((a, b) => collator.compare(a.to, b.to) || collator.compare(a.from, b.from));
   const files = new Set(data.lineage.files);
   const focus = get("focus");
   const involved = new Set(edges.flatMap((edge) => [edge.from, edge.to]));
@@ -74,6 +80,8 @@ export function lineage(element: HTMLElement, shown: Row[], open: (row: Row) => 
   );
 }
 
+const collator = new Intl.Collator(undefined, { numeric: true });
+
 function folder(file: string): string {
   const at = file.lastIndexOf("/", file.length - 2);
   return at > 0 ? `${file.slice(0, at)}/` : file;
@@ -101,7 +109,9 @@ function around(id: string): Set<string> {
 function node(id: string, whole: string, level: string, files: Set<string>, open: (row: Row) => void): Node {
   if (files.has(whole)) {
     const label = id.endsWith("/") ? id : id.slice(id.lastIndexOf("/") + 1);
-    return { id, label, kind: "file", light: "", title: id, act: () => undefined };
+    const at = id.lastIndexOf("/", id.length - 2);
+    const above = id.endsWith("/") ? "files of" : at > 0 ? id.slice(0, at) : "";
+    return { id, label, above, kind: "file", light: "", title: id, act: () => undefined };
   }
   if (level === "steps") {
     const members = rows.filter((row) => row.step === id);
@@ -110,7 +120,8 @@ function node(id: string, whole: string, level: string, files: Set<string>, open
     const stale = count("stale");
     return {
       id,
-      label: `${id} (${members.length}${stale ? `, ${stale} stale` : ""})`,
+      label: id,
+      above: `${members.length} instances${stale ? `, ${stale} stale` : ""}`,
       kind: "step",
       light,
       title: `${id}: ${members.length} instances`,
@@ -120,7 +131,8 @@ function node(id: string, whole: string, level: string, files: Set<string>, open
   const row = byId.get(id);
   return {
     id,
-    label: row?.instance ?? id.split("/").slice(1).join("/"),
+    label: id.slice(id.indexOf("/") + 1),
+    above: id.slice(0, id.indexOf("/")),
     kind: "instance",
     light: row?.light ?? "",
     title: [id, row ? lights.get(row.light)?.label : "not on this page", ...(row?.stale ?? [])].join("\n"),
@@ -144,7 +156,9 @@ function draw({ nodes, edges }: Drawing): HTMLElement {
   layout(graph);
   const { width = 0, height = 0 } = graph.graph() as { width?: number; height?: number };
   const lines = [...edges.values()].map((edge) => {
-    const points = (graph.edge(edge.from, edge.to) as { points: { x: number; y: number }[] }).points;
+    const inner = (graph.edge(edge.from, edge.to) as { points: Point[] }).points.slice(1, -1);
+    const [from, to] = [graph.node(edge.from) as Point, graph.node(edge.to) as Point];
+    const points = [{ x: from.x + WIDTH / 2, y: from.y }, ...inner, { x: to.x - WIDTH / 2, y: to.y }];
     const files = [...edge.files];
     return svg(
       "path",
@@ -175,7 +189,8 @@ function draw({ nodes, edges }: Drawing): HTMLElement {
       },
       svg("title", {}, one.title),
       svg("rect", { width: WIDTH, height: HEIGHT, rx: one.kind === "file" ? 2 : 8 }),
-      svg("text", { x: 12, y: HEIGHT / 2 }, `${symbol} ${short(one.label)}`.trim()),
+      one.above ? svg("text", { class: "above", x: 12, y: 12 }, short(one.above)) : null,
+      svg("text", { x: 12, y: one.above ? 27 : HEIGHT / 2 }, `${symbol} ${short(one.label)}`.trim()),
     );
   });
   return el(
@@ -203,7 +218,7 @@ function short(label: string): string {
   return label.length > 25 ? `${label.slice(0, 14)}…${label.slice(-10)}` : label;
 }
 
-function curve(points: { x: number; y: number }[]): string {
+function curve(points: Point[]): string {
   const [first, ...rest] = points;
   let path = `M${first.x.toFixed(1)},${first.y.toFixed(1)}`;
   let before = first;

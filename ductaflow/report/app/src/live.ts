@@ -3,6 +3,7 @@
 import { Cause, Packed, Row, byId, data, href, rows, unpack } from "./data";
 
 const EVERY = 1000; // milliseconds between two looks
+export const SCROLL = "ductaflow-scroll"; // where one looked before the page loaded itself anew
 const QUIET = 20; // looks without a sign of life after which it is said
 
 interface Status {
@@ -81,5 +82,7 @@ function reload(): void {
   const last = Number(sessionStorage.getItem(key) ?? 0);
   if (Date.now() - last < 5000) return;
   sessionStorage.setItem(key, String(Date.now()));
+  const holder = document.querySelector(".tabulator-tableholder");
+  if (holder) sessionStorage.setItem(SCROLL, `${holder.scrollTop},${holder.scrollLeft}`);
   location.reload();
 }

@@ -13,7 +13,7 @@ import { gallery } from "./gallery";
 import { lineage } from "./lineage";
 import { follow } from "./live";
 import { get, list, listen, set } from "./state";
-import { Table, hiddenFields, tsv } from "./table";
+import { Table, hiddenFields, plain, tsv } from "./table";
 
 const VIEWS = ["table", "gallery", "charts", "failures", "lineage", "compare"] as const;
 type View = (typeof VIEWS)[number];
@@ -259,6 +259,8 @@ listen((changed) => {
   if (changed.has("view")) look();
   else if (current() !== "table") draw();
 });
+window.addEventListener("beforeprint", () => views.get("table")!.append(plain(visible, fields)));
+window.addEventListener("afterprint", () => views.get("table")!.querySelector(".printed")?.remove());
 window.addEventListener("resize", () => resizeChart());
 document.addEventListener("click", (event) => {
   if (columns.open && !columns.contains(event.target as Node)) columns.open = false;

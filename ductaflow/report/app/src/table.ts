@@ -18,6 +18,7 @@ import {
 import { Field, Row, Value, bytes, href, lights, number, report, rows, seconds, show, when } from "./data";
 import { el, later } from "./dom";
 import { instanceField } from "./filters";
+import { SCROLL } from "./live";
 import { get, list, set } from "./state";
 
 Tabulator.registerModule([
@@ -96,6 +97,10 @@ export class Table {
       this.built = true;
       element.querySelector(".tabulator-tableholder")?.setAttribute("aria-label", "instances");
       if (this.visible) this.refresh();
+      const [top, left] = (sessionStorage.getItem(SCROLL) ?? "").split(",").map(Number);
+      sessionStorage.removeItem(SCROLL);
+      const holder = element.querySelector(".tabulator-tableholder")!;
+      if (top || left) window.setTimeout(() => holder.scrollTo(left, top), 0);
     });
     this.table.on("dataSorted", (sorters) => {
       if (!this.built) return;
@@ -346,6 +351,24 @@ const collator = new Intl.Collator(undefined, { numeric: true });
 /** Text that a spreadsheet does not take for a formula. */
 export function safe(value: Value): Value {
   return typeof value === "string" && /^[=+@\t\r-]/.test(value) ? `'${value}` : value;
+}
+
+/** The rows as a plain table: what a printer gets, for which only some rows would be drawn. */
+export function plain(shown: Row[], fields: Field[]): HTMLElement {
+  const hidden = hiddenFields(fields);
+  const columns = fields.filter((field) => !hidden.has(field.key));
+  return el(
+    "table",
+    { class: "side printed" },
+    el("thead", {}, el("tr", {}, ...["status", "instance", ...columns.map((f) => f.name)].map((name) => el("th", {}, name)))),
+    el(
+      "tbody",
+      {},
+      ...shown.slice(0, 2000).map((row) =>
+        el("tr", {}, el("td", {}, lightOf(row)), el("td", {}, row.instance), ...columns.map((field) => el("td", {}, formatted(field, field.get(row))))),
+      ),
+    ),
+  );
 }
 
 /** The rows as tab-separated text, for the clipboard. */
