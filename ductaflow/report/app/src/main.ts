@@ -80,11 +80,11 @@ function bar(): void {
       el("div", { class: "filters" }, chips, search, found, clear, el("span", { class: "grow" }), columns, copied, csv),
       list,
     ),
-    ...VIEWS.map((view) => {
+    el("main", {}, ...VIEWS.map((view) => {
       const section = el("section", { class: `view ${view}`, id: `view-${view}`, role: "tabpanel", "aria-labelledby": `tab-${view}`, hidden: true });
       views.set(view, section);
       return section;
-    }),
+    })),
   );
 }
 

@@ -95,7 +95,11 @@ export class Table {
     });
     this.table.on("tableBuilt", () => {
       this.built = true;
-      element.querySelector(".tabulator-tableholder")?.setAttribute("aria-label", "instances");
+      // What scrolls can have the focus, so it must be a part of the grid for screen readers too.
+      element.querySelector(".tabulator-tableholder")!.setAttribute("role", "rowgroup");
+      element.querySelector(".tabulator-table")!.setAttribute("role", "presentation");
+      element.removeAttribute("aria-owns");
+      element.setAttribute("aria-label", "instances");
       if (this.visible) this.refresh();
       const [top, left] = (sessionStorage.getItem(SCROLL) ?? "").split(",").map(Number);
       sessionStorage.removeItem(SCROLL);
