@@ -214,7 +214,8 @@ def test_a_changed_input_makes_an_instance_stale(project):
     project.write("reader", "open('../../../data.csv').read()")
     (project.root / "data.csv").write_text("1", "utf-8")
     run = project.run("reader")
-    add_inputs(run.dir, fact(project.root, "data.csv"))
+    looked_for = {"path": "extra.csv", "role": "missing"}
+    add_inputs(run.dir, fact(project.root, "data.csv"), looked_for)
 
     def light():
         facts = read_facts(run.dir, Freshness(project.root))
@@ -223,6 +224,9 @@ def test_a_changed_input_makes_an_instance_stale(project):
     assert light() == (Light.SUCCESS, ())
     os.utime(project.root / "data.csv", (1, 1))  # touched only
     assert light() == (Light.SUCCESS, ())
+    (project.root / "extra.csv").touch()
+    assert light() == (Light.STALE, ("extra.csv is there now",))
+    (project.root / "extra.csv").unlink()
     (project.root / "data.csv").write_text("2", "utf-8")
     assert light() == (Light.STALE, ("data.csv changed",))
     (project.root / "data.csv").unlink()

@@ -35,10 +35,13 @@ class Freshness:
 
     def _changed(self, inputs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         for fact in inputs:
-            if fact.get("role") not in READ:
-                continue
+            role = fact.get("role")
             path = self.root / fact["path"]
-            now = self._stat(path)
+            now = self._stat(path) if role in (*READ, "missing") else None
+            if role == "missing" and now is not None:
+                yield f"{fact['path']} is there now"
+            if role not in READ:
+                continue
             if now is None:
                 yield f"{fact['path']} is gone"
             elif now == (fact.get("size"), fact.get("mtime_ns")):

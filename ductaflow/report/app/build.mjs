@@ -1,6 +1,7 @@
 // Builds the bundle of index.html: `npm ci && npm run build`. The same sources and lock file give
 // the same bytes, which `.ci/run` checks.
 
+import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -53,4 +54,12 @@ for (const name of [...packages].sort()) {
   const more = existsSync(notice) ? `\n\n${readFileSync(notice, "utf8").trim()}` : "";
   parts.push(`${name} ${version} (${license})\n\n${text}${more}`);
 }
+// The README beside the bundles says their hashes.
+const readme = join(out, "README.md");
+if (existsSync(readme)) {
+  const hash = createHash("sha256").update(readFileSync(join(out, "index.js"))).digest("hex");
+  const text = readFileSync(readme, "utf8");
+  writeFileSync(readme, text.replace(/^[0-9a-f]{64}  index\.js$/m, `${hash}  index.js`));
+}
+
 writeFileSync(join(licences, "index.txt"), parts.join(`\n\n${"=".repeat(80)}\n\n`) + "\n");

@@ -232,7 +232,7 @@ export class Table {
       resizable: "header",
       headerWordWrap: false,
       sorter: (a: Value, b: Value, _ra, _rb, _column, dir) => compare(a, b, dir),
-      accessorDownload: (value: Value) => safe(value),
+      accessorDownload: (value: Value) => plainly(field, value),
       formatter: (cell) => formatted(field, cell.getValue() as Value),
       titleFormatter: (_cell) => this.head(field, filtered),
     };
@@ -352,6 +352,11 @@ export function compare(a: Value, b: Value, dir: string): number {
 
 const collator = new Intl.Collator(undefined, { numeric: true });
 
+/** A value as a file of values has it. */
+function plainly(field: Field, value: Value): Value {
+  return field.key === "began" && typeof value === "number" ? when(value) : safe(value);
+}
+
 /** Text that a spreadsheet does not take for a formula. */
 export function safe(value: Value): Value {
   return typeof value === "string" && /^[=+@\t\r-]/.test(value) ? `'${value}` : value;
@@ -383,7 +388,7 @@ export function tsv(shown: Row[], fields: Field[]): string {
   return [
     line(["status", "step", "instance", ...columns.map((field) => field.name)]),
     ...shown.map((row) =>
-      line([row.light, row.step, row.instance, ...columns.map((field) => field.get(row))]),
+      line([row.light, row.step, row.instance, ...columns.map((field) => plainly(field, field.get(row)))]),
     ),
   ].join("\n");
 }
