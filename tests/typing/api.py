@@ -10,10 +10,12 @@ from typing_extensions import assert_type
 
 import ductaflow
 from ductaflow import (
+    HtmlOptions,
     Run,
     RunFailed,
     Runs,
     Status,
+    collate,
     export,
     get_all_instances,
     grid,
@@ -89,6 +91,13 @@ sweep("analysis", [{"x": 1}], config={"x": lambda row: row["x"]}, on_event=event
 for each in sweep_iter("analysis", ({"x": n} for n in range(3)), instance="{x}"):
     assert_type(each, Run)
 record(accuracy=0.93)
+
+# One page about them.
+assert_type(collate("analysis", out="runs/bulk_outputs"), Path)
+collate(["analysis", "other"], title="Both", bundle=True)
+collate(get_all_instances("analysis"))
+collate(runs, html=HtmlOptions(title="Client", logo="logo.svg"))
+sweep("analysis", [{"x": 1}], live="runs/watch", html=HtmlOptions(code=False))
 
 # Failures lead to their run.
 try:
