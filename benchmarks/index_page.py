@@ -103,6 +103,11 @@ def main() -> None:
         print(f"opens: median {statistics.median(times):.2f} s, fastest {min(times):.2f}")
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         opened(page, path)
+        metrics = page.context.new_cdp_session(page)
+        metrics.send("Performance.enable", {"timeDomain": "threadTicks"})
+        opened(page, path)
+        told = {m["name"]: m["value"] for m in metrics.send("Performance.getMetrics")["metrics"]}
+        print(f"CPU of the page's main thread to open it: {told['TaskDuration']:.2f} s")
         filtered = [page.evaluate(FILTER, text) for _ in range(3) for text in SEARCHES]
         print(f"filters: median {statistics.median(filtered):.0f} ms, slowest {max(filtered):.0f}")
         print(f"sorts: {statistics.median(page.evaluate(SORT) for _ in range(5)):.0f} ms")

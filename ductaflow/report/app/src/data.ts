@@ -172,22 +172,32 @@ export interface Field {
 function of(key: string, name: string, group: Field["group"], get: Field["get"]): Field {
   const seen = new Set<Value>();
   let numeric = true;
-  let some = false;
+  const without = new Set<string>();
+  const steps = new Set<string>();
   for (const row of rows) {
     const value = get(row) ?? null;
-    if (seen.size < 2 || !seen.has(value)) seen.add(value);
-    if (value === null) continue;
-    some = true;
+    if (value === null) {
+      without.add(row.step);
+      continue;
+    }
+    steps.add(row.step);
+    if (seen.size < 2) seen.add(value);
     if (typeof value !== "number") numeric = false;
   }
-  return { key, name, group, numeric: numeric && some, varies: seen.size > 1, get };
+  // That other steps do not have it is no difference; that some of the same step do not, is one.
+  const varies = seen.size > 1 || (seen.size === 1 && [...steps].some((step) => without.has(step)));
+  return { key, name, group, numeric: numeric && seen.size > 0, varies, get };
 }
 
 export function fields(): Field[] {
   const names = (part: "config" | "metrics") => {
-    const found = new Set<string>(part === "config" ? data.names.c : data.names.m);
-    for (const row of rows) for (const name in row[part]) found.add(name);
-    return [...found];
+    const found = new Map<string, number>();
+    for (const name of part === "config" ? data.names.c : data.names.m) found.set(name, 0);
+    for (const row of rows) {
+      for (const name in row[part]) found.set(name, (found.get(name) ?? 0) + 1);
+    }
+    // What most instances have comes first; another step's few, last.
+    return [...found].sort((a, b) => b[1] - a[1]).map(([name]) => name);
   };
   return [
     of("step", "step", "run", (row) => row.step),
