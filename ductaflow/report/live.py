@@ -173,9 +173,12 @@ class LiveIndex:
                 record = RunRecord(Status.PLANNED, str(self.flow.path), self.step, name, "")
                 there = read_facts(folder, freshness)
                 self._facts[key] = there or facts_of(record, folder, freshness)
-        self._undrawn = {
-            key: None for key, facts in self._facts.items() if facts.light is not Light.PLANNED
-        }
+        for key, facts in self._facts.items():
+            known = self.site.media.known(facts) if self.site.media is not None else None
+            if known is not None:
+                self._media[key] = known
+            elif facts.light is not Light.PLANNED:
+                self._undrawn[key] = None
         self._count_causes()
         self._write_page()
         self._write_status(done=False)

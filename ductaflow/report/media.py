@@ -108,11 +108,16 @@ class MediaFolder:
             facts: The instance.
             link: Its folder, relative to the page.
         """
-        stamp = _stamp(facts, self.full)
-        known = self._known.get(facts.id)
-        if known is None or known.stamp != stamp:
-            known = self._known[facts.id] = self._made(facts, link, stamp)
+        known = self.known(facts)
+        if known is None:
+            known = self._made(facts, link, _stamp(facts, self.full))
+            self._known[facts.id] = known
         return known
+
+    def known(self, facts: InstanceFacts) -> Media | None:
+        """What there is for an instance from an earlier page, if it is up to date."""
+        known = self._known.get(facts.id)
+        return known if known is not None and known.stamp == _stamp(facts, self.full) else None
 
     def save(self, wanted: Iterable[str]) -> None:
         """Keep in mind what there is for these instances, and remove what is for others."""

@@ -162,7 +162,7 @@ def _count_warnings() -> None:
     logging.Logger.handle = counted  # type: ignore[method-assign]
 
 
-_MACHINERY = ("IPKernelApp", "traitlets", "tornado", "asyncio", "ipykernel", "py.warnings")
+_MACHINERY = ("IPKernelApp", "traitlets", "tornado", "asyncio", "ipykernel")
 
 
 def _exercise(shell: Any) -> None:
