@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from ductaflow.grids import zip_grid as zip_grid
     from ductaflow.metrics import record as record
     from ductaflow.model import Status as Status
+    from ductaflow.options import HtmlOptions as HtmlOptions
+    from ductaflow.report.collation import collate as collate
     from ductaflow.run import Run as Run
     from ductaflow.runs import Runs as Runs
     from ductaflow.scaffold import make_new_ductaflow_instance as make_new_ductaflow_instance
@@ -88,6 +90,8 @@ _HOMES = {
     "ductaflow.graph": ("Lineage", "lineage"),
     "ductaflow.metrics": ("record",),
     "ductaflow.model": ("Status",),
+    "ductaflow.options": ("HtmlOptions",),
+    "ductaflow.report.collation": ("collate",),
     "ductaflow.run": ("Run",),
     "ductaflow.runs": ("Runs",),
     "ductaflow.scaffold": ("make_new_ductaflow_instance",),

@@ -11,10 +11,11 @@ import attrs
 
 from ductaflow import jsonio
 from ductaflow.errors import ArtifactError
-from ductaflow.html import Fragment, renderer
-from ductaflow.layout import ArtifactPaths
-from ductaflow.model import Cell, InstancePlan, RunRecord
-from ductaflow.notebook import Notebook
+from ductaflow.html import Fragment, Head, renderer
+from ductaflow.layout import INDEX_PAGE, ArtifactPaths, runs_dir
+from ductaflow.model import Cell, InstancePlan, RunRecord, Tag
+from ductaflow.notebook import FAILING_ANCHOR, Notebook
+from ductaflow.options import HtmlOptions
 from ductaflow.records import write_record
 from ductaflow.runlog import RunLog
 from ductaflow.syntax import language
@@ -117,22 +118,50 @@ class Artifacts:
         """
         self.log.close()
         self.save_notebook()
-        if self.plan.options.html:
+        looks = self.plan.options.looks
+        if looks is not None:
             title = " / ".join(p for p in (self.plan.step, self.plan.instance) if p)
             page = renderer().page(
                 [self._fragment(index) for index in range(len(self.notebook))],
                 title=title or self.plan.flow.name,
                 widget_state=self.notebook.widget_state,
+                head=_head(self.plan, record, looks),
             )
             jsonio.write_atomic(self.paths.html, page)
         write_record(self.paths.record, record)
 
     def _fragment(self, index: int) -> Fragment:
         if index not in self._fragments:
+            looks = self.plan.options.looks
             self._fragments[index] = renderer().cell(
-                self.notebook.cell(index), language=language(self.plan.flow)
+                self.notebook.cell(index),
+                language=language(self.plan.flow),
+                fold_lines=looks.fold_lines if looks is not None else None,
             )
         return self._fragments[index]
+
+
+def _head(plan: InstancePlan, record: RunRecord, looks: HtmlOptions) -> Head:
+    """What the bar over the report says."""
+    status, light = f"{record.status.symbol} {record.status.label}", "success"
+    if record.status.bad:
+        light = "error"
+    elif record.warnings:
+        light = "warnings"
+        status += f", {record.warnings} warning{'s' if record.warnings > 1 else ''}"
+    facts = [] if record.duration is None else [f"{record.duration:.2f} s"]
+    index = runs_dir(plan.root) / INDEX_PAGE
+    failing = record.error is not None and record.error.cell is not None
+    return Head(
+        name=f"{plan.step} / {plan.instance}" if plan.step else plan.flow.name,
+        light=light,
+        status=status,
+        facts=(*facts, record.started[:16].replace("T", " ")),
+        failing=FAILING_ANCHOR if failing else None,
+        config=f"cell-id={Tag.CONFIG_TABLE}" if plan.config is not None else None,
+        options=looks,
+        index=f"../../{INDEX_PAGE}" if plan.step and index.is_file() else None,
+    )
 
 
 @lru_cache(maxsize=1)

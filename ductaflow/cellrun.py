@@ -35,6 +35,7 @@ from ductaflow.outputs import Limits, OutputFolder
 from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
 from ductaflow.syntax import annotate_traceback, failing_line
+from ductaflow.warned import WarningCount
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
 TERMINATE_AFTER = 5.0  # seconds after the interrupt
@@ -72,6 +73,7 @@ class Outcome:
         metrics: What the flow published with `record()`.
         noted: What the kernel has noted of its run.
         observed: What the run depends on and has left.
+        warnings: How often it warned.
     """
 
     status: Status
@@ -85,6 +87,7 @@ class Outcome:
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
     noted: Mapping[str, Any] = attrs.field(factory=dict)
     observed: Observation = NOTHING
+    warnings: int = 0
 
 
 @final
@@ -135,6 +138,7 @@ class CellRun:
         self._teller = teller
         self._metrics: dict[str, Any] = {}
         self._noted: Mapping[str, Any] = {}
+        self._warned = WarningCount()
         self._folder = OutputFolder(Limits(log=artifacts.paths.log.name))
         self._states = {
             index: _State(index, cell) for index, cell in enumerate(plan.cells) if cell.runs
@@ -292,6 +296,7 @@ class CellRun:
             self._finish["reply"] = True
             self._peak = message.content.get("peak_memory") or self._peak
             self._noted = message.content.get("observed", {})
+            self._warned.logged(message.content.get("warnings"))
             if self._plan.options.preload is not None and leaves_environment_alone(self._plan.flow):
                 self._session.imported = message.content.get("imported", ())
             if message.content.get("status") != "ok":
@@ -311,6 +316,7 @@ class CellRun:
         if message.type == "stream":
             name, text = str(message.content.get("name")), str(message.content.get("text"))
             self._artifacts.log.stream(name, text, time.monotonic())
+            self._warned.stream(name, text)
             if self._teller is not None:
                 self._teller.stream(name, text)
         elif message.type in ("error", "execute_result", "display_data"):
@@ -440,6 +446,7 @@ class CellRun:
             peak_memory=self._peak_memory(),
             metrics=self._metrics,
             noted=self._noted,
+            warnings=self._warned.total,
         )
 
     def _peak_memory(self) -> int | None:

@@ -22,6 +22,7 @@ from ductaflow.layout import (
 )
 from ductaflow.layout import project_root as find_project_root
 from ductaflow.model import InstancePlan
+from ductaflow.options import HtmlOptions
 from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.settings import load_settings
 from ductaflow.syntax import language
@@ -42,7 +43,7 @@ def run_step_flow(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool | None = None,
+    html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
     force: bool = False,
     reuse: bool = True,
@@ -67,7 +68,7 @@ def run_step_flow(
             below is as the project's settings say; `math.inf` is no limit.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name; the conductor's own interpreter if left out.
-        html: Whether to write the HTML report.
+        html: Whether to write the HTML report, or how it is to look.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
         force: Run though nothing has changed.
@@ -126,11 +127,11 @@ def run_notebook(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool | None = None,
+    html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
     project_root: PathLike | None = None,
     no_execute: bool = False,
-    export_html: bool | None = None,
+    export_html: bool | HtmlOptions | None = None,
 ) -> Run:
     """Run any text notebook in any folder, its artifacts beside what it writes.
 
@@ -142,7 +143,7 @@ def run_notebook(
         timeout: Seconds for the whole run.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name.
-        html: Whether to write the HTML report.
+        html: Whether to write the HTML report, or how it is to look.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
         project_root: Like `root`, and the flow finds it in its config as `_project_root`.

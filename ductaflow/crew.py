@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import attrs
 from ductaflow_kernels.pool import shared_pool
@@ -35,6 +35,9 @@ from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
 from ductaflow.sweepoptions import SweepOptions
 from ductaflow.tasks import Task, Tasks
+
+if TYPE_CHECKING:
+    from ductaflow.report.live import LiveIndex
 
 LONGEST_WAIT = 60.0  # seconds between two attempts
 _AHEAD = 64  # events that wait for the caller before workers wait for it
@@ -89,6 +92,7 @@ class Crew:
     _no_more: threading.Event = attrs.field(factory=threading.Event)
     _threads: list[threading.Thread] = attrs.field(factory=list)
     _environment: Mapping[str, str] = attrs.field(init=False)
+    _live: LiveIndex | None = None
 
     def __attrs_post_init__(self) -> None:
         self._source = iter(self.tasks)
@@ -103,6 +107,18 @@ class Crew:
     def work(self) -> Iterator[tuple[Entry, Run]]:
         """Run it all; each run as it ends. Closing the iterator ends those that still run."""
         self._refresh_index()
+        if self.options.live:
+            from ductaflow.report.live import LiveIndex
+
+            names = (self.tasks.names or {}).values()
+            self._live = LiveIndex.open(self.options.live, self.root, self.step, self.flow, names)
+        try:
+            yield from self._work_through()
+        finally:
+            if self._live is not None:
+                self._live.close()
+
+    def _work_through(self) -> Iterator[tuple[Entry, Run]]:
         tally = Tally(self.tasks.count, time.monotonic())
         display = choose_display(self.options.progress)
         with shared_pool().reserve(self.workers):
@@ -173,6 +189,8 @@ class Crew:
                     continue
 
     def _tell(self, event: Event) -> None:
+        if self._live is not None:
+            self._live(event)
         if self.options.on_event is not None:
             self.options.on_event(event)
 
@@ -244,7 +262,8 @@ class Crew:
 
     def _attempt(self, task: Task, plan: InstancePlan, decision: CacheDecision) -> Run:
         try:
-            listen = self._queue.put if self.options.on_event is not None else None
+            listened = self.options.on_event is not None or self._live is not None
+            listen = self._queue.put if listened else None
             return run_now(plan, self.stop, decision.reasons, listen)
         except DuctaflowError as e:
             kind = "busy" if isinstance(e, InstanceBusy) else "artifact"

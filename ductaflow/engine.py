@@ -225,6 +225,7 @@ def _last_record(record: RunRecord, outcome: Outcome, duration: float) -> RunRec
         packages=outcome.observed.packages,
         package_folders=outcome.observed.folders,
         variables=outcome.observed.variables,
+        warnings=outcome.warnings,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ def dumps(value: Any) -> str:
 def canonical(value: Any) -> str:
     """JSON for comparing and hashing: no spaces, sorted keys, ASCII only."""
     return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=True)
+
+
+def now() -> str:
+    """The time as records hold it: ISO, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = False) -> None:

@@ -14,6 +14,11 @@ import attrs
 from ductaflow.errors import DuctaflowError, NameRefused
 from ductaflow.settings import SETTINGS_FILE, load_settings
 
+INDEX_PAGE = "index.html"
+SUMMARY = "bulk_summary.json"
+INDEX_FILES = "index_files"
+"""The folder beside a page about many runs, which may lie in `runs/` itself."""
+
 ROOT_VARIABLE = "DUCTAFLOW_ROOT"
 """Environment variable that names the project root."""
 
@@ -53,6 +58,8 @@ def check_name(name: object, what: str) -> str:
         )
     composed = unicodedata.normalize("NFC", str.__str__(name))
     reason = _unfit(composed)
+    if not reason and what == "step" and composed.casefold() == INDEX_FILES:
+        reason = f"is that of the folder where {INDEX_PAGE} keeps its files"
     if reason:
         raise NameRefused(
             f"the {what} name {name!r} {reason}; it becomes a folder and must be one on Linux, "
@@ -260,7 +267,8 @@ def step_dir(root: Path, step: str) -> Path:
 
 def iter_steps(root: Path) -> Iterator[str]:
     """Names of the steps that have been run, sorted."""
-    return (folder.name for folder in _folders(runs_dir(root)))
+    names = (folder.name for folder in _folders(runs_dir(root)))
+    return (name for name in names if name != INDEX_FILES)
 
 
 def iter_instances(root: Path, step: str) -> Iterator[Path]:

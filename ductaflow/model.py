@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from ductaflow.facts import FileFact, Reason
+from ductaflow.options import HtmlOptions
 
 Config = dict[str, Any]
 """A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
@@ -165,7 +166,7 @@ class RunOptions:
         timeout: Seconds for the whole instance; None for no limit.
         cell_timeout: Seconds for any one cell; None for no limit.
         kernel_name: A kernelspec's name; None for the conductor's own interpreter.
-        html: Whether to write the HTML report.
+        html: Whether to write the HTML report, and how it looks.
         preload: Modules to import ahead besides those that the flow imports; None to import none.
         nested_workers: How many workers a sweep inside the flow takes; None for its own default.
         reuse: Whether an earlier run may serve in its place, if nothing has changed.
@@ -176,12 +177,19 @@ class RunOptions:
     timeout: float | None = None
     cell_timeout: float | None = None
     kernel_name: str | None = None
-    html: bool = True
+    html: bool | HtmlOptions = True
     preload: tuple[str, ...] | None = ()
     nested_workers: int | None = None
     reuse: bool = True
     force: bool = False
     ignore: tuple[str, ...] = ()
+
+    @property
+    def looks(self) -> HtmlOptions | None:
+        """How the HTML report looks; None if there is to be none."""
+        if isinstance(self.html, HtmlOptions):
+            return self.html
+        return HtmlOptions() if self.html else None
 
 
 @attrs.frozen
@@ -297,6 +305,8 @@ class RunRecord:
         environment: Versions of Python, ductaflow and the platform.
         peak_memory: The kernel's peak resident memory in bytes, or None if unknown.
         metrics: Scalars that the flow published with `record()`.
+        warnings: How often it warned: by Python's `warnings`, by `logging` at WARNING and above, by
+            lines that begin with ⚠️ or `warning:`.
         schema: Version of this layout.
         partial: Whether it comes from an index, without cells, notes, reasons and the like.
     """
@@ -325,6 +335,7 @@ class RunRecord:
     environment: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     peak_memory: int | None = None
     metrics: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    warnings: int = 0
     schema: int = RECORD_SCHEMA
     partial: bool = False
 

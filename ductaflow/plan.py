@@ -18,6 +18,7 @@ from ductaflow.inject import prepare
 from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions
 from ductaflow.notes import config_notes
+from ductaflow.options import HtmlOptions
 from ductaflow.settings import DEFAULTS, Settings
 
 
@@ -106,7 +107,7 @@ def make_options(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool | None = None,
+    html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
     nested_workers: int | None = None,
     settings: Settings = DEFAULTS,

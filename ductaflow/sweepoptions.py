@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import difflib
+import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias, final
 
@@ -11,6 +12,7 @@ import attrs
 
 from ductaflow.events import Listener
 from ductaflow.model import ErrorInfo, RunOptions
+from ductaflow.options import HtmlOptions
 from ductaflow.plan import make_options
 from ductaflow.settings import Settings
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec
@@ -50,10 +52,11 @@ class SweepOptions:
     export_files: str | Sequence[str] = "*"
     progress: bool = True
     on_event: Listener | None = None
+    live: bool | str | os.PathLike[str] = False
     timeout: float | None = None
     cell_timeout: float | None = None
     kernel_name: str | None = None
-    html: bool | None = None
+    html: bool | HtmlOptions | None = None
     preload: Sequence[str] | bool | None = None
 
     @on_error.validator

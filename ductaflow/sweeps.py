@@ -20,6 +20,7 @@ from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.layout import check_name, instance_dir, project_root
+from ductaflow.options import HtmlOptions
 from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible, kernel_spec
 from ductaflow.runs import Call, Runs
@@ -55,11 +56,12 @@ def sweep(
     export_files: str | Sequence[str] = "*",
     progress: bool = True,
     on_event: Listener | None = None,
+    live: bool | PathLike = False,
     root: PathLike | None = None,
     timeout: float | None = None,
     cell_timeout: float | None = None,
     kernel_name: str | None = None,
-    html: bool | None = None,
+    html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
@@ -99,11 +101,13 @@ def sweep(
         progress: Whether to show how far it is.
         on_event: Called on this thread with each event, of the types in `ductaflow.events`. What it
             raises ends the sweep.
+        live: Whether `runs/index.html` follows the sweep while it runs; or the folder for a page
+            about this sweep alone, relative to the project root. See `collate`.
         root: The project root; see `run_step_flow`, as for the rest.
         timeout: Seconds for each instance, from its first cell on.
         cell_timeout: Seconds for any one cell.
         kernel_name: A kernelspec's name.
-        html: Whether to write HTML reports.
+        html: Whether to write HTML reports, or how they are to look.
         preload: See `run_step_flow`.
 
     Returns:
@@ -125,8 +129,9 @@ def sweep(
             step=step, instance=instance, config=config, workers=workers, only=only, limit=limit,
             on_error=on_error, retries=retries, retry_on=retry_on, retry_wait=retry_wait,
             force=force, reuse=reuse, ignore=ignore, export_to=export_to,
-            export_files=export_files, progress=progress, on_event=on_event, timeout=timeout,
-            cell_timeout=cell_timeout, kernel_name=kernel_name, html=html, preload=preload,
+            export_files=export_files, progress=progress, on_event=on_event, live=live,
+            timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
+            preload=preload,
         ),
     )  # fmt: skip
     if dry_run:

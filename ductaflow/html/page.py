@@ -84,6 +84,11 @@ def script_text(script: str) -> str:
     return re.sub(r"<(?=/script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
 
 
+def style_text(css: str) -> str:
+    """Styles that cannot end the `<style>` around them."""
+    return css.replace("</", "<\\/")
+
+
 def stylesheet(css: str) -> str:
     """Of nbconvert's `css` what a report can use, and what it has beyond nbconvert."""
     return f"{prune(css, _MAY_OCCUR)}\n{_OWN_CSS}"
@@ -129,6 +134,8 @@ def assemble(
     *,
     title: str,
     css: str,
+    header: str = "",
+    template: Path | None = None,
     math: bool = False,
     require: bool = False,
     widget_state: str | None = None,
@@ -139,6 +146,8 @@ def assemble(
         body: The cells' HTML.
         title: The page's title, as plain text.
         css: The styles for it.
+        header: The HTML of the bar over it.
+        template: A Jinja2 file for what is around the cells.
         math: Whether MathJax is needed.
         require: Whether require.js is needed.
         widget_state: The widgets' state as JSON fit for a `<script>`, if they are to be live.
@@ -147,6 +156,18 @@ def assemble(
     scripts = _MATHJAX % _bundle("mathjax.js") if math else ""
     if widget_state is not None:
         scripts += _WIDGETS % (widget_state, _bundle("widgets.js"))
+    if template is not None:
+        from markupsafe import Markup
+
+        parts = {
+            "head": f"<style>\n{css}</style>\n{head_scripts}",
+            "header": header,
+            "body": f"<main>\n{body}\n</main>\n",
+            "scripts": scripts,
+        }
+        made = _template(template, template.stat().st_mtime_ns)
+        safe = {name: Markup(text) for name, text in parts.items()}  # noqa: S704  (made here)
+        return str(made.render(title=encodable(title), **safe))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="generator" content="ductaflow {__version__}">\n'
@@ -155,7 +176,16 @@ def assemble(
         f"<style>\n{css}</style>\n{head_scripts}</head>\n"
         '<body class="jp-Notebook mathjax_ignore" data-jp-theme-light="true" '
         'data-jp-theme-name="JupyterLab Light">\n'
-        f"<main>\n{body}\n</main>\n{scripts}</body>\n</html>\n"
+        f"{header}<main>\n{body}\n</main>\n{scripts}</body>\n</html>\n"
+    )
+
+
+@lru_cache(maxsize=8)
+def _template(path: Path, _version: int) -> Any:
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(loader=FileSystemLoader(path.parent), autoescape=True).get_template(
+        path.name
     )
 
 

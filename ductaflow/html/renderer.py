@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ import attrs
 from ductaflow import jsonio
 from ductaflow.html import page as pages
 from ductaflow.html.cache import BoundedCache
+from ductaflow.html.header import HEADER_CSS, Head, Heading, header
 from ductaflow.html.markup import calls_require, describe_images, has_math
 from ductaflow.html.shape import Kind, Words, emptied, filled, is_mark
 from ductaflow.html.text import ansi_to_html, encodable
@@ -34,6 +36,10 @@ _CONTENT: Final = ("cell_type", "source", "execution_count", "outputs", "attachm
 _ID_LATER: Final = "ductaflow-id-later"
 _WRAPPER: Final = '<div class="jp-Cell-inputWrapper">'
 _MEBIBYTE: Final = 1 << 20
+_HEADING: Final = re.compile(
+    r'<h([1-4])[^>]*? id="([^"]*)"[^>]*>(.*?)<a class="anchor-link"', re.DOTALL
+)
+_TAGS: Final = re.compile(r"<[^>]*>")
 
 
 @attrs.frozen
@@ -43,10 +49,12 @@ class Fragment:
     Attributes:
         html: The cell's element; empty for a cell that is not to be shown.
         needs: What the page around it must bring: `math`, `require`, `widgets`.
+        headings: The headings in it.
     """
 
     html: str
     needs: frozenset[str] = frozenset()
+    headings: tuple[Heading, ...] = ()
 
 
 @final
@@ -79,12 +87,15 @@ class HtmlRenderer:
         """Import nbconvert now rather than at the first cell; takes a good part of a second."""
         self._lab  # noqa: B018
 
-    def cell(self, cell: NbCell, *, language: str = "python") -> Fragment:
+    def cell(
+        self, cell: NbCell, *, language: str = "python", fold_lines: int | None = None
+    ) -> Fragment:
         """Render one cell.
 
         Args:
             cell: A cell as nbformat 4.5 writes it, with its texts as single strings.
             language: What its code is written in: a kernel's language or a Pygments lexer.
+            fold_lines: Fold text outputs of more lines than this.
         """
         metadata = cell.get("metadata", {})
         tags = frozenset(metadata.get("tags", ()))
@@ -97,7 +108,9 @@ class HtmlRenderer:
         if tags & _REMOVE_OUTPUT:
             content["outputs"] = []
         fragment = _remembered(
-            self.cells, [content, language], lambda: self._rendered(content, tags, language)
+            self.cells,
+            [content, language, fold_lines],
+            lambda: self._rendered(content, tags, language, fold_lines),
         )
         own = html.escape(encodable(str(cell.get("id", ""))))
         return attrs.evolve(fragment, html=fragment.html.replace(_ID_LATER, own, 1))
@@ -108,6 +121,7 @@ class HtmlRenderer:
         *,
         title: str,
         widget_state: Mapping[str, Any] | None = None,
+        head: Head | None = None,
     ) -> str:
         """Join cells to a page that holds all that it needs.
 
@@ -117,6 +131,7 @@ class HtmlRenderer:
             widget_state: The notebook's widget state (`version_major`, `version_minor` and
                 `state`); without it, or for widgets that are not ipywidgets' own, their outputs'
                 next best form is shown.
+            head: What the bar over it says; None for no bar.
         """
         fragments = [f for f in fragments if f.html]
         needs = frozenset[str]().union(*(f.needs for f in fragments))
@@ -130,11 +145,16 @@ class HtmlRenderer:
         return pages.assemble(
             body,
             title=title,
-            css=self._lab.css,
+            css=self._lab.css if head is None else self._css_with(head),
+            header=header(head, [h for f in fragments for h in f.headings]) if head else "",
+            template=head.options.template if head else None,
             math=math,
             require="require" in needs,
             widget_state=state,
         )
+
+    def _css_with(self, head: Head) -> str:
+        return f"{self._lab.css}{HEADER_CSS}{pages.style_text(head.options.css)}"
 
     @property
     def _lab(self) -> Lab:
@@ -147,11 +167,19 @@ class HtmlRenderer:
         return self._loaded
 
     def _rendered(
-        self, content: Mapping[str, Any], tags: frozenset[str], language: str
+        self,
+        content: Mapping[str, Any],
+        tags: frozenset[str],
+        language: str,
+        fold_lines: int | None,
     ) -> Fragment:
-        shape, words = emptied(_tidied(content))
+        cell = _tidied(content)
+        shape, words = emptied(cell)
+        long = tuple(_lines_to_fold(output, fold_lines) for output in cell.get("outputs", ()))
         fragment = _remembered(
-            self.inputs, ["shape", shape, language], lambda: self._template(shape, tags, language)
+            self.inputs,
+            ["shape", shape, language, long],
+            lambda: self._template(shape, tags, language, long),
         )
         needs = set(fragment.needs)
 
@@ -160,7 +188,9 @@ class HtmlRenderer:
             needs.update(part.needs)
             return part.html
 
-        return Fragment(filled(fragment.html, words, fill), frozenset(needs))
+        text = filled(fragment.html, words, fill)
+        headings = _headings(text) if content.get("cell_type") == "markdown" else ()
+        return Fragment(text, frozenset(needs), headings)
 
     def _filling(self, words: Words, language: str) -> Fragment:
         """What the template's filters make of a text."""
@@ -174,14 +204,24 @@ class HtmlRenderer:
             )
         return Fragment(ansi_to_html(text) if words.kind is Kind.TERMINAL else text)
 
-    def _template(self, cell: dict[str, Any], tags: frozenset[str], language: str) -> Fragment:
-        """What the template makes of a cell."""
+    def _template(
+        self, cell: dict[str, Any], tags: frozenset[str], language: str, long: tuple[int, ...]
+    ) -> Fragment:
+        """What the template makes of a cell.
+
+        Args:
+            cell: The cell.
+            tags: Its tags.
+            language: What it is written in.
+            long: For each output the number of its lines if it is to be folded, else 0.
+        """
         if tags & _REMOVE_INPUT:  # as nbconvert's preprocessor
             cell = {**cell, "metadata": {**cell["metadata"], "transient": {"remove_source": True}}}
         jupyter = cell["metadata"].get("jupyter", {})
         parts = _CellParts(
             fold_input=bool(tags & _HIDE_INPUT or jupyter.get("source_hidden")),
             fold_outputs=bool(tags & _HIDE_OUTPUT or jupyter.get("outputs_hidden")),
+            long=long,
         )
         text = self._lab.render(cell, parts, language)
         # Cells can be reached by keyboard, as nbconvert's.
@@ -204,7 +244,9 @@ class _CellParts:
 
     fold_input: bool
     fold_outputs: bool
+    long: tuple[int, ...] = ()
     needs: set[str] = attrs.field(factory=set)
+    _seen: int = 0
     _typeset: bool = False
 
     def input(self, render: Callable[[], str]) -> str:
@@ -215,13 +257,16 @@ class _CellParts:
 
     def output(self, render: Callable[[], str]) -> str:
         self._typeset = False
+        lines = self.long[self._seen] if self._seen < len(self.long) else 0
+        self._seen += 1
         text = describe_images(render())
         # The first such class is that of the template's own element around what the kernel sent.
         end = text.find('"', text.find("jp-OutputArea-output") + 1)
         if end < 0:
             return text
         process = " mathjax_process" if self._typeset else ""
-        return f'{text[:end]}{process}" tabindex="0"{text[end + 1 :]}'
+        text = f'{text[:end]}{process}" tabindex="0"{text[end + 1 :]}'
+        return _folded(f"Output of {lines:,} lines", text) if lines else text
 
     def choose(self, data: Mapping[str, Any], priority: list[str]) -> list[str]:
         best = next((p for p in priority if p in data), "")
@@ -271,6 +316,25 @@ def _tidied(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_tidied(item) for item in value]
     return value
+
+
+def _lines_to_fold(output: Mapping[str, Any], limit: int | None) -> int:
+    """How many lines of text an output shows, if they are more than the limit; else 0.
+
+    A traceback is what its reader has come for: it is not folded.
+    """
+    text = output.get("text", "")
+    if output.get("output_type") in ("display_data", "execute_result"):
+        data = output.get("data", {})
+        text = data.get("text/plain", "") if set(data) == {"text/plain"} else ""
+    lines = str(text).rstrip("\n").count("\n") + 1
+    return lines if limit is not None and lines > limit else 0
+
+
+def _headings(text: str) -> tuple[Heading, ...]:
+    return tuple(
+        Heading(int(m[1]), m[2], _TAGS.sub("", m[3]).strip()) for m in _HEADING.finditer(text)
+    )
 
 
 def _folded(label: str, text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ductaflow import run_step_flow, sweep
+from ductaflow import collate, run_step_flow, sweep
 
 # A script knows its own file; a notebook is opened in its own folder.
 HERE = Path(__file__).resolve().parent if "__file__" in globals() else Path.cwd()
@@ -99,7 +99,13 @@ report = run_step_flow(
     HERE / "flow" / "compare_tanks.py", "compare_tanks", "all", config, root=HERE
 )
 
-print(f"\nThe answer is in {report.html}")
+# %% [markdown]
+# ## 4. All of it on one page
+
+# %%
+page = collate(root=HERE, title="Rainwater tanks in Seattle")
+print(f"\nEvery run is on {page}")
+print(f"The answer is in {report.html}")
 print(f"the days behind it in {HERE / 'runs' / 'simulate_tank'}")
 print(f"and what the clients get in {HERE / 'deliveries'}")
 runs.raise_if_failed()

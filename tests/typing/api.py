@@ -10,10 +10,12 @@ from typing_extensions import assert_type
 
 import ductaflow
 from ductaflow import (
+    HtmlOptions,
     Run,
     RunFailed,
     Runs,
     Status,
+    collate,
     create_flow_bat_runner,
     create_flow_run_script,
     create_standalone_python_script,
@@ -118,6 +120,13 @@ display_config_summary(config, "analysis")
 assert_type(generate_status_report(runs, "."), str)
 assert_type(generate_status_report([{"scenario": "a", "status": "success"}]), str)
 run_notebook("flow.py", config, "out", project_root=".", no_execute=True, export_html=False)
+
+# One page about them.
+assert_type(collate("analysis", out="runs/bulk_outputs"), Path)
+collate(["analysis", "other"], title="Both", bundle=True)
+collate(get_all_instances("analysis"))
+collate(runs, html=HtmlOptions(title="Client", logo="logo.svg"))
+sweep("analysis", [{"x": 1}], live="runs/watch", html=HtmlOptions(code=False))
 
 # Failures lead to their run.
 try:

@@ -26,6 +26,7 @@ import ductaflow_instance as instance  # beside this file, as the next
 import ductaflow_iopub as iopub
 import ductaflow_kernel as kernel
 import ductaflow_observed as observed
+import ductaflow_warned as warned
 
 READY = b"ready\n"
 WARM_UPS = 20
@@ -124,6 +125,7 @@ def prepare(folder: str) -> Any:
     iopub.stream_class()
     _launcher()  # it looks for a file
     _exercise(shell)
+    warned.count_warnings()
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     instance.note_own_modules()

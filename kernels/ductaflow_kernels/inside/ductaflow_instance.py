@@ -16,7 +16,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import ductaflow_observed as observed  # beside this file
+import ductaflow_observed as observed  # beside this file, as the next
+import ductaflow_warned as warned
 
 
 def adopt(content: dict[str, Any]) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     take_environment(content["env"])
     os.chdir(content["cwd"])
     look_at_path()
+    warned.begin()
     if content.get("observe"):
         observed.begin(content["observe"])
     return {}
@@ -149,8 +151,8 @@ def finish() -> dict[str, Any]:
     """What the interpreter does on its way out, without going: a kernel is killed afterwards.
 
     Returns:
-        `peak_memory` in bytes, `imported`: the modules that the flow made it import, and
-        `observed`: what was noted of the run.
+        `peak_memory` in bytes, `imported`: the modules that the flow made it import, `observed`:
+        what was noted of the run, and `warnings`: how many records of WARNING and above there were.
     """
     imported = list(_newer_modules())[::-1]
     # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
@@ -171,7 +173,12 @@ def finish() -> dict[str, Any]:
             except (OSError, ValueError) as e:
                 print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
     noted = observed.report(_own)
-    return {"peak_memory": peak_memory(), "imported": imported, "observed": noted}
+    return {
+        "peak_memory": peak_memory(),
+        "imported": imported,
+        "observed": noted,
+        "warnings": warned.warnings(),
+    }
 
 
 def _keep_the_way_out_open() -> None:

@@ -1,0 +1,77 @@
+"""How HTML looks: branding and what a reader sees first."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from functools import lru_cache
+from pathlib import Path
+
+import attrs
+
+LOGOS = ("image/png", "image/jpeg", "image/svg+xml", "image/webp", "image/gif")
+
+
+def _file(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value).expanduser().absolute()
+
+
+def _styles(value: str | Path) -> str:
+    if isinstance(value, Path) or value.endswith(".css"):
+        return Path(value).expanduser().read_text("utf-8")
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class HtmlOptions:
+    """The looks of reports, and of the page about many of them.
+
+    Attributes:
+        title: What stands before every report's name, as a client's or a project's name.
+        logo: A picture for the header: PNG, JPEG, SVG, WebP or GIF; it goes into the page.
+        css: Styles of your own: the text, or a file whose name ends in `.css`.
+        code: Whether a reader sees the code at first; a switch in the header turns it on and off.
+        fold_lines: Text outputs of more lines than this are folded, and open by a click; None folds
+            none.
+        template: A Jinja2 file for the page around the notebook, in place of our own. It gets
+            `title`, `head` (styles and scripts), `header`, `body` and `scripts`, all HTML but the
+            title, and is to put in the last four; its `<body>` needs the class `jp-Notebook` and
+            `data-jp-theme-light="true"`, by which Jupyter's styles go.
+
+    Raises:
+        ValueError: A file is not there, or the logo is no picture of these kinds.
+    """
+
+    title: str = ""
+    logo: Path | None = attrs.field(default=None, converter=_file)
+    css: str = attrs.field(default="", converter=_styles)
+    code: bool = True
+    fold_lines: int | None = attrs.field(default=400)
+    template: Path | None = attrs.field(default=None, converter=_file)
+
+    @logo.validator
+    @template.validator
+    def _check_file(self, field: attrs.Attribute[Path | None], value: Path | None) -> None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"{field.name}= names {value}, which is no file")
+
+    @logo.validator
+    def _check_logo(self, _: object, value: Path | None) -> None:
+        if value is not None and mimetypes.guess_type(value.name)[0] not in LOGOS:
+            raise ValueError(f"logo= names {value}; it takes {', '.join(LOGOS)}")
+
+    @fold_lines.validator
+    def _check_lines(self, _: object, value: object) -> None:
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"fold_lines is {value!r}; it is a whole number from 1 on, or None")
+
+    @property
+    def logo_uri(self) -> str | None:
+        """The logo as it goes into a page, or None."""
+        return None if self.logo is None else _data_uri(self.logo, self.logo.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _data_uri(path: Path, _version: int) -> str:
+    kind = mimetypes.guess_type(path.name)[0]
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

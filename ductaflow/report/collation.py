@@ -1,0 +1,283 @@
+"""`collate`: one page and one summary of many instances."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+import attrs
+
+from ductaflow import jsonio
+from ductaflow.errors import ArtifactError, DuctaflowError
+from ductaflow.html import HtmlOptions, fill_navigation
+from ductaflow.layout import (
+    INDEX_FILES,
+    INDEX_PAGE,
+    SUMMARY,
+    check_name,
+    iter_instances,
+    iter_steps,
+    project_root,
+    runs_dir,
+)
+from ductaflow.report.facts import InstanceFacts, Light, read_facts
+from ductaflow.report.freshness import Freshness
+from ductaflow.report.graph import Graph, graph_of
+from ductaflow.report.links import Links
+from ductaflow.report.media import Media, MediaFolder
+from ductaflow.report.page import index_page, lights, packed, row
+from ductaflow.report.summary import causes, counts, summarise, summary_text
+from ductaflow.run import Run
+from ductaflow.runs import Runs
+
+What: TypeAlias = str | Sequence[str] | Runs | Iterable[Run] | None
+
+FULL_FIGURES = 2000  # instances up to which figures are kept in full size beside the page
+
+
+def collate(
+    what: What = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    title: str | None = None,
+    figures: bool = True,
+    bundle: bool = False,
+    html: HtmlOptions | None = None,
+) -> Path:
+    """Write one page about many instances, `index.html`, and `bulk_summary.json` beside it.
+
+    The page needs no network and no server; its links are relative, so that the folder can be
+    zipped, mailed or served together with the instances. Calling it again brings it up to date, and
+    looks again only at notebooks that have changed.
+
+    Args:
+        what: A step's name, several, runs (`Runs`, or a list as from `get_all_instances`), or None
+            for all of `runs/`.
+        out: The folder to write into, made if need be; relative to the project root. `runs/`
+            itself if left out.
+        root: The project root; found from where the caller is, if left out.
+        title: What to call it; the steps' names, or the project's, if left out.
+        figures: Whether to show the instances' figures.
+        bundle: Whether to copy the instances' reports too, so that the folder stands alone.
+        html: The branding: `title`, `logo` and `css` are used.
+
+    Returns:
+        The page.
+
+    Raises:
+        DuctaflowError: There is no such step, or no instance.
+        NameRefused: A step's name is no folder name.
+        ArtifactError: The folder cannot be written.
+    """
+    project = project_root(root)
+    folder = project / out if out is not None else runs_dir(project)
+    instances = list(select(what, project))
+    if not instances:
+        raise DuctaflowError(
+            f"there is nothing to collate: {runs_dir(project)} has no instance"
+            + (f" of {what!r}" if what is not None else "")
+            + "; run some first"
+        )
+    site = Site.open(
+        project, folder, title=title or _title(what, project), figures=figures,
+        full=len(instances) <= FULL_FIGURES, html=html or HtmlOptions(),
+    )  # fmt: skip
+    site.write(instances, bundle=bundle)
+    return site.page
+
+
+def select(what: What, root: Path) -> Iterator[InstanceFacts]:
+    """The instances that are meant.
+
+    Raises:
+        DuctaflowError: There is no such step.
+        NameRefused: A step's name is no folder name.
+    """
+    freshness = Freshness(root)
+    for folder in _folders(what, root):
+        facts = read_facts(folder, freshness)
+        if facts is not None:
+            yield facts
+
+
+def _folders(what: What, root: Path) -> Iterator[Path]:
+    if isinstance(what, Runs):
+        yield from (Path(entry.directory) for entry in what.entries)
+        return
+    items: list[str | Run]
+    items = [what] if isinstance(what, str) else list(iter_steps(root) if what is None else what)
+    there = set(iter_steps(root))
+    for item in items:
+        if isinstance(item, Run):
+            yield item.dir
+            continue
+        if check_name(item, "step") not in there:
+            known = ", ".join(sorted(there)) or "none"
+            raise DuctaflowError(f"{runs_dir(root)} has no step {item!r}; there are: {known}")
+        yield from iter_instances(root, item)
+
+
+def _title(what: What, root: Path) -> str:
+    if isinstance(what, str):
+        return what
+    if isinstance(what, Sequence) and not isinstance(what, Runs):
+        names = list(dict.fromkeys(w if isinstance(w, str) else w.step for w in what))
+        return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    if isinstance(what, Runs):
+        return ", ".join(dict.fromkeys(entry.step for entry in what.entries)) or root.name
+    return root.name
+
+
+@final
+@attrs.define(eq=False)
+class Site:
+    """The folder with the page.
+
+    Attributes:
+        root: The project root.
+        folder: Where the page lies, absolute.
+        title: What it is called.
+        html: The branding.
+        media: What lies beside the page; None without figures.
+    """
+
+    root: Path
+    folder: Path
+    title: str
+    html: HtmlOptions
+    media: MediaFolder | None
+    links: Links
+    _session: str = attrs.field(factory=lambda: secrets.token_hex(4))
+
+    @classmethod
+    def open(
+        cls, root: Path, folder: Path, *, title: str, figures: bool, full: bool, html: HtmlOptions
+    ) -> Site:
+        """Make the folder, if need be.
+
+        Raises:
+            ArtifactError: It cannot be made.
+        """
+        folder = Path(os.path.abspath(folder))  # noqa: PTH100  (symlinks stay what they are)
+        files = folder / INDEX_FILES
+        try:
+            files.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ArtifactError(
+                f"cannot make {files}: {e.strerror or e}. Make it writable, or name another folder "
+                "with out="
+            ) from e
+        media = MediaFolder.open(files, full=full) if figures else None
+        return cls(root, folder, html.title or title, html, media, Links(folder))
+
+    @property
+    def page(self) -> Path:
+        """The page."""
+        return self.folder / INDEX_PAGE
+
+    @property
+    def status(self) -> Path:
+        """The script that a page which follows a sweep looks at."""
+        return self.folder / INDEX_FILES / "status.js"
+
+    def write(self, instances: Sequence[InstanceFacts], *, bundle: bool = False) -> None:
+        """Write it all: page, summary, what lies beside them, and the reports' links to it.
+
+        Raises:
+            ArtifactError: Something cannot be written.
+        """
+        graph = graph_of(instances, self.root)
+        media = {facts.id: found for facts in instances if (found := self.of(facts)) is not None}
+        if self.media is not None:
+            self.media.save(media)
+        summary = summarise(
+            instances, title=self.title, root=self.root, links=self.links, graph=graph, media=media
+        )
+        jsonio.write_atomic(self.folder / SUMMARY, summary_text(summary))
+        if bundle:
+            self._copy_reports(instances)
+        rows = [row(facts, media.get(facts.id), {}) for facts in instances]
+        self.write_page(rows, instances, graph, bundled=bundle)
+        link_reports(instances, graph, self.page)
+
+    def of(self, facts: InstanceFacts) -> Media | None:
+        """What lies beside the page for an instance, made if need be."""
+        if self.media is None:
+            return None
+        try:
+            return self.media.of(facts, self.links.to(facts.paths.directory))
+        except OSError as e:
+            raise ArtifactError(
+                f"cannot write in {self.media.folder}: {e.strerror or e}. Free space or make it "
+                "writable, then collate again."
+            ) from e
+
+    def write_page(
+        self,
+        rows: Sequence[dict[str, Any]],
+        instances: Sequence[InstanceFacts],
+        graph: Graph,
+        *,
+        bundled: bool = False,
+        live: dict[str, Any] | None = None,
+    ) -> None:
+        """Write `index.html` alone."""
+        data = {
+            "title": self.title,
+            "logo": self.html.logo_uri,
+            "runs": self.links.above(runs_dir(self.root)),
+            "files": INDEX_FILES,
+            "reports": f"{INDEX_FILES}/reports" if bundled else None,
+            "summary": SUMMARY,
+            "generated": jsonio.now(),
+            "lights": lights(),
+            "counts": counts(instances),
+            "causes": causes(instances, self.root),
+            "lineage": graph.to_json(),
+            "media": self.media is not None,
+            "live": live,
+            **packed(rows),
+        }
+        jsonio.write_atomic(self.page, index_page(data, self.title, self.html.css))
+
+    def _copy_reports(self, instances: Sequence[InstanceFacts]) -> None:
+        for facts in instances:
+            to = self.folder / INDEX_FILES / "reports" / facts.step / f"{facts.instance}.html"
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if facts.paths.html.is_file():
+                shutil.copyfile(facts.paths.html, to)
+
+
+def link_reports(instances: Sequence[InstanceFacts], graph: Graph, page: Path) -> None:
+    """Let each report lead to the page, to its neighbours, and to what it read and who read it."""
+    by_id = {facts.id: facts for facts in instances}
+    neighbours = graph.neighbours()
+    pages: dict[str, str] = {}  # from a step's folder
+
+    def near(facts: InstanceFacts | None, name: str = "") -> tuple[str, str] | None:
+        if facts is None:
+            return None
+        return name or facts.id, f"../../{facts.step}/{facts.instance}/{facts.paths.html.name}"
+
+    for position, facts in enumerate(instances):
+        if facts.light in (Light.PLANNED, Light.RUNNING):
+            continue
+        step = os.path.dirname(facts.paths.directory)  # noqa: PTH120  (there are many)
+        if step not in pages:
+            pages[step] = Path(os.path.relpath(page, step)).as_posix()
+        before = instances[position - 1] if position else None
+        after = instances[position + 1] if position + 1 < len(instances) else None
+        up, down = neighbours.get(facts.id, ((), ()))
+        fill_navigation(
+            facts.paths.html,
+            index=f"../{pages[step]}",
+            previous=near(before, before.instance if before else ""),
+            following=near(after, after.instance if after else ""),
+            upstream=[link for i in up if (link := near(by_id.get(i)))],
+            downstream=[link for i in down if (link := near(by_id.get(i)))],
+        )

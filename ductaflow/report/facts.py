@@ -1,0 +1,188 @@
+"""What the page tells of one instance, read from its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+from collections.abc import Mapping
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+
+from ductaflow.layout import ArtifactPaths
+from ductaflow.model import ErrorInfo, RunRecord, Status
+from ductaflow.report.freshness import Freshness
+from ductaflow.template import leaves
+
+
+class Light(Enum):
+    """How an instance stands at a glance; owns its symbol and label."""
+
+    symbol: str
+    label: str
+
+    def __new__(cls, value: str, symbol: str, label: str) -> Light:
+        """Each member is its value; the rest is how it is shown."""
+        member = object.__new__(cls)
+        member._value_ = value
+        member.symbol, member.label = symbol, label
+        return member
+
+    SUCCESS = "success", "✓", "succeeded"
+    WARNINGS = "warnings", "!", "with warnings"
+    ERROR = "error", "✗", "failed"
+    RUNNING = "running", "▶", "running"
+    STALE = "stale", "↻", "stale"
+    PLANNED = "planned", "○", "planned"
+
+    @classmethod
+    def of(cls, status: Status, warnings: int, stale: bool) -> Light:
+        """The light for a run that stands so.
+
+        Args:
+            status: Its status.
+            warnings: How often it warned.
+            stale: Whether what it read has changed since.
+        """
+        if status is Status.PLANNED:
+            return cls.PLANNED
+        if status is Status.RUNNING:
+            return cls.RUNNING
+        if status.bad:
+            return cls.ERROR
+        if stale:
+            return cls.STALE
+        return cls.WARNINGS if warnings else cls.SUCCESS
+
+
+@final
+@attrs.frozen
+class InstanceFacts:
+    """One instance.
+
+    Attributes:
+        step: Its step.
+        instance: Its name.
+        light: How it stands at a glance.
+        record: All that `run.json` says.
+        config: The config as the flow saw it; empty if there is none.
+        stale: Why it is stale; empty if it is not.
+        inputs: The files that it read, as `run.json` has them: `path` and `role` at least.
+        paths: Where its artifacts lie.
+    """
+
+    step: str
+    instance: str
+    light: Light
+    record: RunRecord
+    config: Mapping[str, Any] = attrs.field(hash=False)
+    stale: tuple[str, ...]
+    inputs: tuple[Mapping[str, Any], ...] = attrs.field(hash=False)
+    paths: ArtifactPaths
+
+    @property
+    def id(self) -> str:
+        """`step/instance`."""
+        return f"{self.step}/{self.instance}"
+
+    @property
+    def warnings(self) -> int:
+        """How often it warned."""
+        return self.record.warnings
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The config's values by their dotted names, each a scalar or JSON text."""
+        return {name: shown(value) for name, value in leaves(self.config).items()}
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the flow published."""
+        return {name: shown(value) for name, value in self.record.metrics.items()}
+
+
+def read_facts(folder: Path, freshness: Freshness) -> InstanceFacts | None:
+    """The facts of the instance in a folder; None if it has no record.
+
+    Args:
+        folder: `runs/{step}/{instance}`.
+        freshness: Knows what has changed since.
+    """
+    try:
+        data = json.loads((folder / "run.json").read_text("utf-8"))
+        record = RunRecord.from_json(data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return facts_of(record, folder, freshness, _inputs(data.get("inputs")))
+
+
+def facts_of(
+    record: RunRecord,
+    folder: Path,
+    freshness: Freshness,
+    inputs: tuple[Mapping[str, Any], ...] = (),
+) -> InstanceFacts:
+    """The facts of an instance whose record is known."""
+    paths = ArtifactPaths.of(folder, Path(record.flow).stem)
+    if record.status is Status.RUNNING and _deserted(record):
+        error = ErrorInfo("interrupted", "Interrupted", "its conductor ended before it did")
+        record = attrs.evolve(record, status=Status.INTERRUPTED, error=error)
+    stale = freshness.reasons(inputs) if record.status.ok else ()
+    return InstanceFacts(
+        step=record.step or folder.parent.name,
+        instance=record.instance or folder.name,
+        light=Light.of(record.status, record.warnings, bool(stale)),
+        record=record,
+        config=_config(paths.config) if record.fingerprints.get("config") else {},
+        stale=stale,
+        inputs=inputs,
+        paths=paths,
+    )
+
+
+def shown(value: Any) -> Any:
+    """A value as a cell of a table holds it: a scalar, or JSON text; strict JSON either way."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _inputs(data: object) -> tuple[Mapping[str, Any], ...]:
+    facts = data if isinstance(data, list) else []
+    return tuple(
+        fact for fact in facts if isinstance(fact, dict) and isinstance(fact.get("path"), str)
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8", "surrogatepass"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _deserted(record: RunRecord) -> bool:
+    """Whether a run that says it runs has lost its conductor, as far as this machine can tell."""
+    pid = record.conductor.get("pid")
+    if os.name != "posix" or type(pid) is not int or record.conductor.get("host") != _host():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        return False
+    return False
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    return socket.gethostname()
