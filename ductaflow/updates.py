@@ -32,6 +32,7 @@ from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord
 from ductaflow.plan import names_of, plan_instance
 from ductaflow.progress import REFRESH, Tally, choose_display
 from ductaflow.records import read_record, write_record
+from ductaflow.repeat import plan_again, standing_of
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
 from ductaflow.runs import Runs
@@ -138,26 +139,6 @@ def _plan(
     )
 
 
-def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
-    """The plan that makes a run again: its flow as it is now, its config, its options.
-
-    Raises:
-        DuctaflowError: The flow is gone or does not parse, or the config is gone.
-    """
-    record = run.record
-    path = resolve_flow(record.flow, root, root)
-    known = {field.name for field in attrs.fields(RunOptions)}
-    values = {name: value for name, value in record.options.items() if name in known}
-    for name in ("preload", "ignore"):
-        if isinstance(values.get(name), list):
-            values[name] = tuple(values[name])
-    options = RunOptions(**{**values, "force": force})
-    return plan_instance(
-        read_flow(path), run.config, run.step, run.instance, run.dir, root, options,
-        with_config=True,
-    )  # fmt: skip
-
-
 # --- many ----------------------------------------------------------------------------------------
 
 
@@ -232,7 +213,8 @@ class _Update:
         for label in self._order(self._wanted()):
             run = self.graph.runs[label]
             above = [p for p in self.graph.parents[label] if p in stale]
-            decision = self._decision(label, environment)
+            forced = self.force and label in self.asked
+            decision = standing_of(run, self.root, environment, force=forced)
             reasons = (*decision.reasons, *(Reason("data", f"{p} would run") for p in above))
             if reasons:
                 stale.add(label)
@@ -322,14 +304,6 @@ class _Update:
             kind = "busy" if isinstance(e, InstanceBusy) else "artifact"
             kind = kind if isinstance(e, InstanceBusy | ArtifactError) else "flow"
             return _not_run(run, Status.FAILED, ErrorInfo(kind, type(e).__name__, str(e))), 1
-
-    def _decision(self, label: Label, environment: Mapping[str, str]) -> CacheDecision:
-        forced = self.force and label in self.asked
-        try:
-            plan = plan_again(self.graph.runs[label], self.root, force=forced)
-        except DuctaflowError as e:
-            return CacheDecision(reuse=False, reasons=(Reason("flow", str(e)),))
-        return look(plan, environment)[1]
 
     def _order(self, labels: Iterable[Label]) -> list[Label]:
         """Each after those that it reads from; those that read from each other by name."""

@@ -15,7 +15,7 @@ import attrs
 import pytest
 from conftest import requires_posix, wait_until
 
-from ductaflow.artifacts import read_record, write_record
+from ductaflow.records import read_record, write_record
 from ductaflow.cli.main import COMMANDS, main
 from ductaflow.model import Status
 

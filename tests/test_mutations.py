@@ -17,8 +17,8 @@ from ductaflow_kernels.sources import PrespawnedSource
 from ductaflow import sweep
 from ductaflow.catalog import all_runs
 from ductaflow.layout import kernel_environment
+from ductaflow.repeat import plan_again
 from ductaflow.runner import look
-from ductaflow.updates import plan_again
 
 # --- the project ---------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ READ_NATIVELY = {
     "duckdb": "import duckdb; duckdb.sql(f\"select * from '{file}'\").fetchall()",
     "duckdb_file": "import duckdb; duckdb.connect(file).sql('select * from t').fetchall()",
     "hdf5": "import h5py\n    with h5py.File(file) as h: h['a'][:]",
-    "geo": "import pyogrio; pyogrio.read_dataframe(file, read_geometry=False)",
+    "geo": "import geopandas; geopandas.read_file(file)",
     "shell": "get_ipython().system('cat ' + file)",
     "program": "subprocess.run(f'. {file}', shell=True, check=True)",
 }

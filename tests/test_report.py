@@ -29,7 +29,6 @@ from ductaflow.html import fill_navigation
 from ductaflow.html.header import MOST, SLOT, navigation
 from ductaflow.layout import iter_steps
 from ductaflow.report.facts import Light, read_facts
-from ductaflow.report.freshness import Freshness
 from ductaflow.warned import WarningCount
 
 DRAWS = """
@@ -218,7 +217,7 @@ def test_a_changed_input_makes_an_instance_stale(project):
     add_inputs(run.dir, fact(project.root, "data.csv"), looked_for)
 
     def light():
-        facts = read_facts(run.dir, Freshness(project.root))
+        facts = read_facts(run.dir, project.root)
         return facts.light, facts.stale
 
     assert light() == (Light.SUCCESS, ())
@@ -244,7 +243,7 @@ def test_a_run_whose_conductor_was_killed_does_not_run(project):
     def light(pid):
         changed = {**record, "status": "running", "conductor": {**record["conductor"], "pid": pid}}
         (run.dir / "run.json").write_text(json.dumps(changed), "utf-8")
-        return read_facts(run.dir, Freshness(project.root)).light
+        return read_facts(run.dir, project.root).light
 
     assert light(os.getpid()) is Light.RUNNING
     assert light(dead.pid) is Light.ERROR

@@ -25,7 +25,6 @@ from ductaflow.layout import (
     runs_dir,
 )
 from ductaflow.report.facts import InstanceFacts, Light, read_facts
-from ductaflow.report.freshness import Freshness
 from ductaflow.report.graph import Graph, graph_of
 from ductaflow.report.links import Links
 from ductaflow.report.media import Media, MediaFolder
@@ -98,9 +97,8 @@ def select(what: What, root: Path) -> Iterator[InstanceFacts]:
         DuctaflowError: There is no such step.
         NameRefused: A step's name is no folder name.
     """
-    freshness = Freshness(root)
     for folder in _folders(what, root):
-        facts = read_facts(folder, freshness)
+        facts = read_facts(folder, root)
         if facts is not None:
             yield facts
 

@@ -14,9 +14,10 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.layout import ArtifactPaths
+from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, RunRecord, Status
-from ductaflow.report.freshness import Freshness
+from ductaflow.repeat import standing_of
+from ductaflow.run import Run
 from ductaflow.template import leaves
 
 
@@ -106,25 +107,25 @@ class InstanceFacts:
         return {name: shown(value) for name, value in self.record.metrics.items()}
 
 
-def read_facts(folder: Path, freshness: Freshness) -> InstanceFacts | None:
+def read_facts(folder: Path, root: Path) -> InstanceFacts | None:
     """The facts of the instance in a folder; None if it has no record.
 
     Args:
         folder: `runs/{step}/{instance}`.
-        freshness: Knows what has changed since.
+        root: The project root.
     """
     try:
         data = json.loads((folder / "run.json").read_text("utf-8"))
         record = RunRecord.from_json(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return facts_of(record, folder, freshness, _inputs(data.get("inputs")))
+    return facts_of(record, folder, root, _inputs(data.get("inputs")))
 
 
 def facts_of(
     record: RunRecord,
     folder: Path,
-    freshness: Freshness,
+    root: Path,
     inputs: tuple[Mapping[str, Any], ...] = (),
 ) -> InstanceFacts:
     """The facts of an instance whose record is known."""
@@ -132,7 +133,10 @@ def facts_of(
     if record.status is Status.RUNNING and _deserted(record):
         error = ErrorInfo("interrupted", "Interrupted", "its conductor ended before it did")
         record = attrs.evolve(record, status=Status.INTERRUPTED, error=error)
-    stale = freshness.reasons(inputs) if record.status.ok else ()
+    stale: tuple[str, ...] = ()
+    if record.status.ok:
+        decision = standing_of(Run(record, paths), root, kernel_environment(root))
+        stale = tuple(map(str, decision.reasons))
     return InstanceFacts(
         step=record.step or folder.parent.name,
         instance=record.instance or folder.name,

@@ -28,7 +28,6 @@ from ductaflow.layout import instance_dir, runs_dir
 from ductaflow.model import Flow, RunRecord, Status
 from ductaflow.report.collation import FULL_FIGURES, Site, select
 from ductaflow.report.facts import InstanceFacts, Light, facts_of, read_facts
-from ductaflow.report.freshness import Freshness
 from ductaflow.report.graph import graph_of
 from ductaflow.report.media import Media
 from ductaflow.report.page import row
@@ -162,7 +161,6 @@ class LiveIndex:
 
     def _begin(self) -> None:
         """All that is there already, and what is to come."""
-        freshness = Freshness(self.site.root)
         if self.all_steps:
             for facts in select(None, self.site.root):
                 self._facts[facts.id] = facts
@@ -171,8 +169,8 @@ class LiveIndex:
             if key not in self._facts:
                 folder = instance_dir(self.site.root, self.step, name)
                 record = RunRecord(Status.PLANNED, str(self.flow.path), self.step, name, "")
-                there = read_facts(folder, freshness)
-                self._facts[key] = there or facts_of(record, folder, freshness)
+                there = read_facts(folder, self.site.root)
+                self._facts[key] = there or facts_of(record, folder, self.site.root)
         for key, facts in self._facts.items():
             known = self.site.media.known(facts) if self.site.media is not None else None
             if known is not None:
@@ -213,11 +211,10 @@ class LiveIndex:
         """Bring up to date what is known of an instance."""
         step, _, name = key.partition("/")
         folder = instance_dir(self.site.root, step, name)
-        freshness = Freshness(self.site.root)
         if ended is not None:
-            facts = read_facts(folder, freshness)
+            facts = read_facts(folder, self.site.root)
             if facts is None or facts.record.started != ended.started:
-                facts = facts_of(ended, folder, freshness)
+                facts = facts_of(ended, folder, self.site.root)
             self._facts[key] = facts
             self._undrawn[key] = None
         elif began is not None:
@@ -225,7 +222,7 @@ class LiveIndex:
             record = RunRecord(
                 Status.RUNNING, flow, step, name, began, fingerprints={"config": "running"}
             )
-            self._facts[key] = facts_of(record, folder, freshness)
+            self._facts[key] = facts_of(record, folder, self.site.root)
             self._media.pop(key, None)
 
     def _draw(self) -> list[str]:

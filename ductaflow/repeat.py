@@ -1,0 +1,57 @@
+"""What it takes to make a run again: its flow as it is now, its config, its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from ductaflow.cache import decide
+from ductaflow.errors import DuctaflowError
+from ductaflow.facts import CacheDecision, Reason
+from ductaflow.flow import read_flow, resolve_flow
+from ductaflow.model import InstancePlan, RunOptions
+from ductaflow.options import HtmlOptions
+from ductaflow.plan import plan_instance
+from ductaflow.run import Run
+
+
+def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
+    """The plan that makes a run again: its flow as it is now, its config, its options.
+
+    Raises:
+        DuctaflowError: The flow is gone or does not parse, or the config is gone.
+    """
+    record = run.record
+    path = resolve_flow(record.flow, root, root)
+    known = {field.name for field in attrs.fields(RunOptions)}
+    values = {name: value for name, value in record.options.items() if name in known}
+    for name in ("preload", "ignore"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
+    if isinstance(values.get("html"), Mapping):
+        values["html"] = HtmlOptions(**values["html"])
+    options = RunOptions(**{**values, "force": force})
+    return plan_instance(
+        read_flow(path), run.config, run.step, run.instance, run.dir, root, options,
+        with_config=True,
+    )  # fmt: skip
+
+
+def standing_of(
+    run: Run, root: Path, environment: Mapping[str, str], *, force: bool = False
+) -> CacheDecision:
+    """Whether a run is up to date, and if not, why not.
+
+    Args:
+        run: The run.
+        root: The project root.
+        environment: What it would have as environment now.
+        force: Whether it is to run in any case.
+    """
+    try:
+        plan = plan_again(run, root, force=force)
+    except DuctaflowError as e:
+        return CacheDecision(reuse=False, reasons=(Reason("flow", str(e)),))
+    return decide(plan, run.told, environment)
