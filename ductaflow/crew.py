@@ -27,7 +27,7 @@ from ductaflow.errors import DuctaflowError, InstanceBusy
 from ductaflow.events import Event, InstanceFinished, InstanceStarted
 from ductaflow.facts import CacheDecision
 from ductaflow.index import Index
-from ductaflow.layout import ArtifactPaths, instance_dir, kernel_environment, step_dir
+from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.model import ErrorInfo, Flow, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.plan import plan_instance
 from ductaflow.progress import REFRESH, Tally, choose_display
@@ -92,10 +92,12 @@ class Crew:
     _no_more: threading.Event = attrs.field(factory=threading.Event)
     _threads: list[threading.Thread] = attrs.field(factory=list)
     _environment: Mapping[str, str] = attrs.field(init=False)
+    _base: Path = attrs.field(init=False)  # of the step's instances
     _live: LiveIndex | None = None
 
     def __attrs_post_init__(self) -> None:
         self._source = iter(self.tasks)
+        self._base = step_dir(self.root, self.step)
         self._environment = kernel_environment(self.root, self.run_options.nested_workers)
 
     def planned(self) -> list[Entry]:
@@ -254,7 +256,7 @@ class Crew:
             task.config,
             self.step,
             task.instance,
-            instance_dir(self.root, self.step, task.instance),
+            instance_in(self._base, task.instance),
             self.root,
             self.run_options,
             with_config=True,
@@ -289,7 +291,7 @@ class Crew:
             time.sleep(min(0.1, seconds))
 
     def _folder(self, task: Task) -> Path:
-        return step_dir(self.root, self.step) / task.instance
+        return self._base / task.instance
 
     def _paths(self, task: Task) -> ArtifactPaths:
         return ArtifactPaths.of(self._folder(task), self.flow.name)

@@ -235,12 +235,15 @@ def instance_dir(root: Path, step: str, instance: str) -> Path:
     Raises:
         NameRefused: A name is not portable, or a symlink would lead out of `runs/`.
     """
-    runs = runs_dir(root)
-    above = f"{runs}{os.sep}{check_name(step, 'step')}"
-    directory = Path(f"{above}{os.sep}{check_name(instance, 'instance')}")
-    if not (os.path.islink(above) or os.path.islink(directory)):  # noqa: PTH114
+    return instance_in(step_dir(root, step), instance)
+
+
+def instance_in(folder: Path, instance: str) -> Path:
+    """The folder of an instance of the step whose folder is given; see `instance_dir`."""
+    directory = Path(f"{folder}{os.sep}{check_name(instance, 'instance')}")
+    if not (os.path.islink(folder) or os.path.islink(directory)):  # noqa: PTH114
         return directory
-    allowed = runs.resolve()
+    allowed = folder.parent.resolve()
     try:
         real = directory.resolve()
         looped = real.is_symlink() or real.parent.is_symlink()  # all that Python 3.13 leaves
