@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,13 @@ SLOW = ("tkinter", "unittest.mock", "xml.dom.minidom", "sqlite3", "concurrent.fu
 def request_in(folder: Path, *preload: str) -> KernelRequest:
     inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
     return KernelRequest(own_interpreter(), folder, inherited, preload)
+
+
+@pytest.fixture
+def scratch() -> Iterator[dict[str, str]]:
+    """An environment for conductors that are killed: a temporary folder which they leave untidy."""
+    with tempfile.TemporaryDirectory(prefix="s") as folder:
+        yield {**os.environ, "TMPDIR": folder}
 
 
 def generations(root: int) -> list[list[psutil.Process]]:
@@ -109,37 +117,39 @@ while True:
 @pytest.mark.parametrize("generation", [0, 1, 2], ids=["zygote", "template", "kernel"])
 @pytest.mark.parametrize("later", [0.0, 0.1], ids=["at once", "later"])
 def test_a_conductor_killed_while_its_tree_grows(
-    generation: int, later: float, tmp_path: Path
+    generation: int, later: float, tmp_path: Path, scratch: dict[str, str]
 ) -> None:
     """Every process is gone within 2 s, whatever it was doing."""
     conductor = subprocess.Popen(
         [sys.executable, "-c", CONDUCTOR.format(preload=SLOW)],
         cwd=tmp_path,
+        env=scratch,
         stdout=subprocess.DEVNULL,
     )
     try:
         assert wait_until(lambda: bool(generations(conductor.pid)[generation]), 60)
         time.sleep(later)
         tree = psutil.Process(conductor.pid).children(recursive=True)
+        assert all(_belongs_to(p, scratch) for p in tree if p.is_running())
     finally:
         conductor.kill()
         conductor.wait()
     assert wait_until(lambda: not any(process_alive(p.pid) for p in tree), 2.0)
     # One that was forked as the conductor died is none of those.
-    left = lambda: [p for p in psutil.process_iter() if _works_in(p, tmp_path)]  # noqa: E731
+    left = lambda: [p for p in psutil.process_iter() if _belongs_to(p, scratch)]  # noqa: E731
     assert wait_until(lambda: not left(), 2.0), left()
 
 
-def _works_in(process: psutil.Process, folder: Path) -> bool:
+def _belongs_to(process: psutil.Process, environment: dict[str, str]) -> bool:
     try:
-        return process.environ().get("PWD") == str(folder)
+        return process.environ().get("TMPDIR") == environment["TMPDIR"]
     except psutil.Error:
         return False
 
 
 @pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
 def test_kernels_end_with_a_conductor_whose_worker_processes_live_on(
-    how: str, tmp_path: Path
+    how: str, tmp_path: Path, scratch: dict[str, str]
 ) -> None:
     """multiprocessing's workers must not hold the lifeline of their parent's kernels."""
     script = tmp_path / "conductor.py"
@@ -158,7 +168,7 @@ def test_kernels_end_with_a_conductor_whose_worker_processes_live_on(
     )
     conductor = subprocess.Popen(
         [sys.executable, "-W", "ignore", str(script)],
-        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        cwd=tmp_path, env=scratch, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert conductor.stdout is not None
     with conductor.stdout:

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ductaflow
@@ -154,6 +154,7 @@ OUTPUTS = st.one_of(
 TAGS = st.sampled_from([[], ["remove-input"], ["hide-input", "hide-output"], ["remove-output"]])
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.builds(
