@@ -18,7 +18,7 @@ def failed(project):
     project.write(
         "fragile",
         "import os\nopen('out.txt', 'w').write(f'{x} {os.getcwd()}')",
-        "%time y = 1 / x",
+        "%time z = 1\ny = 1 / x",
         parameters="config = {'x': 1}",
     )
     with pytest.raises(CellFailed) as e:
