@@ -230,7 +230,7 @@ def _own(count: int) -> dict[str, float]:
         record = RunRecord(Status.SUCCEEDED, "flow.py", plan.step, plan.instance, "", duration=0.0)
         return Run(record, ArtifactPaths.of(plan.directory, plan.flow.name))
 
-    crew.run_plan = no_time
+    crew.run_now = no_time
     flow, _ = FLOWS["tri"]
     sys.stderr = io.StringIO()  # progress as in a log
     sweep(flow, grid(seed=range(10)))

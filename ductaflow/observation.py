@@ -117,6 +117,7 @@ class _View:
     _interpreter: tuple[str, ...] = attrs.field(init=False)
     _outside: tuple[str, ...] = attrs.field(init=False)
     _artifacts: frozenset[str] = attrs.field(init=False)
+    _known_folders: frozenset[str] = attrs.field(init=False)  # that Python has listed
 
     def __attrs_post_init__(self) -> None:
         self._root = str(self.plan.root) + os.sep
@@ -132,6 +133,8 @@ class _View:
         self._outside = (*_SYSTEM, *places, *_caches(), _INSIDE)
         paths = ArtifactPaths.of(self.plan.directory, self.plan.flow.name)
         self._artifacts = frozenset(map(str, paths.all()))
+        listed = (*self.noted.get("listed", ()), *self.noted.get("quiet", ()))
+        self._known_folders = frozenset(map(self._place, listed))
 
     # --- what was used ------------------------------------------------------------------------
 
@@ -227,7 +230,7 @@ class _View:
         return self.began_ns <= found.st_mtime_ns <= time.time_ns()
 
     def _take_folder(self, path: str, *, native: bool = False) -> None:
-        if native and (path in self.noted.get("listed", ()) or path in self.noted.get("quiet", ())):
+        if native and path in self._known_folders:
             return
         if not self._sought(path + os.sep):
             return

@@ -15,9 +15,9 @@ import attrs
 import pytest
 from conftest import requires_posix, wait_until
 
-from ductaflow.records import read_record, write_record
 from ductaflow.cli.main import COMMANDS, main
 from ductaflow.model import Status
+from ductaflow.records import read_record, write_record
 
 MEASURE = """\
 # %% tags=["parameters"]

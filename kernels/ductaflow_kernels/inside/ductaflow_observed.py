@@ -8,6 +8,7 @@ imported.
 
 from __future__ import annotations
 
+import array  # noqa: F401  (send_fds imports it, when no file can be opened yet)
 import contextlib
 import functools
 import json
@@ -23,6 +24,7 @@ from ductaflow_packages import installed, package_folders
 READ, WRITE, UPDATE = 1, 2, 8  # as the observer has them
 
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1
+_ANSWER_TIMEOUT = 5.0  # seconds
 _UNSEEN = ("/proc/", "/sys/", "/dev/")
 
 _attached = False  # whether an observer sees what is opened
@@ -47,18 +49,39 @@ def attach(address: str, token: str) -> None:
             return
         # Where only ancestors may look into a process (Yama), the observer must be allowed to.
         syscalls.libc().prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
-        fds: list[int] = []
         try:
-            fds.append(syscalls.install())
+            listener = syscalls.install()
         except OSError as e:
-            # In a kernel within a kernel there is a filter already, and its observer is this one.
-            if not syscalls.taken(e):
-                return
-            request["do"] = "share"
+            # A kernel within a kernel has a filter already. Its observer may be this one.
+            _attached = syscalls.taken(e) and _share(address, request)
+            return
         _attached = True
-        socket.send_fds(channel, [json.dumps(request).encode() + b"\n"], fds)
-        for fd in fds:
-            os.close(fd)
+        socket.send_fds(channel, [json.dumps(request).encode() + b"\n"], [listener])
+        os.close(listener)
+
+
+def _share(address: str, request: dict[str, Any]) -> bool:
+    """Whether the observer sees this process by the filter of one that started it.
+
+    It is told of this one, then something is opened, then it is asked whether it has seen that.
+    """
+    probe = os.path.join(request["token"], "is this seen")
+    try:
+        _ask(address, {**request, "do": "share"})
+        with contextlib.suppress(OSError):
+            os.close(os.open(probe, os.O_RDONLY))
+        return _ask(address, {"do": "seen", "token": request["token"], "path": probe}) is True
+    except (OSError, ValueError):
+        return False
+
+
+def _ask(address: str, request: dict[str, Any]) -> Any:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(_ANSWER_TIMEOUT)
+        channel.connect(address)
+        channel.sendall(json.dumps(request).encode() + b"\n")
+        with channel.makefile("rb") as answer:
+            return json.loads(answer.readline())
 
 
 class Notes:

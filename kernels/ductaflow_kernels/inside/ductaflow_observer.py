@@ -7,7 +7,8 @@ taken before its first use, for it may be changed by it.
 Requests come over a Unix socket, one JSON line a connection:
 
     {"do": "watch", "token": …, "pid": …, "ignore": [prefix, …]}  with the listener beside it
-    {"do": "share", "token": …, "pid": …, "ignore": […]}  in a kernel whose parent is watched
+    {"do": "share", "token": …, "pid": …, "ignore": […]}  of a kernel within a watched one
+    {"do": "seen", "token": …, "path": …}  answer: whether it has used that
     {"do": "take", "token": …}   answer: what was noted, [[path, bits, size, mtime_ns], …], or null
 """
 
@@ -106,11 +107,17 @@ class Observer:
             while data and not data.endswith(b"\n"):
                 data += connection.recv(MAX_REQUEST)
             request = json.loads(data)
-            if request["do"] == "take":
+            does = request["do"]
+            answer: object = None
+            if does == "take":
                 connection.settimeout(60.0)
-                connection.sendall(json.dumps(self.take(request["token"])).encode() + b"\n")
+                answer = self.take(request["token"])
+            elif does == "seen":
+                watch = self.watches.get(request["token"])
+                answer = watch is not None and request["path"] in (watch.noted or ())
             else:
                 self.watch(request, fds[0] if fds else None)
+            connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def watch(self, request: dict[str, object], listener: int | None) -> None:
         """Begin to note what a kernel does."""
