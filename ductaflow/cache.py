@@ -31,6 +31,7 @@ from ductaflow.fingerprint import (
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.model import Config, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
+from ductaflow.plan import options_told
 from ductaflow.records import read_record
 from ductaflow.template import leaves
 
@@ -322,11 +323,19 @@ def _clock(iso: str) -> str:
     return f", run {then:%H:%M}" if today else f", run {then:%Y-%m-%d %H:%M}"
 
 
+@lru_cache(maxsize=64)
+def _looks(options: RunOptions) -> Any:
+    """How a report is to look, as a record has it; None as by default."""
+    return options_told(options).get("html")
+
+
 def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iterator[Reason]:
     folder = paths.folder + os.sep
     if not os.path.exists(f"{folder}{paths.flow}.ipynb"):
         yield Reason("report", f"{paths.flow}.ipynb is gone")
-    if plan.options.html and not os.path.exists(f"{folder}{paths.flow}.html"):
+    if plan.options.html and _looks(plan.options) != record.options.get("html"):
+        yield Reason("report", "the report is to look otherwise")
+    elif plan.options.html and not os.path.exists(f"{folder}{paths.flow}.html"):
         yield Reason("report", f"{paths.flow}.html is not there")
     base = str(plan.root) + os.sep
     for fact in record.outputs:

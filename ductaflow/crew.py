@@ -235,7 +235,11 @@ class Crew:
 
     def _one(self, task: Task, index: Index) -> tuple[Run, int]:
         """Run a task, unless its last run serves, and again if need be; with how many attempts."""
-        plan = self._plan(task)
+        try:
+            plan = self._plan(task)
+        except DuctaflowError as e:
+            self._queue.put(InstanceStarted(self.step, task.instance, 1))
+            return self._failed(task, e), 1
         last, decision = look(plan, self._environment, index)
         if last is not None and decision.reuse:
             return last, 0
@@ -268,10 +272,14 @@ class Crew:
             listen = self._queue.put if listened else None
             return run_now(plan, self.stop, decision.reasons, listen)
         except DuctaflowError as e:
-            kind = "busy" if isinstance(e, InstanceBusy) else "artifact"
-            info = ErrorInfo(kind, type(e).__name__, str(e))
-            record = attrs.evolve(self._record(task, Status.FAILED), error=info)
-            return Run(record, self._paths(task))
+            return self._failed(task, e)
+
+    def _failed(self, task: Task, error: DuctaflowError) -> Run:
+        """A run that did not come about."""
+        kind = "busy" if isinstance(error, InstanceBusy) else "artifact"
+        info = ErrorInfo(kind, type(error).__name__, str(error))
+        record = attrs.evolve(self._record(task, Status.FAILED), error=info)
+        return Run(record, self._paths(task))
 
     def _deliver(self, task: Task, run: Run, entry: Entry) -> Entry:
         template = self.options.export_to

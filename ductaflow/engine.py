@@ -31,8 +31,9 @@ from ductaflow.errors import ArtifactError
 from ductaflow.events import Teller
 from ductaflow.facts import Reason
 from ductaflow.layout import ArtifactPaths, kernel_environment
-from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
+from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
+from ductaflow.plan import options_told
 from ductaflow.preload import imports
 from ductaflow.records import write_record
 from ductaflow.syntax import check_syntax
@@ -193,17 +194,11 @@ def _first_record(plan: InstancePlan, spec: KernelSpec, reasons: tuple[Reason, .
         notes=plan.notes,
         reasons=reasons,
         fingerprints=plan.fingerprints,
-        options=_repeatable(plan.options),
+        options=options_told(plan.options),
         conductor={"pid": os.getpid(), "host": socket.gethostname()},
         kernel={"name": spec.name, "interpreter": spec.argv[0]},
         environment={"ductaflow": __version__, "platform": platform.platform()},
     )
-
-
-def _repeatable(options: RunOptions) -> dict[str, Any]:
-    """The options with which a run can be made again, those that are not as by default."""
-    values = attrs.asdict(options, filter=lambda field, value: value != field.default)
-    return {k: v for k, v in values.items() if k not in ("nested_workers", "reuse", "force")}
 
 
 def _last_record(record: RunRecord, outcome: Outcome, duration: float) -> RunRecord:

@@ -40,7 +40,7 @@ create table if not exists runs (
 COLUMNS = (
     "step", "instance", "status", "flow", "started", "finished", "duration", "peak_memory", "error",
 )  # fmt: skip
-_LEFT_OUT = ("cells", "notes", "reasons", "inputs", "outputs", "conductor", "options")
+_LEFT_OUT = ("cells", "notes", "reasons", "inputs", "outputs", "conductor")
 _FILES = ("inputs", "packages", "package_folders")
 
 

@@ -153,6 +153,15 @@ def make_options(
     )
 
 
+def options_told(options: RunOptions) -> Config:
+    """The options with which a run can be made again, in JSON's types: those not as by default."""
+    values = attrs.asdict(options, filter=lambda field, value: value != field.default)
+    return normalise({k: v for k, v in values.items() if k not in _OF_A_CALL})
+
+
+_OF_A_CALL = ("nested_workers", "reuse", "force")  # not of the run itself
+
+
 def _limit(name: str, seconds: float | None) -> float | None:
     """A time limit, of which infinity is none: so a call can lift one that the settings have."""
     if seconds is None or seconds == math.inf:

@@ -211,7 +211,7 @@ def name_from(values: Mapping[str, Any]) -> str:
     for key, last in zip(clean, short, strict=True):
         text = _label(clean[key])
         fit = _UNFIT.sub("-", text)
-        exact = exact and fit == text
+        exact = exact and fit == text and not _misleading(clean[key])
         parts.append(f"{_UNFIT.sub('-', last if short.count(last) == 1 else key)}={fit}")
     name = ",".join(parts) or "all"
     if not exact or len(name.encode()) > _LONGEST or name != name.strip(" ."):
@@ -219,6 +219,11 @@ def name_from(values: Mapping[str, Any]) -> str:
         cut = name.encode()[: _LONGEST - 9].decode(errors="ignore").strip(" .")
         name = f"{cut}~{digest}"
     return name
+
+
+def _misleading(value: Any) -> bool:
+    """Whether a text reads like what is none."""
+    return isinstance(value, str) and value.casefold() in ("none", "true", "false")
 
 
 def _label(value: Any) -> str:

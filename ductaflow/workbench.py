@@ -12,6 +12,7 @@ from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 from ductaflow.model import InstancePlan, RunRecord, Status
 from ductaflow.notebook import Notebook
+from ductaflow.plan import lay_out
 from ductaflow.run import Run
 
 
@@ -52,7 +53,7 @@ def write_notebook(plan: InstancePlan, path: Path) -> None:
     own = {"version": __version__, "flow": plan.flow_display, "status": Status.PLANNED.value}
     kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernelspec, **plan.flow.metadata, "ductaflow": own}
-    jsonio.write_atomic(path, Notebook(plan.cells, metadata).dumps())
+    jsonio.write_atomic(path, Notebook(lay_out(plan).cells, metadata).dumps())
 
 
 def _is_set_up(notebook: Path) -> bool:

@@ -15,6 +15,7 @@ from conftest import Project
 import ductaflow
 from ductaflow import (
     DuctaflowError,
+    HtmlOptions,
     Run,
     RunFailed,
     Status,
@@ -104,6 +105,17 @@ def test_force_and_reuse(project: Project) -> None:
     assert [r.kind for r in project.run("flow", force=True).reasons] == ["forced"]
     assert not project.run("flow", reuse=False).reused
     assert project.run("flow").reused
+
+
+def test_a_report_that_is_to_look_otherwise(project: Project) -> None:
+    project.write("flow", "print(1)")
+    looks = HtmlOptions(title="Client", code=False)
+    project.run("flow", html=looks)
+    assert project.run("flow", html=HtmlOptions(title="Client", code=False)).reused
+    assert not project.run("flow", html=HtmlOptions(title="Other")).reused
+    assert str(project.run("flow").reasons[0]) == "the report is to look otherwise"
+    assert project.run("flow", html=False).reused
+    assert [run.reused for run in update("flow", progress=False)] == [True]
 
 
 def test_a_failed_run_is_not_reused(project: Project) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import click
 
 from ductaflow.cli import options
@@ -71,10 +70,7 @@ def command(
 
 def _own_files(run: Run) -> Iterator[Path]:
     """The files of a run that ductaflow wrote."""
-    for name in attrs.fields_dict(type(run.paths)):
-        path: Path = getattr(run.paths, name)
-        if name != "directory" and path.is_file():
-            yield path
+    yield from (path for path in run.paths.all() if path.is_file())
     for path in sorted(run.dir.iterdir()):
         if _LEFT_BESIDE.fullmatch(path.name) and path.is_file():
             yield path

@@ -34,7 +34,7 @@ def command(instance: str, root: str | None, as_json: bool) -> None:
     facts = {
         "flow": record.flow,
         "started": record.started,
-        "because": "; ".join(record.reasons),
+        "because": "; ".join(map(str, record.reasons)),
         "kernel": record.kernel.get("interpreter"),
         "memory": None if record.peak_memory is None else f"{record.peak_memory / 2**20:.0f} MiB",
         "notebook": run.notebook,

@@ -14,6 +14,7 @@ from typing import Any, final
 
 import attrs
 
+from ductaflow.cache import ACCEPTABLE
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, RunRecord, Status
 from ductaflow.repeat import standing_of
@@ -136,7 +137,7 @@ def facts_of(
     stale: tuple[str, ...] = ()
     if record.status.ok:
         decision = standing_of(Run(record, paths), root, kernel_environment(root))
-        stale = tuple(map(str, decision.reasons))
+        stale = tuple(str(reason) for reason in decision.reasons if reason.kind in ACCEPTABLE)
     return InstanceFacts(
         step=record.step or folder.parent.name,
         instance=record.instance or folder.name,

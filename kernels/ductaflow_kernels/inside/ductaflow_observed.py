@@ -175,7 +175,6 @@ def report(own: set[str]) -> dict[str, Any]:
 
 
 def _modules(own: set[str]) -> tuple[list[str], list[str]]:
-    here = os.path.dirname(os.path.abspath(__file__))
     modules: dict[str, None] = {}
     packages: set[str] = set()
     for name, module in list(sys.modules.items()):
@@ -187,7 +186,7 @@ def _modules(own: set[str]) -> tuple[list[str], list[str]]:
         if installed(file):
             if top not in own and top not in sys.stdlib_module_names:
                 packages.add(top)
-        elif top not in own and os.path.dirname(file) != here:
+        elif top not in own and not os.path.abspath(file).startswith(_HERE):
             modules[os.path.abspath(file)] = None
     return list(modules), sorted(packages)
 
@@ -211,9 +210,12 @@ def _note_listing(notes: Notes, path: Any) -> None:
 
 
 def _is_importing(frame: Any) -> bool:
-    """Whether it is the import system, or what reads packages' metadata, that asks."""
+    """Whether it is the import system that asks, what reads packages' metadata, or the kernel."""
     file = frame.f_code.co_filename
-    return file.startswith("<frozen importlib") or f"{os.sep}importlib{os.sep}" in file
+    return file.startswith(("<frozen importlib", _HERE)) or f"{os.sep}importlib{os.sep}" in file
+
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def _note_open(notes: Notes, path: Any, _: Any, flags: Any) -> None:
@@ -320,7 +322,7 @@ def _note_looked_for(path: Any, *, there: bool) -> None:
         if not os.path.isabs(full) or "/." in full:
             full = os.path.abspath(full)
         if full.startswith(_root):
-            _notes.looked_for.setdefault(full, there)
+            _notes.looked_for[full] = there  # the last answer: it may have waited for it
 
 
 # --- the environment ----------------------------------------------------------------------------
