@@ -42,22 +42,24 @@ def attach(address: str, token: str) -> None:
     global _attached
     ignore = [*(folder + os.sep for folder in package_folders()), *_UNSEEN]
     request = {"do": "watch", "token": token, "pid": os.getpid(), "ignore": ignore}
+    # Where only ancestors may look into a process (Yama), the observer must be allowed to.
+    syscalls.libc().prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
     with socket.socket(socket.AF_UNIX) as channel:
         try:
             channel.connect(address)
         except OSError:  # it has been killed: the audit hook has to do
             return
-        # Where only ancestors may look into a process (Yama), the observer must be allowed to.
-        syscalls.libc().prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
         try:
             listener = syscalls.install()
         except OSError as e:
-            # A kernel within a kernel has a filter already. Its observer may be this one.
-            _attached = syscalls.taken(e) and _share(address, request)
+            taken = syscalls.taken(e)
+        else:
+            _attached = True
+            socket.send_fds(channel, [json.dumps(request).encode() + b"\n"], [listener])
+            os.close(listener)
             return
-        _attached = True
-        socket.send_fds(channel, [json.dumps(request).encode() + b"\n"], [listener])
-        os.close(listener)
+    # A kernel within a kernel has a filter already. Its observer may be this one.
+    _attached = taken and _share(address, request)
 
 
 def _share(address: str, request: dict[str, Any]) -> bool:

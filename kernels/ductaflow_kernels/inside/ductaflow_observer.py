@@ -33,6 +33,7 @@ READ, WRITE, LIST, UPDATE = 1, 2, 4, 8  # UPDATE: opened for both; what came of 
 
 MAX_REQUEST = 1 << 16
 MAX_MEMORIES = 64
+ANSWER_WITHIN = 60.0  # seconds for a caller to take a long answer
 MAX_ANCESTORS = 32
 
 # See seccomp_unotify(2).
@@ -72,6 +73,15 @@ class Watch:
             self.noted[path] = [bits, -1, 0]
 
 
+class Caller:
+    """A connection, and what has come over it so far."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.said = b""
+        self.fds: list[int] = []
+
+
 class Observer:
     """All watches, and the loop that serves them."""
 
@@ -81,6 +91,7 @@ class Observer:
         self.watches: dict[str, Watch] = {}
         self.listeners: dict[int, Watch] = {}
         self.sessions: dict[int, Watch] = {}  # of kernels within a watched one, by session id
+        self.callers: dict[int, Caller] = {}
         self.memories: dict[int, int] = {}
         self.poll = select.epoll()
         self.poll.register(server.fileno(), select.EPOLLIN)
@@ -91,6 +102,8 @@ class Observer:
             for fd, events in self.poll.poll():
                 if fd == self.server.fileno():
                     self.accept()
+                elif fd in self.callers:
+                    self.hear(fd)
                 elif events & select.EPOLLIN:
                     self.answer(fd)
                 else:
@@ -99,25 +112,42 @@ class Observer:
     # --- requests ---------------------------------------------------------------------------------
 
     def accept(self) -> None:
-        """Do what a new connection asks for."""
+        """Take a new connection; it is heard when it speaks, for nothing here may wait for it."""
         connection, _ = self.server.accept()
-        with connection, contextlib.suppress(OSError, ValueError, KeyError):
-            connection.settimeout(5.0)
-            data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, 1)
-            while data and not data.endswith(b"\n"):
-                data += connection.recv(MAX_REQUEST)
-            request = json.loads(data)
-            does = request["do"]
-            answer: object = None
-            if does == "take":
-                connection.settimeout(60.0)
-                answer = self.take(request["token"])
-            elif does == "seen":
-                watch = self.watches.get(request["token"])
-                answer = watch is not None and request["path"] in (watch.noted or ())
-            else:
-                self.watch(request, fds[0] if fds else None)
-            connection.sendall(json.dumps(answer).encode() + b"\n")
+        connection.settimeout(ANSWER_WITHIN)
+        self.callers[connection.fileno()] = Caller(connection)
+        self.poll.register(connection.fileno(), select.EPOLLIN)
+
+    def hear(self, fd: int) -> None:
+        """Take what a caller says, and once it is all, do what it asks for."""
+        caller = self.callers[fd]
+        try:
+            data, fds, _, _ = socket.recv_fds(caller.connection, MAX_REQUEST, 1)
+            caller.said += data
+            caller.fds += fds
+            if data and not data.endswith(b"\n"):
+                return
+            if data:
+                self.serve_one(caller)
+        except (OSError, ValueError, KeyError):
+            pass  # it has gone, or is none of ours
+        del self.callers[fd]
+        self.poll.unregister(fd)
+        caller.connection.close()
+
+    def serve_one(self, caller: Caller) -> None:
+        """Do what a caller asks for, and answer."""
+        request = json.loads(caller.said)
+        does = request["do"]
+        answer: object = None
+        if does == "take":
+            answer = self.take(request["token"])
+        elif does == "seen":
+            watch = self.watches.get(request["token"])
+            answer = watch is not None and request["path"] in (watch.noted or ())
+        else:
+            self.watch(request, caller.fds[0] if caller.fds else None)
+        caller.connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def watch(self, request: dict[str, object], listener: int | None) -> None:
         """Begin to note what a kernel does."""
