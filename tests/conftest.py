@@ -60,6 +60,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path)
 
 
+@pytest.fixture
+def scratch() -> Iterator[dict[str, str]]:
+    """An environment for conductors that are killed: a temporary folder which they leave untidy."""
+    with tempfile.TemporaryDirectory(prefix="s") as folder:
+        yield {**os.environ, "TMPDIR": folder}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """No process, socket or temporary folder may outlive the suite."""

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,13 +31,6 @@ SLOW = ("tkinter", "unittest.mock", "xml.dom.minidom", "sqlite3", "concurrent.fu
 def request_in(folder: Path, *preload: str) -> KernelRequest:
     inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
     return KernelRequest(own_interpreter(), folder, inherited, preload)
-
-
-@pytest.fixture
-def scratch() -> Iterator[dict[str, str]]:
-    """An environment for conductors that are killed: a temporary folder which they leave untidy."""
-    with tempfile.TemporaryDirectory(prefix="s") as folder:
-        yield {**os.environ, "TMPDIR": folder}
 
 
 def generations(root: int) -> list[list[psutil.Process]]:

@@ -155,7 +155,7 @@ def test_an_observer_killed_during_a_run(project: Project) -> None:
     assert project.run("flow").record.observed == "native"
 
 
-def test_it_dies_with_its_conductor(project: Project) -> None:
+def test_it_dies_with_its_conductor(project: Project, scratch: dict[str, str]) -> None:
     project.write("flow", "import time; open('began', 'w').close(); time.sleep(60)")
     conductor = subprocess.Popen(
         [
@@ -164,6 +164,7 @@ def test_it_dies_with_its_conductor(project: Project) -> None:
             "from ductaflow import run_step_flow; run_step_flow('flow', 'a', {})",
         ],
         cwd=project.root,
+        env=scratch,
     )
     assert wait_until((project.root / "runs/flow/a/began").exists, 60)
     (one,) = observers(conductor.pid)
