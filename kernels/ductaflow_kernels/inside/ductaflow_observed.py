@@ -306,6 +306,10 @@ def _replace(name: str) -> None:
         if original in supports:
             supports.add(looked)
     setattr(os, name, looked)
+    # Python 3.10's pathlib has taken its own when it was imported.
+    accessor = getattr(sys.modules.get("pathlib"), "_NormalAccessor", None)
+    if hasattr(accessor, name):
+        setattr(accessor, name, staticmethod(looked))
 
 
 def _is_there(path: Any) -> bool:
