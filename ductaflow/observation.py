@@ -201,7 +201,7 @@ class _View:
         except (OSError, ValueError):
             if use is None or use.size < 0:
                 self._add(Role.MISSING, path)
-            else:
+            elif path.startswith(self._root):  # elsewhere it was temporary
                 self._add(Role.DATA, path, size=use.size, mtime_ns=use.mtime_ns)
             return
         if not stat.S_ISREG(found.st_mode):

@@ -238,12 +238,15 @@ try:
     while "success" not in "".join(f.read_text() for f in Path().glob("runs/*/*/run.json")):
         time.sleep(0.05)
     manager.interrupt_kernel()
-    reply = {"parent_header": {}}
-    while reply["parent_header"].get("msg_id") != request:
-        reply = client.get_shell_msg(timeout=60)
-    print(reply["content"]["ename"])
+    def answer(request):
+        reply = {"parent_header": {}}
+        while reply["parent_header"].get("msg_id") != request:
+            reply = client.get_shell_msg(timeout=60)
+        return reply["content"]
+    print(answer(request)["ename"])
     again = "from ductaflow import get_all_instances; n = len(get_all_instances('paced'))"
-    client.execute_interactive(again + "; print('there are', 0 < n < 200)", timeout=60)
+    asked = client.execute(again, user_expressions={"some": "0 < n < 200"})
+    print("there are", answer(asked)["user_expressions"]["some"]["data"]["text/plain"])
 finally:
     client.stop_channels()
     manager.shutdown_kernel()
