@@ -199,9 +199,9 @@ class _View:
         try:
             found = os.stat(path)
         except (OSError, ValueError):
-            if use is None or use.size < 0:
+            if use is None or (use.size < 0 and self._sought(path)):
                 self._add(Role.MISSING, path)
-            elif path.startswith(self._root):  # elsewhere it was temporary
+            elif use.size >= 0 and path.startswith(self._root):  # elsewhere it was temporary
                 self._add(Role.DATA, path, size=use.size, mtime_ns=use.mtime_ns)
             return
         if not stat.S_ISREG(found.st_mode):
