@@ -627,3 +627,60 @@ def test_a_run_whose_process_was_killed_is_dead(slow, do):
     out, err = again.communicate(timeout=60)
     assert (again.returncode, out) == (0, "1 of 1 succeeded.\n"), err
     assert do("status", "--json", root=slow).data["steps"] == {"slow": {"success": 1}}
+
+
+# --- what has changed ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    """A project of two runs, of which one reads what the other writes."""
+    (tmp_path / "flow").mkdir()
+    (tmp_path / "data.txt").write_text("1")
+    parameters = '# %% tags=["parameters"]\nconfig = {}\n\n# %%\nfrom pathlib import Path\n'
+    first = "Path('out.txt').write_text(Path('../../../data.txt').read_text())\n"
+    second = "print(Path('../../first/a/out.txt').read_text())\n"
+    (tmp_path / "flow" / "first.py").write_text(parameters + first, "utf-8")
+    (tmp_path / "flow" / "second.py").write_text(parameters + second, "utf-8")
+    for flow in ("first", "second"):
+        assert main(["run", flow, "-i", "a", "--root", str(tmp_path)]) == 0
+    return tmp_path
+
+
+def test_explain(do, chain):
+    assert "It would be reused." in do("explain", "first", "-i", "a", root=chain).out
+    (chain / "data.txt").write_text("2")
+    said = do("explain", "first", "-i", "a", "--json", root=chain)
+    assert said.data["reuse"] is False
+    assert [reason["message"] for reason in said.data["reasons"]] == ["data.txt changed"]
+    assert "data.txt changed" in do("explain", "first", "-i", "a", root=chain).out
+
+
+def test_update(do, chain):
+    (chain / "data.txt").write_text("2")
+    planned = do("update", "--dry-run", root=chain)
+    assert planned.code == 0
+    assert "2 of 2 would run again." in planned.out
+    assert (chain / "runs/first/a/out.txt").read_text() == "1"
+    done = do("update", "--json", root=chain)
+    assert done.code == 0
+    assert [(run["instance"], run["reused"]) for run in done.data] == [("a", False), ("a", False)]
+    assert (chain / "runs/first/a/out.txt").read_text() == "2"
+    assert "0 of 2 were run again." in do("update", root=chain).out
+    (chain / "flow" / "first.py").write_text("broken(", "utf-8")
+    assert do("update", root=chain).code == 1
+
+
+def test_run_is_reused_unless_it_is_forced(do, chain):
+    assert do("run", "first", "-i", "a", "--json", root=chain).data["reused"] is True
+    assert do("run", "first", "-i", "a", "--force", "--json", root=chain).data["reused"] is False
+
+
+def test_index(do, chain):
+    said = do("index", "--json", root=chain)
+    assert said.code == 0
+    page = Path(said.data["index"])
+    assert page == chain / "runs" / "index.html"
+    summary = json.loads((page.parent / "bulk_summary.json").read_text("utf-8"))
+    assert len(summary["instances"]) == 2
+    assert do("index", "nothing", root=chain).code == 2

@@ -172,7 +172,7 @@ def finish() -> dict[str, Any]:
                     item.flush()
             except (OSError, ValueError) as e:
                 print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
-    noted = observed.report(_own)
+    noted = observed.report(ahead, imported)
     return {
         "peak_memory": peak_memory(),
         "imported": imported,

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import ductaflow_syscalls as syscalls  # beside this file
@@ -148,11 +148,12 @@ def declare(path: str, role: str = "data") -> None:
         _notes.looked_for.setdefault(full, role == "present")
 
 
-def report(own: set[str]) -> dict[str, Any]:
+def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
     """What was noted, in JSON's types.
 
     Args:
-        own: Names of top-level modules that are a kernel's own.
+        ahead: Names of top-level modules that were imported for the flow before it began.
+        newer: Names of the modules that it has imported itself.
 
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
@@ -161,7 +162,8 @@ def report(own: set[str]) -> dict[str, Any]:
     """
     if _notes is None:
         return {}
-    modules, packages = _modules(own)
+    modules, packages = _modules(newer)
+    packages.update(name for name in ahead if name not in sys.stdlib_module_names)
     return {
         "native": _attached,
         "opened": [[path, *facts] for path, facts in _notes.opened.items()],
@@ -170,27 +172,31 @@ def report(own: set[str]) -> dict[str, Any]:
         "looked_for": list(_notes.looked_for.items()),
         "variables": list(_notes.variables),
         "declared": list(_notes.declared),
-        "modules": list({**dict.fromkeys(modules), **_notes.modules}),
-        "packages": packages,
+        "modules": list({**modules, **_notes.modules}),
+        "packages": sorted(packages),
         "folders": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *package_folders()}),
     }
 
 
-def _modules(own: set[str]) -> tuple[list[str], list[str]]:
+def _modules(names: Sequence[str]) -> tuple[dict[str, None], set[str]]:
+    """Files of the project's modules among these, and the packages that the others are of.
+
+    Those that were there before the flow are not touched: each would be a page copied after a fork.
+    """
     modules: dict[str, None] = {}
     packages: set[str] = set()
-    for name, module in list(sys.modules.items()):
+    for name in names:
         # Not getattr: a lazy module would import what it stands for.
-        file = getattr(module, "__dict__", {}).get("__file__")
+        file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
         if not isinstance(file, str) or name == "__main__":
             continue
         top = name.partition(".")[0]
-        if installed(file):
-            if top not in own and top not in sys.stdlib_module_names:
-                packages.add(top)
-        elif top not in own and not os.path.abspath(file).startswith(_HERE):
-            modules[os.path.abspath(file)] = None
-    return list(modules), sorted(packages)
+        if not installed(file):
+            if not os.path.abspath(file).startswith(_HERE):
+                modules[os.path.abspath(file)] = None
+        elif top not in sys.stdlib_module_names:
+            packages.add(top)
+    return modules, packages
 
 
 # --- files and folders --------------------------------------------------------------------------
