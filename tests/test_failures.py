@@ -132,7 +132,12 @@ def test_a_kernel_that_resists_is_ended(project: Project) -> None:
     ],
 )
 def test_a_dying_kernel(project: Project, code: str, words: str) -> None:
-    project.write("die", "print('before'); import time; time.sleep(.3)", f"import os\n{code}", "1")
+    project.write(
+        "die",
+        "print('before'); import time",
+        f"import os; time.sleep(.3)  # the answer of the cell before has left\n{code}",
+        "1",
+    )
     began = time.monotonic()
     with pytest.raises(KernelFailed, match=words) as caught:
         project.run("die")
