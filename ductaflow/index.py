@@ -95,8 +95,6 @@ class Index:
                     changed.append(_row(step, instance, found, record, Path(file)))
                     continue
                 known[instance] = found  # damaged: as if it were not there
-            elif found is None and instance in known:
-                continue
         gone = [(step, instance) for instance in known]
         if changed or gone:
             self._write(changed, gone)
