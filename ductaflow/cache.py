@@ -7,7 +7,6 @@ at first within each kind, but all kinds are looked at: the reasons are complete
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import platform
 import stat
@@ -29,10 +28,10 @@ from ductaflow.fingerprint import (
     variable_hash,
 )
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
-from ductaflow.model import Config, InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
 from ductaflow.plan import options_told
-from ductaflow.records import read_record
+from ductaflow.records import read_config, read_record
 from ductaflow.template import leaves
 
 _MISSING = object()
@@ -159,7 +158,7 @@ def _cells(numbers: list[str]) -> str:
 def _config(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iterator[Reason]:
     if record.fingerprints.get("config") == plan.fingerprints.get("config"):
         return
-    old = _read_config(paths)
+    old = read_config(paths.config)
     if old is None or plan.config is None:
         yield Reason("config", "the config changed")
         return
@@ -168,14 +167,6 @@ def _config(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iter
         was, now = before.get(key, _MISSING), after.get(key, _MISSING)
         if repr(was) != repr(now):  # 1 and 1.0 are not the same, NaN is
             yield Reason("config", f"config: {key} was {_value(was)}, is {_value(now)}")
-
-
-def _read_config(paths: ArtifactPaths) -> Config | None:
-    try:
-        config = json.loads(paths.config.read_text("utf-8", "surrogatepass"))
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) else None
 
 
 def _value(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from pathlib import Path
 from typing import Any, final
 
@@ -13,7 +12,7 @@ from ductaflow import jsonio
 from ductaflow.facts import Reason
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, RunRecord, Status
-from ductaflow.records import read_record
+from ductaflow.records import read_config, read_record
 from ductaflow.run import Run, href
 
 FACTS = (
@@ -120,11 +119,7 @@ class Entry:
         """Its config, as far as it can be read."""
         if self.planned is not None:
             return self.planned
-        try:
-            config = json.loads(self.paths.config.read_text("utf-8", "surrogatepass"))
-        except (OSError, ValueError):
-            return {}
-        return config if isinstance(config, dict) else {}
+        return read_config(self.paths.config) or {}
 
     def facts(self) -> dict[str, Any]:
         """The run as a row of a table: `FACTS`, where it was delivered, and what it published."""

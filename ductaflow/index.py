@@ -22,7 +22,7 @@ from ductaflow import jsonio
 from ductaflow.facts import FileFact
 from ductaflow.layout import ArtifactPaths, iter_instance_names, runs_dir
 from ductaflow.model import ErrorInfo, RunRecord, Status
-from ductaflow.records import read_record
+from ductaflow.records import read_config, read_record
 from ductaflow.run import Run
 
 FILE = ".ductaflow.sqlite"
@@ -237,16 +237,10 @@ def _row(
     error = f"{record.error.type}: {record.error.message}" if record.error else None
     return (
         step, instance, *stamp, record.status.value, record.flow, record.started, record.finished,
-        record.duration, record.peak_memory, error, _config(file.with_name("config.json")),
+        record.duration, record.peak_memory, error,
+        _sql_json(read_config(file.with_name("config.json")) or {}),
         _sql_json(record.metrics), json.dumps(brief), json.dumps(files),
     )  # fmt: skip
-
-
-def _config(file: Path) -> str:
-    try:
-        return _sql_json(json.loads(file.read_text("utf-8", "surrogatepass")))
-    except (OSError, ValueError):
-        return "{}"
 
 
 def _sql_json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The record of a run on disk: `run.json`."""
+"""What a run has on disk about itself: `run.json`, `config.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow import jsonio
-from ductaflow.model import RunRecord
+from ductaflow.model import Config, RunRecord
 
 
 def write_record(path: Path, record: RunRecord) -> None:
@@ -32,6 +32,15 @@ def _lines(data: dict[str, Any]) -> str:
             text = f"[\n    {items}\n  ]"
         parts.append(f"  {json.dumps(name)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def read_config(path: Path) -> Config | None:
+    """The config in a `config.json`; None if it is not there or is none."""
+    try:
+        config = json.loads(path.read_text("utf-8", "surrogatepass"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
 
 
 def read_record(path: Path) -> RunRecord | None:

@@ -17,6 +17,7 @@ import attrs
 from ductaflow.cache import ACCEPTABLE
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, RunRecord, Status
+from ductaflow.records import read_config
 from ductaflow.repeat import standing_of
 from ductaflow.run import Run
 from ductaflow.template import leaves
@@ -143,7 +144,7 @@ def facts_of(
         instance=record.instance or folder.name,
         light=Light.of(record.status, record.warnings, bool(stale)),
         record=record,
-        config=_config(paths.config) if record.fingerprints.get("config") else {},
+        config=(read_config(paths.config) or {}) if record.fingerprints.get("config") else {},
         stale=stale,
         inputs=inputs,
         paths=paths,
@@ -164,14 +165,6 @@ def _inputs(data: object) -> tuple[Mapping[str, Any], ...]:
     return tuple(
         fact for fact in facts if isinstance(fact, dict) and isinstance(fact.get("path"), str)
     )
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text("utf-8", "surrogatepass"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _deserted(record: RunRecord) -> bool:
