@@ -53,9 +53,9 @@ class FileFact:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON types, defaults left out."""
-        values = attrs.asdict(self)
-        return {"path": self.path, **{k: v for k, v in values.items() if v != _DEFAULTS.get(k)}}
+        """As plain JSON types; defaults left out, but for the role, which readers choose by."""
+        facts = ((k, v) for k, v in attrs.asdict(self).items() if v != _DEFAULTS.get(k))
+        return {"path": self.path, "role": self.role, **dict(facts)}
 
 
 _DEFAULTS = {a.name: a.default for a in attrs.fields(FileFact)}

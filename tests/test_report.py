@@ -29,6 +29,7 @@ from ductaflow.html import fill_navigation
 from ductaflow.html.header import MOST, SLOT, navigation
 from ductaflow.layout import iter_steps
 from ductaflow.report.facts import Light, read_facts
+from ductaflow.report.graph import graph_of
 from ductaflow.warned import WarningCount
 
 DRAWS = """
@@ -426,3 +427,18 @@ def test_the_bundle_needs_nothing_from_elsewhere_and_has_its_licences():
     licences = (static / "LICENSES" / "index.txt").read_text("utf-8")
     for package in ("tabulator-tables", "echarts", "zrender", "@dagrejs/dagre", "diff"):
         assert f"{package} " in licences
+
+
+def test_what_runs_have_read_of_each_other_is_drawn_and_linked(project):
+    project.write("above", "open('out.txt', 'w').write('1')")
+    project.write("below", "open('../../above/a/out.txt').read()")
+    for step in ("above", "below"):
+        project.run(step)
+    page = collate(root=project.root)
+    instances = [
+        read_facts(project.root / "runs" / s / "a", project.root) for s in ("above", "below")
+    ]
+    assert graph_of(instances, project.root).edges == (("above/a", "below/a", ("out.txt",)),)
+    assert page.is_file()
+    report = (project.root / "runs" / "below" / "a" / "below.html").read_text("utf-8")
+    assert "../../above/a/above.html" in report
