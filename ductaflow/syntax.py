@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -80,18 +81,19 @@ def _compile_problem(source: str) -> tuple[int, str] | None:
 
 _COMPILED_NAME = "ductaflow-syntax-check"
 
+_compiling = threading.Lock()
+"""Python 3.11 counts the depth of a syntax tree for all threads at once, and raises `SystemError`
+where two have made one at a time."""
+
 
 def _compile(source: str) -> Exception | None:
     """What compiling raises; statement by statement, as IPython does."""
-    # catch_warnings would swap the filters of the whole process under other threads' feet;
-    # this filter touches nothing but code compiled under this name.
-    warnings.filterwarnings("ignore", module=f"^{re.escape(_COMPILED_NAME)}$")
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
-        tree = compile(source, _COMPILED_NAME, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
-        for node in tree.body:
+        for node in _syntax_tree(source).body:
             module = ast.Module([node], [])
-            compile(module, _COMPILED_NAME, "exec", flags, dont_inherit=True)
+            with _compiling:
+                compile(module, _COMPILED_NAME, "exec", flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         return e
     return None
@@ -110,7 +112,8 @@ def _syntax_tree(source: str) -> ast.Module:
     # this filter touches nothing but code compiled under this name.
     warnings.filterwarnings("ignore", module=f"^{re.escape(_COMPILED_NAME)}$")
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
-    tree = compile(source, _COMPILED_NAME, "exec", flags, dont_inherit=True)
+    with _compiling:
+        tree = compile(source, _COMPILED_NAME, "exec", flags, dont_inherit=True)
     assert isinstance(tree, ast.Module)
     return tree
 

@@ -1,3 +1,4 @@
+import gc
 import json
 import pickle
 import random
@@ -5,7 +6,10 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jupytext
 import pytest
@@ -16,7 +20,13 @@ from ductaflow import syntax as syntax_module
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
 from ductaflow.flow import default_config, read_flow, require_parameters, resolve_flow
 from ductaflow.model import Cell
-from ductaflow.syntax import annotate_traceback, check_syntax, language, locate
+from ductaflow.syntax import (
+    annotate_traceback,
+    check_syntax,
+    language,
+    locate,
+    parse_python,
+)
 
 PERCENT = '''\
 # ---
@@ -406,6 +416,25 @@ def test_the_default_config_is_read_without_running(flow_of, source, expected):
 
 
 # --- syntax
+
+
+def test_threads_parse_at_the_same_time() -> None:
+    """Python 3.11 mixes their depths up where another thread runs during a collection."""
+    source = Path(syntax_module.__file__).read_text("utf-8")
+
+    def switch(phase: str, info: dict[str, int]) -> None:
+        time.sleep(0)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(switch)
+    gc.set_threshold(10)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            trees = list(threads.map(parse_python, [source] * 200))
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(switch)
+    assert all(trees)
 
 
 def test_what_compiles(flow_of):

@@ -259,7 +259,7 @@ def test_variables_that_a_native_library_knows_are_those_of_the_request(
         assert third != first
         if len(third) == 2:  # where IPython itself loads the library, the whole tree is another
             pool.lease(interpreter.request(tmp_path, "sqlite3", UNREAD="3"))
-            assert tree_of(source)[1] == third  # the first one was wanted again
+            assert set(tree_of(source)[1]) == set(third)  # the first one was wanted again
             assert len(tree_of(source)[0]) == 1
 
 

@@ -108,7 +108,7 @@ class Terminal:
             stdin=end,
             stdout=end,
             stderr=end,
-            env={**os.environ, "TERM": "xterm"},
+            env={**os.environ, "TERM": "xterm", "PYTHON_COLORS": "0"},
         )
         os.close(end)
         self.text = ""
