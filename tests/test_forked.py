@@ -370,7 +370,9 @@ def test_ctrl_c_while_an_import_hangs(
     assert record["status"] == "interrupted"
 
 
-def test_kernels_end_with_a_conductor_whose_own_child_lives_on(tmp_path: Path) -> None:
+def test_kernels_end_with_a_conductor_whose_own_child_lives_on(
+    tmp_path: Path, scratch: dict[str, str]
+) -> None:
     script = tmp_path / "conductor.py"
     script.write_text(
         "import os, sys, time\nfrom pathlib import Path\n"
@@ -385,7 +387,7 @@ def test_kernels_end_with_a_conductor_whose_own_child_lives_on(tmp_path: Path) -
         "time.sleep(60)\n"
     )
     conductor = subprocess.Popen(
-        [sys.executable, str(script)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script)], cwd=tmp_path, env=scratch, stdout=subprocess.PIPE, text=True
     )
     assert conductor.stdout is not None
     with conductor.stdout:
