@@ -46,7 +46,7 @@ def get_all_instances(
     project = project_root(root)
     with Index(project) as index:
         index.refresh(check_name(step, "step"))
-        return list(index.runs(step, wanted))
+        return index.runs(step, wanted)
 
 
 def all_runs(root: Path) -> Iterator[Run]:
@@ -54,7 +54,7 @@ def all_runs(root: Path) -> Iterator[Run]:
     with Index(root) as index:
         for step in iter_steps(root):
             index.refresh(step)
-            yield from index.runs(step)
+            yield from index.recorded(step)
 
 
 def load_run(folder: Path) -> Run | None:

@@ -76,7 +76,7 @@ class Entry:
     @classmethod
     def of(cls, run: Run, number: int, attempts: int = 1) -> Entry:
         """What to keep of a run."""
-        record = run.told
+        record = run.brief
         error = attrs.evolve(record.error, traceback=()) if record.error is not None else None
         return cls(
             number,

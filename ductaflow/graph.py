@@ -85,7 +85,7 @@ def origins(run: Run, runs: str) -> tuple[Label, ...]:
     """
     found = {
         origin.label: None
-        for fact in run.told.inputs
+        for fact in run.brief.inputs
         if (origin := instance_of(fact.path, runs)) is not None
     }
     found.pop(run.label, None)

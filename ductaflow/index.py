@@ -9,49 +9,53 @@ are read into memory instead.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
 from ductaflow import jsonio
-from ductaflow.facts import FileFact
+from ductaflow.briefs import from_brief, to_brief
 from ductaflow.layout import ArtifactPaths, iter_instance_names, runs_dir
-from ductaflow.model import ErrorInfo, RunRecord, Status
+from ductaflow.model import Config, RunRecord, Status
 from ductaflow.records import read_config, read_record
-from ductaflow.run import Run
+from ductaflow.run import Outline, Run
 
 FILE = ".ductaflow.sqlite"
-LAYOUT = 1
+LAYOUT = 2
 BUSY = 2.0  # seconds to wait for another conductor
 
-_TABLE = """
-create table if not exists runs (
+_TABLES = """
+drop table if exists runs;
+drop table if exists briefs;
+create table runs (
     step text, instance text, mtime_ns integer, size integer,
     status text, flow text, started text, finished text, duration real, peak_memory integer,
-    error text, config text, metrics text, brief text, files text,
+    error text, config text, metrics text,
+    primary key (step, instance)
+) without rowid;
+create table briefs (
+    step text, instance text, mtime_ns integer, size integer, own text, shared text,
     primary key (step, instance)
 ) without rowid;
 """
+_BRIEF = "select instance, step, mtime_ns, size, own, shared from briefs where step = ?"
 COLUMNS = (
     "step", "instance", "status", "flow", "started", "finished", "duration", "peak_memory", "error",
 )  # fmt: skip
-_LEFT_OUT = ("cells", "notes", "reasons", "inputs", "outputs", "conductor")
-_FILES = ("inputs", "packages", "package_folders")
 
 
 @final
 class Index:
-    """The index of one project's runs; one thread uses it, as a context."""
+    """The index of one project's runs, as a context; threads take turns with it."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._runs = str(runs_dir(root))
         self._connection = _open(root)
+        self._ahead: dict[str, tuple[Any, ...]] = {}  # rows of one step, by instance
 
     def __enter__(self) -> Index:
         return self
@@ -63,18 +67,27 @@ class Index:
         """Give up the connection."""
         self._connection.close()
 
+    def read_ahead(self, step: str, instances: Sequence[str]) -> None:
+        """Look up what `record` will be asked for, all at once; at most a few hundred."""
+        marks = ", ".join("?" * len(instances))
+        query = f"{_BRIEF} and instance in ({marks})"
+        self._ahead = {row[0]: row for row in self._all(query, (step, *instances))}
+
     def record(self, step: str, instance: str) -> RunRecord | None:
-        """An instance's record, without its cells, notes and reasons if the index has it.
+        """An instance's record, without its longer parts if the index has it.
 
         None if there is none.
         """
-        file = self._file(step, instance)
+        file = f"{self._runs}{os.sep}{step}{os.sep}{instance}{os.sep}run.json"
         found = _stamp(file)
         if found is None:
             return None
-        row = self._row(step, instance)
-        if row is not None and (row[0], row[1]) == found:
-            return _from_brief(row[2], row[3])
+        row = self._ahead.pop(instance, None)
+        if row is None or row[1] != step:
+            rows = self._all(f"{_BRIEF} and instance = ?", (step, instance))
+            row = rows[0] if rows else None
+        if row is not None and (row[2], row[3]) == found:
+            return from_brief(row[4], row[5])
         return read_record(Path(file))
 
     def refresh(self, step: str) -> None:
@@ -85,34 +98,49 @@ class Index:
                 "select instance, mtime_ns, size from runs where step = ?", (step,)
             )
         }
-        changed: list[tuple[Any, ...]] = []
+        changed: list[tuple[str, tuple[int, int], RunRecord]] = []
+        folder = self._folder(step)
         for instance in iter_instance_names(self._root, step):
-            file = self._file(step, instance)
+            file = f"{folder}{instance}{os.sep}run.json"
             found = _stamp(file)
             if found is not None and known.pop(instance, None) != found:
                 record = read_record(Path(file))
                 if record is not None:
-                    changed.append(_row(step, instance, found, record, Path(file)))
+                    changed.append((instance, found, record))
                     continue
                 known[instance] = found  # damaged: as if it were not there
-        gone = [(step, instance) for instance in known]
-        if changed or gone:
-            self._write(changed, gone)
+        if changed or known:
+            self._write(step, changed, known)
 
-    def runs(self, step: str, status: Status | None = None) -> Iterator[Run]:
+    def runs(self, step: str, status: Status | None = None) -> list[Run]:
         """The runs of a step, by name, as the last `refresh` found them.
 
         Args:
             step: The step's name.
             status: Only those that stand so.
         """
-        query = "select instance, flow, brief, files from runs where step = ?"
+        query = f"select {', '.join(Outline._fields)} from runs where step = ?"  # noqa: S608
         values = [step] if status is None else [step, status.value]
         query += " order by instance" if status is None else " and status = ? order by instance"
-        folder = f"{self._runs}{os.sep}{step}{os.sep}"
-        for instance, flow, brief, files in self._connection.execute(query, values):
-            paths = ArtifactPaths(folder + instance, PurePosixPath(flow).stem)
-            yield Run(_from_brief(brief, files), paths)
+        folder = self._folder(step)
+        statuses = {member.value: member for member in Status}
+        stems: dict[str, str] = {}
+        found: list[Run] = []
+        for row in self._all(query, tuple(values)):
+            told = Outline(statuses[row[0]], *row[1:])
+            flow = told.flow
+            stem = stems.get(flow) or stems.setdefault(flow, PurePosixPath(flow).stem)
+            found.append(Run(told, ArtifactPaths(folder + told.instance, stem)))
+        return found
+
+    def recorded(self, step: str) -> Iterator[Run]:
+        """As `runs`, but with their records, without the longer parts."""
+        folder = self._folder(step)
+        for instance, _, _, _, own, shared in self._connection.execute(
+            f"{_BRIEF} order by instance", (step,)
+        ):
+            record = from_brief(own, shared)
+            yield Run(record, ArtifactPaths(folder + instance, PurePosixPath(record.flow).stem))
 
     def select(
         self, columns: Sequence[str], where: str, values: Sequence[object]
@@ -133,15 +161,8 @@ class Index:
 
     # --- the file -----------------------------------------------------------------------------
 
-    def _file(self, step: str, instance: str) -> str:
-        return f"{self._runs}{os.sep}{step}{os.sep}{instance}{os.sep}run.json"
-
-    def _row(self, step: str, instance: str) -> tuple[Any, ...] | None:
-        rows = self._all(
-            "select mtime_ns, size, brief, files from runs where step = ? and instance = ?",
-            (step, instance),
-        )
-        return rows[0] if rows else None
+    def _folder(self, step: str) -> str:
+        return f"{self._runs}{os.sep}{step}{os.sep}"
 
     def _all(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:
@@ -150,18 +171,37 @@ class Index:
             self._start_over()
             return self._connection.execute(query, values).fetchall()
 
-    def _write(self, changed: list[tuple[Any, ...]], gone: list[tuple[str, str]]) -> None:
+    def _write(
+        self,
+        step: str,
+        changed: list[tuple[str, tuple[int, int], RunRecord]],
+        gone: Iterable[str],
+    ) -> None:
+        runs: list[tuple[Any, ...]] = []
+        briefs: list[tuple[Any, ...]] = []
+        for instance, stamp, record in changed:
+            config = read_config(Path(self._folder(step), instance, "config.json"))
+            runs.append((step, instance, *stamp, *_facts(record, config)))
+            briefs.append((step, instance, *stamp, *to_brief(record.to_json())))
+        rows = {"runs": runs, "briefs": briefs}
+        names = [(step, instance) for instance in gone]
         try:
-            self._write_once(changed, gone)
+            self._write_once(rows, names)
         except sqlite3.Error:
             self._start_over()
-            self._write_once(changed, gone)
+            self._write_once(rows, names)
 
-    def _write_once(self, changed: list[tuple[Any, ...]], gone: list[tuple[str, str]]) -> None:
+    def _write_once(
+        self, rows: Mapping[str, list[tuple[Any, ...]]], gone: list[tuple[str, str]]
+    ) -> None:
         with self._connection:
-            self._connection.executemany("delete from runs where step = ? and instance = ?", gone)
-            marks = ", ".join("?" * 15)
-            self._connection.executemany(f"insert or replace into runs values ({marks})", changed)  # noqa: S608
+            for table, added in rows.items():
+                delete = f"delete from {table} where step = ? and instance = ?"  # noqa: S608
+                self._connection.executemany(delete, gone)
+                if added:
+                    marks = ", ".join("?" * len(added[0]))
+                    insert = f"insert or replace into {table} values ({marks})"  # noqa: S608
+                    self._connection.executemany(insert, added)
 
     def _start_over(self) -> None:
         """The file is damaged, locked or not to be written: go on in memory, without it."""
@@ -175,14 +215,14 @@ def _open(root: Path) -> sqlite3.Connection:
         return _in_memory()
     file = folder / FILE
     try:
-        return _usable(sqlite3.connect(file, timeout=BUSY))
+        return _usable(sqlite3.connect(file, timeout=BUSY, check_same_thread=False))
     except sqlite3.OperationalError:  # it is locked, or cannot be written
         return _in_memory()
     except sqlite3.DatabaseError:  # it is damaged
         with contextlib.suppress(OSError):
             file.unlink()
     try:
-        return _usable(sqlite3.connect(file, timeout=BUSY))
+        return _usable(sqlite3.connect(file, timeout=BUSY, check_same_thread=False))
     except sqlite3.Error:
         return _in_memory()
 
@@ -193,8 +233,8 @@ def _usable(connection: sqlite3.Connection) -> sqlite3.Connection:
         (layout,) = connection.execute("pragma user_version").fetchone()
         with connection:
             if layout != LAYOUT:
-                connection.execute("drop table if exists runs")
-                connection.execute(_TABLE)
+                for statement in _TABLES.split(";"):
+                    connection.execute(statement)
                 connection.execute(f"pragma user_version = {LAYOUT}")
         connection.execute("select count(*) from runs where step = ''").fetchone()
     except BaseException:
@@ -204,7 +244,7 @@ def _usable(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _in_memory() -> sqlite3.Connection:
-    return _usable(sqlite3.connect(":memory:"))
+    return _usable(sqlite3.connect(":memory:", check_same_thread=False))
 
 
 def _stamp(file: str) -> tuple[int, int] | None:
@@ -225,21 +265,11 @@ def _only_read(action: int, *_: object) -> int:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _row(
-    step: str, instance: str, stamp: tuple[int, int], record: RunRecord, file: Path
-) -> tuple[Any, ...]:
-    data = record.to_json()
-    files = {name: data[name] for name in _FILES}
-    brief = {name: value for name, value in data.items() if name not in (*_LEFT_OUT, *_FILES)}
-    brief["outputs"] = data["outputs"]
-    if brief["error"]:
-        brief["error"]["traceback"] = ()
+def _facts(record: RunRecord, config: Config | None) -> tuple[Any, ...]:
     error = f"{record.error.type}: {record.error.message}" if record.error else None
     return (
-        step, instance, *stamp, record.status.value, record.flow, record.started, record.finished,
-        record.duration, record.peak_memory, error,
-        _sql_json(read_config(file.with_name("config.json")) or {}),
-        _sql_json(record.metrics), json.dumps(brief), json.dumps(files),
+        record.status.value, record.flow, record.started, record.finished, record.duration,
+        record.peak_memory, error, _sql_json(config or {}), _sql_json(record.metrics),
     )  # fmt: skip
 
 
@@ -257,23 +287,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list) else value
-
-
-def _from_brief(brief: str, files: str) -> RunRecord:
-    values = json.loads(brief)
-    values["status"] = Status.of(values["status"])
-    values["outputs"] = tuple(map(FileFact.from_json, values["outputs"]))
-    if values["error"]:
-        values["error"] = ErrorInfo(**values["error"])
-    inputs, packages, folders = _read_files(files)
-    return RunRecord(
-        **values, inputs=inputs, packages=packages, package_folders=folders, partial=True
-    )
-
-
-@lru_cache(maxsize=256)
-def _read_files(text: str) -> tuple[tuple[FileFact, ...], dict[str, str], tuple[str, ...]]:
-    """What the instances of one flow have in common, most often."""
-    data = json.loads(text)
-    inputs = tuple(map(FileFact.from_json, data["inputs"]))
-    return inputs, data["packages"], tuple(data["package_folders"])

@@ -71,9 +71,10 @@ class Status(Enum):
         Raises:
             ValueError: There is none.
         """
-        for member in cls:
-            if member.value == value:
-                return member
+        try:
+            return cls(value)  # type: ignore[call-arg]  # by value alone, as of any Enum
+        except ValueError:
+            pass
         known = ", ".join(repr(member.value) for member in cls)
         raise ValueError(f"no status is called {value!r}; there are {known}")
 

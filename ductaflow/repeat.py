@@ -54,4 +54,4 @@ def standing_of(
         plan = plan_again(run, root, force=force)
     except DuctaflowError as e:
         return CacheDecision(reuse=False, reasons=(Reason("flow", str(e)),))
-    return decide(plan, run.told, environment)
+    return decide(plan, run.brief, environment)

@@ -6,6 +6,7 @@ import html
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import attrs
@@ -29,18 +30,29 @@ def href(path: Path) -> str:
     return quote(Path(relative).as_posix())
 
 
+class Outline(NamedTuple):
+    """What is told of a run where there are very many; named as in `RunRecord`."""
+
+    status: Status
+    flow: str
+    step: str
+    instance: str
+    started: str
+    duration: float | None
+
+
 @attrs.frozen
 class Run:
     """One run of a flow. `os.fspath(run)` is its executed notebook.
 
     Attributes:
-        told: What is known of it at once: its record, maybe without the longer parts.
+        told: What is known of it at once: its record, maybe without the longer parts, or less.
         paths: Where its artifacts lie.
         reused: Whether an earlier run served, so that nothing was executed.
         planned: The config of a run that is planned only; None for all others.
     """
 
-    told: RunRecord
+    told: RunRecord | Outline
     paths: ArtifactPaths
     reused: bool = False
     planned: Config | None = attrs.field(default=None, repr=False, hash=False)
@@ -48,9 +60,15 @@ class Run:
     @property
     def record(self) -> RunRecord:
         """All that `run.json` says."""
-        if self.told.partial:
-            return read_record(self.paths.record) or self.told
-        return self.told
+        told = self.told
+        if isinstance(told, Outline):
+            return read_record(self.paths.record) or RunRecord(**told._asdict(), partial=True)
+        return (read_record(self.paths.record) or told) if told.partial else told
+
+    @property
+    def brief(self) -> RunRecord:
+        """Its record, maybe without the longer parts: see `RunRecord.partial`."""
+        return self.record if isinstance(self.told, Outline) else self.told
 
     @property
     def status(self) -> Status:
@@ -101,7 +119,7 @@ class Run:
         """
         if self.planned is not None:
             return self.planned
-        if not self.told.fingerprints.get("config"):
+        if not self.brief.fingerprints.get("config"):
             return None
         try:
             data: Config = json.loads(self.paths.config.read_text("utf-8", "surrogatepass"))
