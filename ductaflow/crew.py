@@ -13,8 +13,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, final
 
 import attrs
@@ -27,14 +26,13 @@ from ductaflow.errors import DuctaflowError, InstanceBusy
 from ductaflow.events import Event, InstanceFinished, InstanceStarted
 from ductaflow.facts import CacheDecision
 from ductaflow.index import Index
-from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
-from ductaflow.model import ErrorInfo, Flow, InstancePlan, RunOptions, RunRecord, Status
-from ductaflow.plan import plan_instance
+from ductaflow.model import ErrorInfo, InstancePlan, Status
+from ductaflow.outlook import Due, Outlook
 from ductaflow.progress import REFRESH, Tally, choose_display
 from ductaflow.run import Run
-from ductaflow.runner import interruptible, look, run_now
+from ductaflow.runner import interruptible, run_now
 from ductaflow.sweepoptions import SweepOptions
-from ductaflow.tasks import Task, Tasks
+from ductaflow.tasks import Task
 
 if TYPE_CHECKING:
     from ductaflow.report.live import LiveIndex
@@ -66,62 +64,51 @@ class Crew:
     """The workers of one sweep, and what its caller does with what they send.
 
     Attributes:
-        flow: The flow.
-        step: The step's name.
-        root: The project root.
-        tasks: What is to be done.
+        outlook: What is to be done.
         options: How.
         workers: How many work at once.
-        run_options: How each instance runs.
         stop: Asks all that run to end.
         late: Of a sweep that was cut short, what ended after the caller had stopped listening.
     """
 
-    flow: Flow
-    step: str
-    root: Path
-    tasks: Tasks
+    outlook: Outlook
     options: SweepOptions
     workers: int
-    run_options: RunOptions
     stop: Stop = attrs.field(factory=Stop)
     late: list[Entry] = attrs.field(factory=list)
-    _source: Iterator[Task] = attrs.field(init=False)
-    _queue: queue.Queue[Event | _Ended | _Left] = attrs.field(factory=lambda: queue.Queue(_AHEAD))
+    _source: Iterator[Due] = attrs.field(init=False)
+    _index: Index = attrs.field(init=False)
+    _queue: queue.Queue[Event | list[_Ended] | _Left] = attrs.field(
+        factory=lambda: queue.Queue(_AHEAD)
+    )
     _next_lock: threading.Lock = attrs.field(factory=threading.Lock)
     _no_more: threading.Event = attrs.field(factory=threading.Event)
     _threads: list[threading.Thread] = attrs.field(factory=list)
-    _environment: Mapping[str, str] = attrs.field(init=False)
-    _base: Path = attrs.field(init=False)  # of the step's instances
     _live: LiveIndex | None = None
-
-    def __attrs_post_init__(self) -> None:
-        self._source = iter(self.tasks)
-        self._base = step_dir(self.root, self.step)
-        self._environment = kernel_environment(self.root, self.run_options.nested_workers)
-
-    def planned(self) -> list[Entry]:
-        """The runs as they would be; nothing is run."""
-        with Index(self.root) as index:
-            index.refresh(self.step)
-            return [self._planned(task, index) for task in self.tasks]
 
     def work(self) -> Iterator[tuple[Entry, Run]]:
         """Run it all; each run as it ends. Closing the iterator ends those that still run."""
-        self._refresh_index()
+        outlook = self.outlook
+        self._index = Index(outlook.root)
+        self._index.refresh(outlook.step)
+        self._source = outlook.due(self._index)
         if self.options.live:
             from ductaflow.report.live import LiveIndex
 
-            names = (self.tasks.names or {}).values()
-            self._live = LiveIndex.open(self.options.live, self.root, self.step, self.flow, names)
+            names = (outlook.tasks.names or {}).values()
+            self._live = LiveIndex.open(
+                self.options.live, outlook.root, outlook.step, outlook.flow, names
+            )
         try:
             yield from self._work_through()
         finally:
+            self._index.refresh(outlook.step)
+            self._index.close()
             if self._live is not None:
                 self._live.close()
 
     def _work_through(self) -> Iterator[tuple[Entry, Run]]:
-        tally = Tally(self.tasks.count, time.monotonic())
+        tally = Tally(self.outlook.tasks.count, time.monotonic())
         display = choose_display(self.options.progress)
         with shared_pool().reserve(self.workers):
             errors: list[BaseException] = []
@@ -135,12 +122,15 @@ class Crew:
                         if item.error is not None:
                             errors.append(item.error)
                             self._no_more.set()
-                    elif isinstance(item, _Ended):
-                        tally.finished(item.entry)
-                        if item.entry.failed:
-                            display.failed(item.entry)
-                        self._tell(InstanceFinished(self.step, item.entry.instance, item.run))
-                        yield item.entry, item.run
+                    elif isinstance(item, list):
+                        for ended in item:
+                            tally.finished(ended.entry)
+                            if ended.entry.failed:
+                                display.failed(ended.entry)
+                            self._tell(
+                                InstanceFinished(self.outlook.step, ended.entry.instance, ended.run)
+                            )
+                            yield ended.entry, ended.run
                     else:
                         if isinstance(item, InstanceStarted):
                             tally.started(item.instance, time.monotonic())
@@ -151,24 +141,12 @@ class Crew:
                 self._abandon()
                 atexit.unregister(self._abandon)
                 display.close(tally, time.monotonic())
-        self._refresh_index()
         if errors:
             raise errors[0]
         if self.stop.requests:
-            raise KeyboardInterrupt(f"the sweep of {self.step} was interrupted")
-
-    def _refresh_index(self) -> None:
-        with Index(self.root) as index:
-            index.refresh(self.step)
+            raise KeyboardInterrupt(f"the sweep of {self.outlook.step} was interrupted")
 
     # --- on the caller's thread ---------------------------------------------------------------
-
-    def _planned(self, task: Task, index: Index) -> Entry:
-        run, decision = look(self._plan(task), self._environment, index)
-        if run is None or not decision.reuse:
-            record = attrs.evolve(self._record(task, Status.PLANNED), reasons=decision.reasons)
-            run = Run(record, self._paths(task), planned=task.config)
-        return Entry.of(run, task.number, attempts=0)
 
     def _start(self) -> int:
         """Let the workers begin; how many there are."""
@@ -179,7 +157,9 @@ class Crew:
             self._threads.append(thread)
         return len(self._threads)
 
-    def _hear(self, tally: Tally, update: Callable[[Tally, float], None]) -> Event | _Ended | _Left:
+    def _hear(
+        self, tally: Tally, update: Callable[[Tally, float], None]
+    ) -> Event | list[_Ended] | _Left:
         """Wait for what a worker says; Ctrl-C meanwhile asks them all to stop."""
         with interruptible(self.stop):
             while True:
@@ -205,8 +185,8 @@ class Crew:
             while self._at_work() or not self._queue.empty():
                 with contextlib.suppress(queue.Empty):
                     item = self._queue.get(timeout=0.05)
-                    if isinstance(item, _Ended):
-                        self.late.append(item.entry)
+                    if isinstance(item, list):
+                        self.late += [ended.entry for ended in item]
 
     def _at_work(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
@@ -216,55 +196,56 @@ class Crew:
     def _work(self) -> None:
         error: BaseException | None = None
         try:
-            with Index(self.root) as index:
-                while (task := self._next()) is not None:
-                    run, attempts = self._one(task, index)
-                    entry = self._deliver(task, run, Entry.of(run, task.number, attempts))
-                    if self.options.on_error == "stop" and entry.failed:
-                        self._no_more.set()
-                    self._queue.put(_Ended(entry, run))
+            while (due := self._next()) is not None:
+                run, attempts = self._one(due)
+                task = due.task
+                entry = self._deliver(task, run, Entry.of(run, task.number, attempts))
+                if self.options.on_error == "stop" and entry.failed:
+                    self._no_more.set()
+                self._queue.put([_Ended(entry, run)])
         except BaseException as e:  # it is the caller's, whatever it is
             error = e
         self._queue.put(_Left(error))
 
-    def _next(self) -> Task | None:
-        with self._next_lock:
-            if self.stop.requests or self._no_more.is_set():
-                return None
-            return next(self._source, None)
+    def _next(self) -> Due | None:
+        """The next task for which there is something to do; those before it are over.
 
-    def _one(self, task: Task, index: Index) -> tuple[Run, int]:
+        One thread looks at a time: it is all Python's, and quick.
+        """
+        served: list[_Ended] = []
+        with self._next_lock:
+            try:
+                while not (self.stop.requests or self._no_more.is_set()):
+                    due = next(self._source, None)
+                    if due is None or due.served is None or self.options.export_to is not None:
+                        return due
+                    entry = Entry.of(due.served, due.task.number, attempts=0)
+                    served.append(_Ended(entry, due.served))
+                    if len(served) >= self.outlook.at_once:
+                        self._queue.put(served)
+                        served = []
+                return None
+            finally:
+                if served:
+                    self._queue.put(served)
+
+    def _one(self, due: Due) -> tuple[Run, int]:
         """Run a task, unless its last run serves, and again if need be; with how many attempts."""
-        try:
-            plan = self._plan(task)
-        except DuctaflowError as e:
-            self._queue.put(InstanceStarted(self.step, task.instance, 1))
-            return self._failed(task, e), 1
-        last, decision = look(plan, self._environment, index)
-        if last is not None and decision.reuse:
-            return last, 0
+        task, plan = due.task, due.plan
+        if due.served is not None:
+            return due.served, 0
         attempt = 1
         while True:
-            self._queue.put(InstanceStarted(self.step, task.instance, attempt))
-            run = self._attempt(task, plan, decision)
+            self._queue.put(InstanceStarted(self.outlook.step, task.instance, attempt))
+            if isinstance(plan, DuctaflowError):
+                return self._failed(task, plan), attempt
+            run = self._attempt(task, plan, due.decision)
             if attempt > self.options.retries or not self.options.retried(run.error):
                 return run, attempt
             self._pause(min(LONGEST_WAIT, self.options.retry_wait * 2 ** (attempt - 1)))
             if self.stop.requests:
                 return run, attempt
             attempt += 1
-
-    def _plan(self, task: Task) -> InstancePlan:
-        return plan_instance(
-            self.flow,
-            task.config,
-            self.step,
-            task.instance,
-            instance_in(self._base, task.instance),
-            self.root,
-            self.run_options,
-            with_config=True,
-        )
 
     def _attempt(self, task: Task, plan: InstancePlan, decision: CacheDecision) -> Run:
         try:
@@ -278,8 +259,7 @@ class Crew:
         """A run that did not come about."""
         kind = "busy" if isinstance(error, InstanceBusy) else "artifact"
         info = ErrorInfo(kind, type(error).__name__, str(error))
-        record = attrs.evolve(self._record(task, Status.FAILED), error=info)
-        return Run(record, self._paths(task))
+        return self.outlook.unrun(task, Status.FAILED, error=info)
 
     def _deliver(self, task: Task, run: Run, entry: Entry) -> Entry:
         template = self.options.export_to
@@ -287,7 +267,7 @@ class Crew:
             return entry
         target = task.target or ""
         try:
-            export_run(run, target, self.options.export_files, self.root)
+            export_run(run, target, self.options.export_files, self.outlook.root)
         except DuctaflowError as e:
             error = ErrorInfo("export", type(e).__name__, str(e))
             return attrs.evolve(entry, exported=target, error=error)
@@ -297,15 +277,3 @@ class Crew:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.stop.requests:
             time.sleep(min(0.1, seconds))
-
-    def _folder(self, task: Task) -> Path:
-        return self._base / task.instance
-
-    def _paths(self, task: Task) -> ArtifactPaths:
-        return ArtifactPaths.of(self._folder(task), self.flow.name)
-
-    def _record(self, task: Task, status: Status) -> RunRecord:
-        path = self.flow.path
-        inside = path.is_relative_to(self.root)
-        flow = path.relative_to(self.root).as_posix() if inside else str(path)
-        return RunRecord(status, flow, self.step, task.instance, started="")

@@ -83,7 +83,7 @@ class Entry:
             run.step,
             run.instance,
             record.flow,
-            str(run.dir),
+            run.paths.folder,
             record.status,
             record.started,
             run.reused,

@@ -235,12 +235,12 @@ def instance_dir(root: Path, step: str, instance: str) -> Path:
     Raises:
         NameRefused: A name is not portable, or a symlink would lead out of `runs/`.
     """
-    return instance_in(step_dir(root, step), instance)
+    return instance_in(step_dir(root, step), check_name(instance, "instance"))
 
 
 def instance_in(folder: Path, instance: str) -> Path:
-    """The folder of an instance of the step whose folder is given; see `instance_dir`."""
-    directory = Path(f"{folder}{os.sep}{check_name(instance, 'instance')}")
+    """The folder of an instance, its name checked, of the step whose folder is given."""
+    directory = folder / instance
     if not (os.path.islink(folder) or os.path.islink(directory)):  # noqa: PTH114
         return directory
     allowed = folder.parent.resolve()

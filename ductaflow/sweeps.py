@@ -21,6 +21,7 @@ from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.layout import check_name, instance_dir, project_root
 from ductaflow.options import HtmlOptions
+from ductaflow.outlook import Outlook
 from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible, kernel_spec
 from ductaflow.runs import Call, Runs
@@ -135,7 +136,7 @@ def sweep(
         ),
     )  # fmt: skip
     if dry_run:
-        return _runs(crew, crew.planned())
+        return _runs(crew, crew.outlook.planned())
     entries: list[Entry] = []
     try:
         with interruptible(crew.stop):
@@ -211,7 +212,7 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     if tasks.count is not None:
         workers = max(1, min(workers, tasks.count))
     run_options = options.run_options(settings, max(1, budget // workers))
-    return Crew(parsed, step, project, tasks, options, workers, run_options)
+    return Crew(Outlook(parsed, step, project, tasks, run_options), options, workers)
 
 
 def _target(template: str | None, step: str, flow: str) -> Callable[[str, Row], str] | None:
@@ -222,5 +223,6 @@ def _target(template: str | None, step: str, flow: str) -> Callable[[str, Row], 
 
 def _runs(crew: Crew, entries: Sequence[Entry]) -> Runs:
     ordered = sorted(entries, key=lambda entry: entry.number)
-    call = Call.of(crew.run_options, crew.options.export_files)
-    return Runs(tuple(ordered), crew.root, crew.tasks.table, call)
+    outlook = crew.outlook
+    call = Call.of(outlook.options, crew.options.export_files)
+    return Runs(tuple(ordered), outlook.root, outlook.tasks.table, call)

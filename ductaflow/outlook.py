@@ -1,0 +1,132 @@
+"""What a sweep has before it: each task with its plan, and whether its last run serves."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+
+from ductaflow.entries import Entry
+from ductaflow.errors import DuctaflowError
+from ductaflow.facts import CacheDecision
+from ductaflow.fingerprint import fingerprints
+from ductaflow.index import Index
+from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
+from ductaflow.model import Flow, InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.run import Run
+from ductaflow.runner import look
+from ductaflow.tasks import Task, Tasks
+
+_AT_ONCE = 64  # tasks whose records are looked up together
+
+
+@final
+@attrs.frozen
+class Due:
+    """A task, and what is known of it before it is begun.
+
+    Attributes:
+        task: The task.
+        plan: Its plan, or the error for which there is none.
+        decision: Whether its last run serves.
+        last: That run, or None.
+    """
+
+    task: Task
+    plan: InstancePlan | DuctaflowError
+    decision: CacheDecision
+    last: Run | None = None
+
+    @property
+    def served(self) -> Run | None:
+        """The run that serves in the place of a new one, or None."""
+        return self.last if self.decision.reuse else None
+
+
+@final
+@attrs.define(eq=False)
+class Outlook:
+    """The instances of one sweep as they stand.
+
+    Attributes:
+        flow: The flow.
+        step: The step's name.
+        root: The project root.
+        tasks: What is to be done.
+        options: How each instance runs.
+    """
+
+    flow: Flow
+    step: str
+    root: Path
+    tasks: Tasks
+    options: RunOptions
+    _environment: Mapping[str, str] = attrs.field(init=False)
+    _folder: Path = attrs.field(init=False)  # of the step's instances
+
+    def __attrs_post_init__(self) -> None:
+        self._environment = kernel_environment(self.root, self.options.nested_workers)
+        self._folder = step_dir(self.root, self.step)
+
+    @property
+    def at_once(self) -> int:
+        """How many tasks may be looked at before anybody hears of the first.
+
+        One where the rows come from a generator: the next may depend on what became of the last.
+        """
+        return 1 if self.tasks.count is None else _AT_ONCE
+
+    def due(self, index: Index) -> Iterator[Due]:
+        """Each task as it stands when its turn comes."""
+        tasks = iter(self.tasks)
+        while some := list(itertools.islice(tasks, self.at_once)):
+            index.read_ahead(self.step, [task.instance for task in some])
+            yield from (self._due(task, index) for task in some)
+
+    def planned(self) -> list[Entry]:
+        """The runs as they would be; nothing is run."""
+        with Index(self.root) as index:
+            index.refresh(self.step)
+            return [self._planned(due) for due in self.due(index)]
+
+    def unrun(self, task: Task, status: Status, **facts: Any) -> Run:
+        """A run that there is not, or not yet.
+
+        Args:
+            task: Its task.
+            status: How it stands.
+            **facts: More of its record.
+        """
+        path = self.flow.path
+        inside = path.is_relative_to(self.root)
+        flow = path.relative_to(self.root).as_posix() if inside else str(path)
+        record = RunRecord(status, flow, self.step, task.instance, started="", **facts)
+        paths = ArtifactPaths.of(self._folder / task.instance, self.flow.name)
+        return Run(record, paths, planned=task.config if status is Status.PLANNED else None)
+
+    def _due(self, task: Task, index: Index) -> Due:
+        try:
+            plan = InstancePlan(
+                flow=self.flow,
+                config=task.config,
+                step=self.step,
+                instance=task.instance,
+                directory=instance_in(self._folder, task.instance),
+                root=self.root,
+                options=self.options,
+                fingerprints=fingerprints(self.flow, task.config),
+            )
+        except DuctaflowError as e:
+            return Due(task, e, CacheDecision(reuse=False))
+        last, decision = look(plan, self._environment, index)
+        return Due(task, plan, decision, last)
+
+    def _planned(self, due: Due) -> Entry:
+        if isinstance(due.plan, DuctaflowError):
+            raise due.plan
+        reasons = due.decision.reasons
+        run = due.served or self.unrun(due.task, Status.PLANNED, reasons=reasons)
+        return Entry.of(run, due.task.number, attempts=0)
