@@ -16,8 +16,9 @@ from ductaflow.model import ErrorInfo, RunRecord, Status
 _LEFT_OUT = ("schema", "cells", "notes", "reasons", "conductor")
 _SHARED = (
     "flow", "step", "observed", "inputs", "packages", "package_folders", "variables", "options",
-    "environment",
+    "environment", "kernel",
 )  # fmt: skip
+_KERNEL = ("name", "interpreter", "source")
 
 
 def to_brief(data: dict[str, Any]) -> tuple[str, str]:
@@ -32,11 +33,12 @@ def to_brief(data: dict[str, Any]) -> tuple[str, str]:
     if own["error"]:
         own["error"] = {**own["error"], "traceback": ()}
     shared = {name: data[name] for name in _SHARED}
+    shared["kernel"] = {k: v for k, v in shared["kernel"].items() if k in _KERNEL}
     return json.dumps(own), json.dumps({**shared, "fingerprints": hashes})
 
 
 def from_brief(own: str, shared: str) -> RunRecord:
-    """The record, without its cells, notes, reasons and conductor."""
+    """The record, without its cells, notes, reasons, conductor and the kernel's number and end."""
     values = json.loads(own)
     common = _common(shared)
     config = values.pop("config")

@@ -203,7 +203,8 @@ def _packages(record: RunRecord, options: RunOptions) -> Iterator[Reason]:
 def _folders(recorded: tuple[str, ...]) -> tuple[str, ...]:
     """Where packages lie now: the record may come from another machine."""
     if any(os.path.isdir(folder) for folder in recorded):
-        return recorded
+        # Where the standard library lies there are no packages; Debian's are in dist-packages.
+        return tuple(f for f in recorded if f.endswith("-packages")) or recorded
     return tuple(folder for folder in sys.path if folder and os.path.isdir(folder))
 
 

@@ -46,7 +46,7 @@ def normalise(config: Mapping[str, Any]) -> Config:
         ConfigError: A value or a key that cannot be normalised; names its dotted key, its type
             and what to do.
     """
-    if _is(config, "pandas", "Series"):
+    if type(config) is not dict and _is(config, "pandas", "Series"):
         config = config.to_dict()  # type: ignore[attr-defined]
     if not isinstance(config, Mapping):
         raise ConfigError(
@@ -90,6 +90,8 @@ def _value(value: Any, path: KeyPath, above: tuple[int, ...]) -> Any:
     kind = type(value)
     if kind is str or kind is float or kind is bool or value is None:
         return value
+    if kind is int:
+        return _integer(value, path)
     if isinstance(value, Enum):
         return _value(value.value, path, above)
     if isinstance(value, int):

@@ -24,7 +24,7 @@ from ductaflow.records import read_config, read_record
 from ductaflow.run import Outline, Run
 
 FILE = ".ductaflow.sqlite"
-LAYOUT = 2
+LAYOUT = 3
 BUSY = 2.0  # seconds to wait for another conductor
 
 _TABLES = """
