@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def get_all_instances(
     *,
     status: Status | str | None = Status.SUCCEEDED,
     root: PathLike | None = None,
-) -> list[Run]:
+) -> Sequence[Run]:
     """The instances of a step, sorted by name.
 
     Args:
@@ -45,15 +45,13 @@ def get_all_instances(
     wanted = Status.of(status) if isinstance(status, str) else status
     project = project_root(root)
     with Index(project) as index:
-        index.refresh(check_name(step, "step"))
-        return index.runs(step, wanted)
+        return index.runs(check_name(step, "step"), wanted)
 
 
 def all_runs(root: Path) -> Iterator[Run]:
     """Every run below `runs/` that has a record, by step and name."""
     with Index(root) as index:
         for step in iter_steps(root):
-            index.refresh(step)
             yield from index.recorded(step)
 
 
@@ -99,7 +97,7 @@ def runs_table(
     condition = f"step in ({', '.join('?' * len(steps))}) and ({condition})"
     with Index(project) as index:
         for each in steps:
-            index.refresh(each)
+            index.read(each)
         try:
             rows = list(index.select([*COLUMNS, "config", "metrics"], condition, [*steps, *values]))
         except sqlite3.Error as e:

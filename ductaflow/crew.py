@@ -102,8 +102,9 @@ class Crew:
         try:
             yield from self._work_through()
         finally:
-            self._index.refresh(outlook.step)
             self._index.close()
+            with Index(outlook.root) as index:  # the folder of all runs may not have been there
+                index.refresh(outlook.step)
             if self._live is not None:
                 self._live.close()
 

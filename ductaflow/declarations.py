@@ -28,6 +28,11 @@ def depends_on(run: RunRecord, flow: str, root: Path) -> None:
             observed.declare(os.path.join(root, fact.path), fact.role)
 
 
+def is_observed() -> bool:
+    """Whether this is a run's kernel, where it counts what is read."""
+    return _OBSERVED in sys.modules
+
+
 def reads(*paths: str | os.PathLike[str]) -> None:
     """Declare that this run depends on files, as if it had opened them.
 

@@ -12,12 +12,13 @@ import contextlib
 import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, final
+from typing import Any, NamedTuple, final, overload
 
 from ductaflow import jsonio
 from ductaflow.briefs import from_brief, to_brief
+from ductaflow.declarations import is_observed, reads
 from ductaflow.layout import ArtifactPaths, iter_instance_names, runs_dir
 from ductaflow.model import Config, RunRecord, Status
 from ductaflow.records import read_config, read_record
@@ -25,6 +26,8 @@ from ductaflow.run import Outline, Run
 
 FILE = ".ductaflow.sqlite"
 LAYOUT = 3
+_SHOWN = 20  # runs in a text
+_WRITTEN_AT_ONCE = 1000  # rows
 BUSY = 2.0  # seconds to wait for another conductor
 
 _TABLES = """
@@ -41,10 +44,51 @@ create table briefs (
     primary key (step, instance)
 ) without rowid;
 """
+_OUTLINE = """
+select instance, mtime_ns, size, status, flow, step, instance, started, duration
+from runs where step = ? order by instance
+"""
 _BRIEF = "select instance, step, mtime_ns, size, own, shared from briefs where step = ?"
 COLUMNS = (
     "step", "instance", "status", "flow", "started", "finished", "duration", "peak_memory", "error",
 )  # fmt: skip
+
+
+@final
+class Outlines(Sequence[Run]):
+    """Runs told of in outline; there may be very many, so each is made when it is asked for."""
+
+    def __init__(self, rows: Sequence[tuple[Any, ...]], folder: str) -> None:
+        self._rows = rows  # `_OUTLINE`
+        self._folder = folder
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Outlines: ...
+    def __getitem__(self, index: int | slice) -> Run | Outlines:
+        if isinstance(index, slice):
+            return Outlines(self._rows[index], self._folder)
+        _, _, _, status, *facts = self._rows[index]
+        told = Outline(Status.of(status), *facts)
+        paths = ArtifactPaths(self._folder + told.instance, PurePosixPath(told.flow).stem)
+        return Run(told, paths)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Sequence) and not isinstance(other, str):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+    def __repr__(self) -> str:
+        shown = [repr(run) for run in self[:_SHOWN]]
+        if len(self) > _SHOWN:
+            shown.append(f"and {len(self) - _SHOWN} more")
+        return f"[{', '.join(shown)}]"
 
 
 @final
@@ -87,54 +131,46 @@ class Index:
             rows = self._all(f"{_BRIEF} and instance = ?", (step, instance))
             row = rows[0] if rows else None
         if row is not None and (row[2], row[3]) == found:
+            if is_observed():
+                reads(file)
             return from_brief(row[4], row[5])
         return read_record(Path(file))
 
     def refresh(self, step: str) -> None:
-        """Bring a step's rows up to date with its folders."""
-        known = {
-            instance: (mtime_ns, size)
-            for instance, mtime_ns, size in self._all(
-                "select instance, mtime_ns, size from runs where step = ?", (step,)
-            )
-        }
-        changed: list[tuple[str, tuple[int, int], RunRecord]] = []
-        folder = self._folder(step)
-        for instance in iter_instance_names(self._root, step):
-            file = f"{folder}{instance}{os.sep}run.json"
-            found = _stamp(file)
-            if found is not None and known.pop(instance, None) != found:
-                record = read_record(Path(file))
-                if record is not None:
-                    changed.append((instance, found, record))
-                    continue
-                known[instance] = found  # damaged: as if it were not there
-        if changed or known:
-            self._write(step, changed, known)
+        """Bring a step's rows up to date with its folders, so that `record` is fast.
 
-    def runs(self, step: str, status: Status | None = None) -> list[Run]:
-        """The runs of a step, by name, as the last `refresh` found them.
+        Not in a run's kernel: the run would depend on all that is looked at.
+        """
+        if not is_observed():
+            self._current(step)
+
+    def read(self, step: str) -> Sequence[tuple[Any, ...]]:
+        """Bring a step's rows up to date, and read them all: a run that does has read the files.
+
+        Returns:
+            The rows, by name: `_OUTLINE`.
+        """
+        rows = self._current(step)
+        if is_observed():
+            folder = self._folder(step)
+            reads(*(f"{folder}{row[0]}{os.sep}run.json" for row in rows))
+        return rows
+
+    def runs(self, step: str, status: Status | None = None) -> Outlines:
+        """The runs of a step as they are now, by name.
 
         Args:
             step: The step's name.
             status: Only those that stand so.
         """
-        query = f"select {', '.join(Outline._fields)} from runs where step = ?"  # noqa: S608
-        values = [step] if status is None else [step, status.value]
-        query += " order by instance" if status is None else " and status = ? order by instance"
-        folder = self._folder(step)
-        statuses = {member.value: member for member in Status}
-        stems: dict[str, str] = {}
-        found: list[Run] = []
-        for row in self._all(query, tuple(values)):
-            told = Outline(statuses[row[0]], *row[1:])
-            flow = told.flow
-            stem = stems.get(flow) or stems.setdefault(flow, PurePosixPath(flow).stem)
-            found.append(Run(told, ArtifactPaths(folder + told.instance, stem)))
-        return found
+        rows = self.read(step)
+        if status is not None:
+            rows = [row for row in rows if row[3] == status.value]
+        return Outlines(rows, self._folder(step))
 
     def recorded(self, step: str) -> Iterator[Run]:
         """As `runs`, but with their records, without the longer parts."""
+        self.read(step)
         folder = self._folder(step)
         for instance, _, _, _, own, shared in self._connection.execute(
             f"{_BRIEF} order by instance", (step,)
@@ -171,37 +207,63 @@ class Index:
             self._start_over()
             return self._connection.execute(query, values).fetchall()
 
-    def _write(
-        self,
-        step: str,
-        changed: list[tuple[str, tuple[int, int], RunRecord]],
-        gone: Iterable[str],
-    ) -> None:
-        runs: list[tuple[Any, ...]] = []
-        briefs: list[tuple[Any, ...]] = []
-        for instance, stamp, record in changed:
-            config = read_config(Path(self._folder(step), instance, "config.json"))
-            runs.append((step, instance, *stamp, *_facts(record, config)))
-            briefs.append((step, instance, *stamp, *to_brief(record.to_json())))
-        rows = {"runs": runs, "briefs": briefs}
-        names = [(step, instance) for instance in gone]
+    def _current(self, step: str) -> list[tuple[Any, ...]]:
+        """A step's rows, by name, brought up to date with its folders: `_OUTLINE`."""
         try:
-            self._write_once(rows, names)
+            rows = self._outlines(step)
+            if self._update(step, {row[0]: (row[1], row[2]) for row in rows}):
+                rows = self._outlines(step)
         except sqlite3.Error:
             self._start_over()
-            self._write_once(rows, names)
+            self._update(step, {})
+            rows = self._outlines(step)
+        return rows
 
-    def _write_once(
-        self, rows: Mapping[str, list[tuple[Any, ...]]], gone: list[tuple[str, str]]
-    ) -> None:
+    def _outlines(self, step: str) -> list[tuple[Any, ...]]:
+        return self._connection.execute(_OUTLINE, (step,)).fetchall()
+
+    def _update(self, step: str, known: dict[str, tuple[int, int]]) -> bool:
+        """Make rows of what is not known as it is; whether there were any.
+
+        Args:
+            step: The step's name.
+            known: Instance → time stamp and size of its `run.json`.
+        """
+        changed, folder = 0, self._folder(step)
+        rows: list[_Rows] = []
+        for instance in iter_instance_names(self._root, step):
+            file = f"{folder}{instance}{os.sep}run.json"
+            try:
+                stamp = os.stat(file)
+            except OSError:  # no instance's folder
+                continue
+            found = stamp.st_mtime_ns, stamp.st_size
+            if known.pop(instance, None) == found:
+                continue
+            record = read_record(Path(file))
+            if record is None:
+                known[instance] = found  # damaged: as if it were not there
+                continue
+            config = read_config(Path(file).with_name("config.json"))
+            rows.append(_Rows.of((step, instance, *found), record, config))
+            changed += 1
+            if len(rows) == _WRITTEN_AT_ONCE:
+                self._write(rows)
+                rows = []
+        self._write(rows, [(step, instance) for instance in known])
+        return bool(changed or known)
+
+    def _write(self, rows: Sequence[_Rows], gone: Sequence[tuple[str, str]] = ()) -> None:
+        if not (rows or gone):
+            return
         with self._connection:
-            for table, added in rows.items():
+            for table in ("runs", "briefs"):
                 delete = f"delete from {table} where step = ? and instance = ?"  # noqa: S608
                 self._connection.executemany(delete, gone)
-                if added:
-                    marks = ", ".join("?" * len(added[0]))
+                for row in (getattr(row, table) for row in rows):
+                    marks = ", ".join("?" * len(row))
                     insert = f"insert or replace into {table} values ({marks})"  # noqa: S608
-                    self._connection.executemany(insert, added)
+                    self._connection.execute(insert, row)
 
     def _start_over(self) -> None:
         """The file is damaged, locked or not to be written: go on in memory, without it."""
@@ -265,12 +327,21 @@ def _only_read(action: int, *_: object) -> int:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _facts(record: RunRecord, config: Config | None) -> tuple[Any, ...]:
-    error = f"{record.error.type}: {record.error.message}" if record.error else None
-    return (
-        record.status.value, record.flow, record.started, record.finished, record.duration,
-        record.peak_memory, error, _sql_json(config or {}), _sql_json(record.metrics),
-    )  # fmt: skip
+@final
+class _Rows(NamedTuple):
+    """What the tables hold of one run."""
+
+    runs: tuple[Any, ...]
+    briefs: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, key: tuple[str, str, int, int], record: RunRecord, config: Config | None) -> _Rows:
+        error = f"{record.error.type}: {record.error.message}" if record.error else None
+        facts = (
+            record.status.value, record.flow, record.started, record.finished, record.duration,
+            record.peak_memory, error, _sql_json(config or {}), _sql_json(record.metrics),
+        )  # fmt: skip
+        return cls((*key, *facts), (*key, *to_brief(record.to_json())))
 
 
 def _sql_json(value: Any) -> str:

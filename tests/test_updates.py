@@ -315,6 +315,49 @@ def test_a_flow_of_flows(project: Project) -> None:
     assert not project.run("outer").reused
 
 
+@pytest.mark.parametrize(
+    "look",
+    ["[run.instance for run in get_all_instances('inner')]", "len(runs_table(step='inner'))"],
+)
+def test_a_flow_that_lists_a_steps_instances(project: Project, look: str) -> None:
+    """It has read what the index told it of them, as if it had opened their records."""
+    project.write("inner", "from pathlib import Path; assert not Path('../../../no').exists()")
+    project.write("outer", f"from ductaflow import *\nprint({look})")
+    for name in ("a", "b"):
+        run_step_flow("inner", name)
+    assert len(get_all_instances("inner")) == 2  # the index is there
+    first = project.run("outer")
+    assert [run.label for run in lineage(first).upstream] == ["inner/a", "inner/b"]
+    assert project.run("outer").reused
+    run_step_flow("inner", "a", force=True)
+    assert project.run("outer").reused  # it succeeded again
+    (project.root / "no").touch()
+    with pytest.raises(RunFailed):
+        run_step_flow("inner", "a")
+    assert [reason.path for reason in project.run("outer").reasons] == ["runs/inner/a/run.json"]
+
+
+def test_sweeps_within_runs_depend_on_their_own_instances(project: Project) -> None:
+    project.write("inner", "x", parameters="config = {'x': 0}")
+    project.write(
+        "outer",
+        "from ductaflow import sweep\n"
+        "rows = [{'instance': f'{name}{n}', 'x': n} for n in range(2)]\n"
+        "print(len(sweep('inner', rows, progress=False)))",
+        parameters="config = {'name': 'a'}",
+    )
+    for _ in range(2):  # the instances of the second are not there yet, and then they are
+        for name in ("a", "b"):
+            run_step_flow("outer", name, {"name": name}, force=True)
+    for name in ("a", "b"):
+        run = run_step_flow("outer", name, {"name": name})
+        assert run.reused
+        assert {each.label for each in lineage(run).upstream} == {
+            f"inner/{name}0",
+            f"inner/{name}1",
+        }
+
+
 def test_a_hundred_thousand_files(project: Project) -> None:
     """One that opens very many files is still observed to the end."""
     many = project.root / "many"

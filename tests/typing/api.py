@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ assert_type(os.fspath(run), str)
 assert_type(Status.FAILED.label, str)
 
 # Finding runs.
-assert_type(get_all_instances("analysis"), list[Run])
+assert_type(get_all_instances("analysis"), Sequence[Run])
 get_all_instances("analysis", status=None, root=".")
 get_all_instances("analysis", status=Status.FAILED)
 get_all_instances("analysis", status="failed")
