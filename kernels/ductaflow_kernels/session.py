@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -82,6 +82,7 @@ class KernelSession:
     greets: bool = attrs.field(init=False, default=False)
     _wire: Session = attrs.field(init=False, repr=False)
     _sockets: dict[str, Any] = attrs.field(init=False, factory=dict, repr=False)
+    _parent: tuple[bytes, str] = attrs.field(init=False, default=(b"", ""), repr=False)
     _poller: zmq.Poller = attrs.field(init=False, factory=zmq.Poller, repr=False)
     _gone: KernelDied | None = attrs.field(init=False, default=None, repr=False)
 
@@ -267,7 +268,7 @@ class KernelSession:
             if self.process.sentinel is None:
                 wait = min(wait, PROCESS_POLL)
             ready = self._poller.poll(int(wait * 1000))
-            messages = self._read() if ready else []
+            messages = self._read(socket for socket, _ in ready) if ready else []
             if self._ended(ready):
                 messages += self._last_words()
                 self._gone = self._death()
@@ -290,7 +291,7 @@ class KernelSession:
         messages: list[Message] = []
         end = time.monotonic() + LAST_WORDS
         while time.monotonic() < end and sockets.poll(int(LAST_WORDS / 4 * 1000)):
-            messages += self._read()
+            messages += self._read(self._sockets.values())
         return messages
 
     def _death(self) -> KernelDied:
@@ -298,8 +299,15 @@ class KernelSession:
         peak = self.process.peak_memory()
         return KernelDied(f"{self} {describe_exit(code)}", code, peak)
 
-    def _read(self) -> list[Message]:
-        return [m for channel in ("iopub", "shell", "control") for m in self._read_channel(channel)]
+    def _read(self, ready: Iterable[Any]) -> list[Message]:
+        """What has come on these sockets, and before it what has come on iopub meanwhile."""
+        there = set(ready)
+        return [
+            message
+            for channel in ("iopub", "shell", "control")
+            if channel == "iopub" or self._sockets[channel] in there
+            for message in self._read_channel(channel)
+        ]
 
     def _read_channel(self, channel: str) -> list[Message]:
         messages: list[Message] = []
@@ -324,14 +332,16 @@ class KernelSession:
         signature, *parts = frames[start + 1 :]
         if not hmac.compare_digest(signature, self._wire.sign(parts[:4])):
             raise KernelDied(f"{self} sent a message with a wrong signature")
-        header, parent, metadata, content = (json.loads(part) for part in parts[:4])
+        if parts[1] != self._parent[0]:  # the answers to a request come together
+            self._parent = parts[1], json.loads(parts[1]).get("msg_id", "")
+        header = json.loads(parts[0])
         return Message(
             channel=channel,
             type=header["msg_type"],
-            parent=parent.get("msg_id", ""),
+            parent=self._parent[1],
             date=str(header.get("date", "")).replace("Z", "+00:00"),
-            content=content,
-            metadata=metadata,
+            content=json.loads(parts[3]),
+            metadata=json.loads(parts[2]),
             buffers=parts[4:],
         )
 
