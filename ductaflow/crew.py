@@ -13,6 +13,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, final
 
@@ -77,7 +78,6 @@ class Crew:
     stop: Stop = attrs.field(factory=Stop)
     late: list[Entry] = attrs.field(factory=list)
     _source: Iterator[Due] = attrs.field(init=False)
-    _index: Index = attrs.field(init=False)
     _queue: queue.Queue[Event | list[_Ended] | _Left] = attrs.field(
         factory=lambda: queue.Queue(_AHEAD)
     )
@@ -89,9 +89,20 @@ class Crew:
     def work(self) -> Iterator[tuple[Entry, Run]]:
         """Run it all; each run as it ends. Closing the iterator ends those that still run."""
         outlook = self.outlook
-        self._index = Index(outlook.root)
-        self._index.refresh(outlook.step)
-        self._source = outlook.due(self._index)
+        try:
+            with Index(outlook.root) as index:
+                index.refresh(outlook.step)
+                self._source = outlook.due(index)
+                self._open_page()
+                yield from self._work_through()
+        finally:
+            if self._live is not None:
+                self._live.close()
+            with Index(outlook.root) as index:  # anew: its folder may not have been there
+                index.refresh(outlook.step)
+
+    def _open_page(self) -> None:
+        outlook = self.outlook
         if self.options.live:
             from ductaflow.report.live import LiveIndex
 
@@ -99,20 +110,13 @@ class Crew:
             self._live = LiveIndex.open(
                 self.options.live, outlook.root, outlook.step, outlook.flow, names
             )
-        try:
-            yield from self._work_through()
-        finally:
-            self._index.close()
-            with Index(outlook.root) as index:  # the folder of all runs may not have been there
-                index.refresh(outlook.step)
-            if self._live is not None:
-                self._live.close()
 
     def _work_through(self) -> Iterator[tuple[Entry, Run]]:
         tally = Tally(self.outlook.tasks.count, time.monotonic())
         display = choose_display(self.options.progress)
         with shared_pool().reserve(self.workers):
             errors: list[BaseException] = []
+            over: deque[_Ended] = deque()
             atexit.register(self._abandon)  # daemon threads do not outlive the interpreter's end
             try:
                 working = self._start()
@@ -124,13 +128,16 @@ class Crew:
                             errors.append(item.error)
                             self._no_more.set()
                     elif isinstance(item, list):
-                        for ended in item:
+                        over.extend(item)
+                        while over:
+                            ended = over[0]
                             tally.finished(ended.entry)
                             if ended.entry.failed:
                                 display.failed(ended.entry)
                             self._tell(
                                 InstanceFinished(self.outlook.step, ended.entry.instance, ended.run)
                             )
+                            over.popleft()
                             yield ended.entry, ended.run
                     else:
                         if isinstance(item, InstanceStarted):
@@ -139,6 +146,7 @@ class Crew:
                 for thread in self._threads:
                     thread.join()
             finally:
+                self.late += [ended.entry for ended in over]
                 self._abandon()
                 atexit.unregister(self._abandon)
                 display.close(tally, time.monotonic())

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +40,7 @@ from ductaflow import (
     sweep_iter,
 )
 from ductaflow.entries import FACTS
-from ductaflow.events import CellFinished, InstanceFinished, InstanceStarted, OutputLine
+from ductaflow.events import CellFinished, Event, InstanceFinished, InstanceStarted, OutputLine
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 from ductaflow.model import ErrorInfo
@@ -313,6 +314,43 @@ def test_an_instance_in_use_does_not_stop_the_others(flow: Project) -> None:
 
 
 LEVELS = ("outer", "level2", "level1")
+
+
+def test_what_was_reused_before_an_interruption_is_told(flow: Project) -> None:
+    """Runs that serve are heard of in batches, which an interruption cuts."""
+    rows = [{"instance": f"i{n}", "x": n} for n in range(6)]
+    flow.write("quick", "x", parameters="config = {'x': 0}")
+    sweep("quick", rows, progress=False)
+    finished: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, InstanceFinished):
+            finished.append(event.instance)
+            if len(finished) == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(SweepInterrupted) as caught:
+        sweep("quick", rows, progress=False, on_event=listen)
+    assert [run.instance for run in caught.value.runs.reused] == [row["instance"] for row in rows]
+    with contextlib.closing(sweep_iter("quick", rows, progress=False)) as runs:
+        assert next(runs).reused
+
+
+def test_rows_that_wait_for_what_became_of_the_last(flow: Project) -> None:
+    flow.write("quick", "x", parameters="config = {'x': 0}")
+    heard = threading.Semaphore(0)
+
+    def rows() -> Iterator[dict[str, object]]:
+        for n in range(3):
+            yield {"instance": f"i{n}", "x": n}
+            assert heard.acquire(timeout=60)
+
+    for reused in (False, True):
+        found = []
+        for run in sweep_iter("quick", rows(), workers=1, progress=False):
+            found.append(run.reused)
+            heard.release()
+        assert found == [reused] * 3
 
 
 def test_sweeps_within_sweeps_share_the_cores(
