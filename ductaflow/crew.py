@@ -219,7 +219,7 @@ class Crew:
     def _next(self) -> Due | None:
         """The next task for which there is something to do; those before it are over.
 
-        One thread looks at a time: it is all Python's, and quick.
+        One thread looks at a time: nearly all of it is Python's own work.
         """
         served: list[_Ended] = []
         with self._next_lock:

@@ -100,6 +100,7 @@ class Index:
         self._runs = str(runs_dir(root))
         self._connection = _open(root)
         self._ahead: dict[str, tuple[Any, ...]] = {}  # rows of one step, by instance
+        self._steps: dict[str, None] = {}  # that are up to date
 
     def __enter__(self) -> Index:
         return self
@@ -215,8 +216,10 @@ class Index:
                 rows = self._outlines(step)
         except sqlite3.Error:
             self._start_over()
-            self._update(step, {})
+            for each in [*self._steps, step]:
+                self._update(each, {})
             rows = self._outlines(step)
+        self._steps[step] = None
         return rows
 
     def _outlines(self, step: str) -> list[tuple[Any, ...]]:

@@ -29,7 +29,7 @@ from ductaflow import (
     sweep,
     update,
 )
-from ductaflow.index import FILE
+from ductaflow.index import FILE, Index
 
 FIRST = (
     'from pathlib import Path\nPath("out.txt").write_text(Path(f"../../../{name}.txt").read_text())'
@@ -450,6 +450,18 @@ def test_an_index_that_is_no_good(table: Project, harm: str) -> None:
     assert len(runs_table({"status": "success"})) == 4
     if holder is not None:
         holder.close()
+
+
+def test_an_index_that_is_locked_while_it_is_read(table: Project) -> None:
+    """What had been read of it is not lost."""
+    shutil.copytree(table.root / "runs" / "step", table.root / "runs" / "other")
+    with Index(table.root) as index:
+        assert len(index.read("step")) == 5
+        holder = sqlite3.connect(table.root / "runs" / FILE, isolation_level=None)
+        holder.execute("begin exclusive")
+        assert len(index.read("other")) == 5
+        holder.close()
+        assert len(list(index.select(["instance"], "1", []))) == 10
 
 
 def test_the_folders_are_the_truth(table: Project) -> None:
