@@ -78,14 +78,14 @@ class Artifacts:
         self._fragments = {i + (i >= index): part for i, part in self._fragments.items()}
 
     def prepare(self) -> None:
-        """Make the HTML of what will not change, while the kernel begins."""
-        if self.plan.options.html:
-            for index in range(len(self.notebook)):
-                if self.notebook.cell(index)["cell_type"] != "code":
-                    self._fragment(index)
+        """Make the parts of what will not change, while the kernel begins."""
+        for index in range(len(self.notebook)):
+            if self.notebook.cell(index)["cell_type"] != "code":
+                self.settled(index)
 
     def settled(self, index: int) -> None:
-        """A cell is over: prepare its HTML now, while the kernel runs the next."""
+        """A cell is over: make its parts of notebook and HTML now, while the kernel goes on."""
+        self.notebook.prepare(index)
         if self.plan.options.html:
             self._fragment(index)
 

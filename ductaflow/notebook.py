@@ -58,6 +58,12 @@ class _Slot:
         self.bare = {**self.bare, **values}
         self.json = None
 
+    def text(self) -> bytes:
+        """The cell as it stands in the file."""
+        if self.json is None:
+            self.json = _utf8(_cell_json(self.cell))
+        return self.json
+
 
 def _own(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy that may change: all instances of a flow begin with the flow's metadata."""
@@ -103,6 +109,10 @@ class Notebook:
     def cell(self, index: int) -> NbCell:
         """A cell as nbformat has it, with text as single strings; to be read only."""
         return self._slots[index].cell
+
+    def prepare(self, index: int) -> None:
+        """Make a cell's JSON now: it is not expected to change any more."""
+        self._slots[index].text()
 
     def set_outputs(
         self, index: int, outputs: Sequence[Output] | Callable[[], Sequence[Output]]
@@ -155,11 +165,7 @@ class Notebook:
         What JSON cannot say is put otherwise rather than lost with the rest: NaN and infinities
         become null, a lone surrogate becomes U+FFFD, an unknown object its `str`.
         """
-        cells = []
-        for slot in self._slots:
-            if slot.json is None:
-                slot.json = _utf8(_cell_json(slot.cell))
-            cells.append(slot.json)
+        cells = [slot.text() for slot in self._slots]
         # All keys but the cells, without the opening brace: "cells" sorts first.
         rest = _json({**self.as_dict(), "cells": None}, 0).partition('"cells": null')[2]
         array = b"[\n" + b",\n".join(cells) + b"\n ]" if cells else b"[]"

@@ -24,7 +24,7 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     """Give a kernel that was started ahead of need the folder and environment of its instance."""
     take_environment(content["env"])
     os.chdir(content["cwd"])
-    look_at_path()
+    _accept_path()  # the conductor has looked whether anything there would come first
     warned.begin()
     if content.get("observe"):
         observed.begin(content["observe"])
@@ -87,11 +87,10 @@ def note_modules() -> None:
 
     Only the newest are looked at: each that is touched is a page copied in a forked process.
     """
-    global _path_seen
     new = list(_newer_modules())
     _modules_at_start.update(new)
     ahead.update({name.partition(".")[0] for name in new} - _own)
-    _path_seen = tuple(sys.path)
+    _accept_path()
 
 
 def _newer_modules() -> Iterator[str]:
@@ -99,6 +98,12 @@ def _newer_modules() -> Iterator[str]:
         if name in _modules_at_start:
             return
         yield name
+
+
+def _accept_path() -> None:
+    """Take what was imported ahead for what the path, as it is now, would give."""
+    global _path_seen
+    _path_seen = (os.getcwd(), *sys.path)
 
 
 def look_at_path() -> None:
@@ -183,20 +188,20 @@ def finish() -> dict[str, Any]:
 
 def _keep_the_way_out_open() -> None:
     """Spare from the exit handlers what still carries our messages."""
-    from zmq.utils.garbage import gc as zmq_collector
-
     sys.stdout.flush()
     sys.stderr.flush()
-    # Large messages are not copied: without its collector, ZeroMQ cannot send them.
-    atexit.unregister(zmq_collector._atexit)
+    garbage = sys.modules.get("zmq.utils.garbage")  # imported for the first large message
+    if garbage is not None:
+        # Large messages are not copied: without its collector, ZeroMQ cannot send them.
+        atexit.unregister(garbage.gc._atexit)
 
 
 def peak_memory() -> int | None:
     """This process's peak resident memory in bytes, or None where it cannot be known."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        with open("/proc/self/status", "rb") as status:
             for line in status:
-                if line.startswith("VmHWM:"):
+                if line.startswith(b"VmHWM:"):
                     return int(line.split()[1]) * 1024
     except OSError:
         pass

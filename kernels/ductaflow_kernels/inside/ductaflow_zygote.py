@@ -130,12 +130,19 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
 # would load matplotlib before there is a shell and a backend.
 KERNEL_MODULES = (
     "comm",
+    "faulthandler",
     "IPython.core.completerlib",
     "IPython.core.interactiveshell",
+    "IPython.core.logger",
+    "IPython.core.magic_arguments",
     "IPython.core.magics",
+    "IPython.core.magics.execution",
+    "IPython.core.magics.extension",
+    "IPython.core.magics.pylab",
     "IPython.extensions.storemagic",
     "IPython.core.pylabtools",
     "IPython.lib.pretty",
+    "IPython.utils.timing",
     "ipykernel.comm",
     "ipykernel.datapub",
     "ipykernel.debugger",
@@ -198,6 +205,8 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
     if "matplotlib.pyplot" in sys.modules:
         with contextlib.suppress(Exception):  # if it cannot draw, the flow will tell
             _printed(_draw_a_figure)
+        with contextlib.suppress(ImportError):
+            _define_inline_options()
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
     instance.note_modules()
@@ -228,6 +237,23 @@ def _draw_a_figure() -> None:
     axes.set(title="a", xlabel="x", ylabel="y")
     axes.legend()
     figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
+
+
+@functools.lru_cache(maxsize=1)
+def _define_inline_options() -> None:
+    """Load the part of matplotlib_inline that only defines classes, half of its time.
+
+    Its package cannot be imported ahead: that acts on the shell.
+    """
+    name = "matplotlib_inline"
+    spec = importlib.util.find_spec(name)
+    if spec is None or name in sys.modules:
+        return
+    sys.modules[name] = importlib.util.module_from_spec(spec)  # not executed
+    try:
+        importlib.import_module(f"{name}.config")
+    finally:
+        del sys.modules[name]
 
 
 def _reap(channel: socket.socket, pid: int) -> None:
