@@ -12,7 +12,7 @@ import contextlib
 import math
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, final, overload
 
@@ -44,9 +44,10 @@ create table briefs (
     primary key (step, instance)
 ) without rowid;
 """
+_NAMES = "select instance from runs where step = ?"
+_STAMPS = "select instance, mtime_ns, size from runs where step = ?"
 _OUTLINE = """
-select instance, mtime_ns, size, status, flow, step, instance, started, duration
-from runs where step = ? order by instance
+select status, flow, step, instance, started, duration from runs where step = ? order by instance
 """
 _BRIEF = "select instance, step, mtime_ns, size, own, shared from briefs where step = ?"
 COLUMNS = (
@@ -72,7 +73,7 @@ class Outlines(Sequence[Run]):
     def __getitem__(self, index: int | slice) -> Run | Outlines:
         if isinstance(index, slice):
             return Outlines(self._rows[index], self._folder)
-        _, _, _, status, *facts = self._rows[index]
+        status, *facts = self._rows[index]
         told = Outline(Status.of(status), *facts)
         paths = ArtifactPaths(self._folder + told.instance, PurePosixPath(told.flow).stem)
         return Run(told, paths)
@@ -124,9 +125,11 @@ class Index:
         None if there is none.
         """
         file = f"{self._runs}{os.sep}{step}{os.sep}{instance}{os.sep}run.json"
-        found = _stamp(file)
-        if found is None:
+        try:
+            stamp = os.stat(file)
+        except OSError:
             return None
+        found = (stamp.st_mtime_ns, stamp.st_size)
         row = self._ahead.pop(instance, None)
         if row is None or row[1] != step:
             rows = self._all(f"{_BRIEF} and instance = ?", (step, instance))
@@ -145,16 +148,17 @@ class Index:
         if not is_observed():
             self._current(step)
 
-    def read(self, step: str) -> Sequence[tuple[Any, ...]]:
+    def read(self, step: str, query: str = _NAMES) -> list[tuple[Any, ...]]:
         """Bring a step's rows up to date, and read them all: a run that does has read the files.
 
-        Returns:
-            The rows, by name: `_OUTLINE`.
+        Args:
+            step: The step's name.
+            query: What to read of them.
         """
-        rows = self._current(step)
+        rows = self._current(step, query)
         if is_observed():
             folder = self._folder(step)
-            reads(*(f"{folder}{row[0]}{os.sep}run.json" for row in rows))
+            reads(*(f"{folder}{instance}{os.sep}run.json" for instance in self._known(step)))
         return rows
 
     def runs(self, step: str, status: Status | None = None) -> Outlines:
@@ -164,9 +168,9 @@ class Index:
             step: The step's name.
             status: Only those that stand so.
         """
-        rows = self.read(step)
+        rows = self.read(step, _OUTLINE)
         if status is not None:
-            rows = [row for row in rows if row[3] == status.value]
+            rows = [row for row in rows if row[0] == status.value]
         return Outlines(rows, self._folder(step))
 
     def recorded(self, step: str) -> Iterator[Run]:
@@ -208,53 +212,45 @@ class Index:
             self._start_over()
             return self._connection.execute(query, values).fetchall()
 
-    def _current(self, step: str) -> list[tuple[Any, ...]]:
-        """A step's rows, by name, brought up to date with its folders: `_OUTLINE`."""
+    def _current(self, step: str, query: str = _NAMES) -> list[tuple[Any, ...]]:
+        """What a query gives of a step's rows, once they are up to date with its folders."""
         try:
-            rows = self._outlines(step)
-            if self._update(step, {row[0]: (row[1], row[2]) for row in rows}):
-                rows = self._outlines(step)
+            self._update(step, self._known(step))
+            rows = self._connection.execute(query, (step,)).fetchall()
         except sqlite3.Error:
             self._start_over()
             for each in [*self._steps, step]:
                 self._update(each, {})
-            rows = self._outlines(step)
+            rows = self._connection.execute(query, (step,)).fetchall()
         self._steps[step] = None
         return rows
 
-    def _outlines(self, step: str) -> list[tuple[Any, ...]]:
-        return self._connection.execute(_OUTLINE, (step,)).fetchall()
+    def _known(self, step: str) -> dict[str, tuple[int, int]]:
+        """Instance → time stamp and size that its `run.json` had."""
+        return {row[0]: row[1:] for row in self._connection.execute(_STAMPS, (step,)).fetchall()}
 
-    def _update(self, step: str, known: dict[str, tuple[int, int]]) -> bool:
-        """Make rows of what is not known as it is; whether there were any.
-
-        Args:
-            step: The step's name.
-            known: Instance → time stamp and size of its `run.json`.
-        """
-        changed, folder = 0, self._folder(step)
+    def _update(self, step: str, known: Mapping[str, tuple[int, int]]) -> None:
+        """Make rows of what is not known as it is."""
+        found = _stamps(self._root, step)
+        if found == known:
+            return
+        folder, damaged = self._folder(step), []
         rows: list[_Rows] = []
-        for instance in iter_instance_names(self._root, step):
-            file = f"{folder}{instance}{os.sep}run.json"
-            try:
-                stamp = os.stat(file)
-            except OSError:  # no instance's folder
+        for instance, stamp in found.items():
+            if known.get(instance) == stamp:
                 continue
-            found = stamp.st_mtime_ns, stamp.st_size
-            if known.pop(instance, None) == found:
-                continue
-            record = read_record(Path(file))
+            file = Path(f"{folder}{instance}{os.sep}run.json")
+            record = read_record(file)
             if record is None:
-                known[instance] = found  # damaged: as if it were not there
+                damaged.append(instance)  # as if it were not there
                 continue
-            config = read_config(Path(file).with_name("config.json"))
-            rows.append(_Rows.of((step, instance, *found), record, config))
-            changed += 1
+            config = read_config(file.with_name("config.json"))
+            rows.append(_Rows.of((step, instance, *stamp), record, config))
             if len(rows) == _WRITTEN_AT_ONCE:
                 self._write(rows)
                 rows = []
-        self._write(rows, [(step, instance) for instance in known])
-        return bool(changed or known)
+        gone = [*(known.keys() - found.keys()), *damaged]
+        self._write(rows, [(step, instance) for instance in gone])
 
     def _write(self, rows: Sequence[_Rows], gone: Sequence[tuple[str, str]] = ()) -> None:
         if not (rows or gone):
@@ -312,12 +308,32 @@ def _in_memory() -> sqlite3.Connection:
     return _usable(sqlite3.connect(":memory:", check_same_thread=False))
 
 
-def _stamp(file: str) -> tuple[int, int] | None:
+def _stamps(root: Path, step: str) -> dict[str, tuple[int, int]]:
+    """Instance → time stamp and size of its `run.json`, of all that have one."""
+    names = iter_instance_names(root, step)
+    folder = f"{runs_dir(root)}{os.sep}{step}{os.sep}"
+    # From an open folder it takes less, but in a run's kernel a file that is missing must be noted.
+    opened = None if is_observed() or os.stat not in os.supports_dir_fd else _opened(folder)
+    before, after = folder if opened is None else "", f"{os.sep}run.json"
+    found = {}
     try:
-        found = os.stat(file)
-    except OSError:
+        for name in names:
+            try:
+                file = os.stat(before + name + after, dir_fd=opened)
+            except OSError:  # no instance's folder
+                continue
+            found[name] = (file.st_mtime_ns, file.st_size)
+    finally:
+        if opened is not None:
+            os.close(opened)
+    return found
+
+
+def _opened(folder: str) -> int | None:
+    try:
+        return os.open(folder, os.O_RDONLY)
+    except OSError:  # there is none
         return None
-    return found.st_mtime_ns, found.st_size
 
 
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION})
