@@ -1,6 +1,7 @@
 """What caching costs and saves: observation, decisions over many instances, look-ups over more.
 
-    python benchmarks/caching.py [--instances 10000] [--runs 100000] [-n 20]
+    python benchmarks/caching.py                                # minutes; figures to stdout
+    python benchmarks/caching.py --write benchmarks/README.md   # the same, and into this file
 
 Everything happens in a temporary folder. The many instances are copies of one real run, each with a
 config of its own.
@@ -11,17 +12,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
+import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import pandas  # noqa: F401  (runs_table would import it within the time that is taken)
+import report
 
 from ductaflow import get_all_instances, run_notebook, run_step_flow, runs_table, sweep
 from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import read_flow
 
+MARK = "caching"
+TIMES = 5  # of each look-up
+OBSERVED_LIMIT, SWEEP_LIMIT, LOOKUP_LIMIT = 0.05, 2.0, 0.5  # share; seconds
 PLOT = Path(__file__).with_name("flows") / "plot.py"
 SMALL = """# %% tags=["parameters"]
 config = {"k": 0}
@@ -42,64 +52,76 @@ for n in range(files):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-n", type=int, default=20, help="runs of each kind")
     parser.add_argument("--instances", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument(
+        "--write", type=Path, metavar="README.md",
+        help=f"replace what stands between {' and '.join(report.marks(MARK))} in this file",
+    )  # fmt: skip
     given = parser.parse_args()
+    target = given.write.absolute() if given.write else None
+    if target:
+        report.check(target, MARK)  # before the minutes that follow
+    items = []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         Path("flow").mkdir()
-        observation(given.n)
-        many_files(given.files)
-        copies(given.instances)
-        rows = [{"instance": f"i{n:06}", "k": n} for n in range(given.instances)]
-        for _ in range(3):
-            reused = timed(
-                "sweep of reusable instances", lambda: sweep("small", rows, progress=False)
-            )
-            assert len(reused.reused) == len(reused)
-        copies(given.runs)
-        for what in ("index made anew", "index there"):
-            found = timed(f"get_all_instances, {what}", lambda: get_all_instances("small"))
-            assert len(found) == given.runs
-        table = timed(
-            "runs_table(where=...)", lambda: runs_table("config.k >= 100 and config.k < 200")
-        )
-        assert len(table) == 100
+        for measure in (
+            lambda: observation(given.n),
+            lambda: many_files(given.files),
+            lambda: reusable(given.instances),
+            lambda: look_ups(given.runs),
+        ):
+            items.append(measure())
+            print(items[-1], file=sys.stderr, flush=True)
+        os.chdir("/")
+    lines = [*items, *report.machine_items(report.machine())]
+    text = "\n".join(f"- {line}" for line in lines) + "\n"
+    print(text)
+    if target:
+        report.write(target, text, MARK)
 
 
-def timed(what: str, do: Callable[[], Any]) -> Any:
-    began, cpu = time.perf_counter(), time.process_time()
-    result = do()
-    wall, used = time.perf_counter() - began, time.process_time() - cpu
-    print(f"{what}: {len(result):,} in {wall:.2f} s ({used:.2f} s of CPU)", flush=True)
-    return result
+def seconds(do: Callable[[], Any]) -> float:
+    """How long something takes."""
+    began = time.perf_counter()
+    do()
+    return time.perf_counter() - began
 
 
-def observation(n: int) -> None:
-    """The same flow in turns with and without observation."""
-    times: dict[str, list[float]] = {"observed": [], "not observed": []}
+def within(found: float, limit: float, unit: str = " s") -> str:
+    """A target, and whether it is reached."""
+    told = f"{limit:.0%}" if unit == "%" else f"{limit:g}{unit}"
+    return f"≤ {told} {'✓' if found <= limit else '✗'}"
+
+
+def observation(n: int) -> str:
+    """The same flow in turns with and without observation, all artifacts written."""
+
+    def observed(config: dict[str, int]) -> None:
+        run_step_flow(PLOT, "plot", "a", config, force=True)
+
+    def not_observed(config: dict[str, int]) -> None:
+        run_notebook(PLOT, config, "elsewhere")
+
+    times: dict[Any, list[float]] = {observed: [], not_observed: []}
     for k in range(n + 3):
-        for how in times:
+        for do, took in times.items():
             time.sleep(0.2)  # the next kernel is ready again
-            began = time.perf_counter()
-            if how == "observed":
-                run_step_flow(PLOT, "plot", "a", {"seed": k, "days": 365}, force=True)
-            else:
-                run_notebook(PLOT, {"seed": k, "days": 365}, "elsewhere")
-            if k >= 3:
-                times[how].append(time.perf_counter() - began)
-    with_it, without = (statistics.median(times[how]) for how in times)
-    print(
+            took.append(seconds(partial(do, {"seed": k, "days": 365})))
+    with_it, without = (median(took[3:]) for took in times.values())
+    share = with_it / without - 1
+    return (
         f"9 cells with a plot: {with_it * 1000:.1f} ms observed, {without * 1000:.1f} ms not: "
-        f"{with_it / without - 1:+.1%}",
-        flush=True,
+        f"{share:+.1%} ({within(share, OBSERVED_LIMIT, '%')}; medians of {n})."
     )
 
 
-def many_files(files: int) -> None:
+def many_files(files: int) -> str:
     """A flow that opens very many files."""
     folder = Path("many")
     for n in range(files):
@@ -108,18 +130,60 @@ def many_files(files: int) -> None:
         (folder / str(n % 1000) / str(n)).write_text("x")
     Path("flow/many.py").write_text(MANY)
     config = {"files": files, "folder": str(folder.absolute())}
-    for how, do in (
-        ("not observed", lambda: run_notebook("flow/many.py", config, "elsewhere")),
-        ("observed", lambda: run_step_flow("many", "a", config)),
-        ("reused", lambda: run_step_flow("many", "a", config)),
-    ):
-        began = time.perf_counter()
-        run = do()
-        print(
-            f"a flow that opens {files:,} files, {how}: {time.perf_counter() - began:.1f} s, "
-            f"{len(run.record.inputs):,} inputs",
-            flush=True,
-        )
+    without = seconds(lambda: run_notebook("flow/many.py", config, "elsewhere"))
+    observed = seconds(lambda: run_step_flow("many", "a", config))
+    began = time.perf_counter()
+    run = run_step_flow("many", "a", config)
+    reused = time.perf_counter() - began
+    assert run.reused
+    assert len(run.record.inputs) >= files
+    return (
+        f"A flow that opens {files:,} files: {without:.1f} s, observed {observed:.1f} s, "
+        f"reused {reused:.1f} s."
+    )
+
+
+def reusable(instances: int) -> str:
+    """A sweep of which nothing is to be run."""
+    copies(instances)
+    rows = [{"instance": f"i{n:06}", "k": n} for n in range(instances)]
+
+    def again() -> None:
+        reused = sweep("small", rows, progress=False)
+        assert len(reused.reused) == instances
+
+    first, *others = (seconds(again) for _ in range(1 + TIMES))
+    return (
+        f"A sweep over {instances:,} instances that can all be reused: {median(others):.2f} s "
+        f"({within(median(others), SWEEP_LIMIT)}; median of {TIMES}); {first:.2f} s where the "
+        "index must be made first."
+    )
+
+
+def look_ups(runs: int) -> str:
+    """What is there, of very many runs; whatever has changed would be seen."""
+    copies(runs)
+
+    def instances() -> None:
+        assert len(get_all_instances("small")) == runs
+
+    def table() -> None:
+        assert len(runs_table("config.k >= 100 and config.k < 200")) == 100
+
+    anew = seconds(instances)
+    times = {
+        name: median(seconds(do) for _ in range(TIMES))
+        for name, do in (("get_all_instances", instances), ("runs_table(where=…)", table))
+    }
+    files = [f"runs/small/i{n:06}/run.json" for n in range(runs)]
+    least = median(seconds(lambda: deque(map(os.stat, files), 0)) for _ in range(TIMES))
+    told = ", ".join(
+        f"`{name}` {took:.2f} s ({within(took, LOOKUP_LIMIT)})" for name, took in times.items()
+    )
+    return (
+        f"Over {runs:,} runs: {told}, medians of {TIMES}; `os.stat` of each `run.json` alone "
+        f"{least:.2f} s; {anew:.0f} s where the index must be made first."
+    )
 
 
 def copies(count: int) -> None:

@@ -90,13 +90,17 @@ def _items(results: dict[str, Any]) -> list[str]:
     ]
     if cpu:
         items.append(f"CPU ms an instance with ductaflow, all processes: {', '.join(cpu)}.")
-    facts = results["machine"]
-    items.append(
+    return [*items, *machine_items(results["machine"])]
+
+
+def machine_items(facts: dict[str, Any]) -> list[str]:
+    """What was measured on, in words."""
+    machine = (
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory']}; {facts['system']}, "
         f"Python {facts['python']}; {facts['date']}."
     )
-    items.append(", ".join(f"{name} {number}" for name, number in facts["packages"].items()) + ".")
-    return items
+    packages = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
+    return [machine, f"{packages}."]
 
 
 def _table(rows: list[list[str]]) -> str:

@@ -53,11 +53,7 @@ def main() -> None:
             items.append(_plan_item(args.plan, Served("plan", args, work).close(args.plan)))
         if args.memory:
             items.append(_memory_item(Served("memory", args, work).close(args.memory)))
-    items.append(
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory']}; {facts['system']}, "
-        f"Python {facts['python']}; {facts['date']}."
-    )
-    items.append(", ".join(f"{name} {number}" for name, number in facts["packages"].items()) + ".")
+    items += report.machine_items(facts)
     text = "\n\n".join([*parts, "\n".join(f"- {item}" for item in items)]) + "\n"
     print(text)
     if args.write:

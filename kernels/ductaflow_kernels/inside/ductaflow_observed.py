@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.machinery import FileFinder
 from typing import Any
 
 import ductaflow_syscalls as syscalls  # beside this file
@@ -23,7 +24,6 @@ from ductaflow_packages import installed, package_folders
 
 READ, WRITE, UPDATE = 1, 2, 8  # as the observer has them
 
-_PR_SET_PTRACER, _ANY = 0x59616D61, -1
 _ANSWER_TIMEOUT = 5.0  # seconds
 _UNSEEN = ("/proc/", "/sys/", "/dev/")
 
@@ -42,8 +42,7 @@ def attach(address: str, token: str) -> None:
     global _attached
     ignore = [*(folder + os.sep for folder in package_folders()), *_UNSEEN]
     request = {"do": "watch", "token": token, "pid": os.getpid(), "ignore": ignore}
-    # Where only ancestors may look into a process (Yama), the observer must be allowed to.
-    syscalls.libc().prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
+    syscalls.be_traceable()
     with socket.socket(socket.AF_UNIX) as channel:
         try:
             channel.connect(address)
@@ -122,9 +121,15 @@ def begin(root: str) -> None:
     global _notes, _root
     _notes = Notes()
     _root = os.path.realpath(root)
-    sys.addaudithook(_audit)
+    if _attached and hasattr(FileFinder, "_fill_cache"):
+        # All that is missing is who lists folders. An audit hook would be called for much else.
+        for name in ("listdir", "scandir"):
+            _replace(name, _listing)
+        FileFinder._fill_cache = _importing(FileFinder._fill_cache)
+    else:
+        sys.addaudithook(_audit)
     for name in ("stat", "lstat", "access"):
-        _replace(name)
+        _replace(name, _looking)
     os.environ.__class__ = _NotingEnviron
 
 
@@ -209,12 +214,36 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
             note(_notes, *args)
 
 
-def _note_listing(notes: Notes, path: Any) -> None:
+def _note_listing(notes: Notes, path: Any, frame: Any = None) -> None:
     folder = os.path.abspath(_text("." if path is None else path))
-    if _is_importing(sys._getframe(2)):
+    if _is_importing(frame or sys._getframe(2)):
         notes.quiet.add(folder)
     else:
         notes.listed[folder] = None
+
+
+def _listing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `os` that lists a folder, and notes it."""
+
+    def listed(path: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if _notes is not None:
+            with contextlib.suppress(OSError, ValueError, TypeError, UnicodeError):
+                _note_listing(_notes, path, sys._getframe(1))
+        return original(path, *args, **kwargs)
+
+    return listed
+
+
+def _importing(original: Callable[..., None]) -> Callable[..., None]:
+    """The way in which the import system lists a folder, which is noted as that."""
+
+    def fill(finder: Any) -> None:
+        if _notes is not None:
+            with contextlib.suppress(OSError):
+                _notes.quiet.add(os.path.abspath(finder.path))
+        original(finder)
+
+    return fill
 
 
 def _is_importing(frame: Any) -> bool:
@@ -289,14 +318,26 @@ def _text(path: Any) -> str:
 _stat = os.stat
 
 
-def _replace(name: str) -> None:
-    """Let a function of `os` that looks for a path note what it has found.
+def _replace(name: str, noting: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put a function that notes what it does in the place of one of `os`.
 
-    The import system has its own way to it.
+    The import system has its own way to them.
     """
     original = getattr(os, name)
+    noted = functools.wraps(original)(noting(original))
+    for supports in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+        if original in supports:
+            supports.add(noted)
+    setattr(os, name, noted)
+    # Python 3.10's pathlib has taken its own when it was imported.
+    accessor = getattr(sys.modules.get("pathlib"), "_NormalAccessor", None)
+    if hasattr(accessor, name):
+        setattr(accessor, name, staticmethod(noted))
 
-    @functools.wraps(original)
+
+def _looking(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `os` that looks for a path, and notes what it has found."""
+
     def looked(path: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             found = original(path, *args, **kwargs)
@@ -308,14 +349,7 @@ def _replace(name: str) -> None:
             _note_looked_for(path, there=found is not False or _is_there(path))
         return found
 
-    for supports in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
-        if original in supports:
-            supports.add(looked)
-    setattr(os, name, looked)
-    # Python 3.10's pathlib has taken its own when it was imported.
-    accessor = getattr(sys.modules.get("pathlib"), "_NormalAccessor", None)
-    if hasattr(accessor, name):
-        setattr(accessor, name, staticmethod(looked))
+    return looked
 
 
 def _is_there(path: Any) -> bool:

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import struct
 import sys
+from collections.abc import Callable
 
 AT_FDCWD = -100
 
@@ -69,6 +71,7 @@ _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _SET_MODE_FILTER = 1
 _NEW_LISTENER, _SPEC_ALLOW, _WAIT_KILLABLE = 1 << 3, 1 << 2, 1 << 5
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PTRACER, _ANY = 0x59616D61, -1
 
 
 class _Program(ctypes.Structure):
@@ -87,15 +90,13 @@ def install() -> int:
     """
     if not calls():
         raise OSError(errno.ENOSYS, "no such filter on this system")
-    code = _filter()
-    kept = ctypes.create_string_buffer(code, len(code))
-    program = _Program(len(code) // 8, ctypes.cast(kept, ctypes.c_void_p))
+    program = _program()
     flags = _NEW_LISTENER | _SPEC_ALLOW | _WAIT_KILLABLE
     try:
         return _seccomp(flags, program)
     except OSError as e:
         if e.errno == errno.EACCES:  # not root: then nothing that it starts may become so
-            libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            _entry("prctl")(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         elif e.errno != errno.EINVAL:
             raise
     try:
@@ -106,8 +107,17 @@ def install() -> int:
     return _seccomp(flags & ~_WAIT_KILLABLE, program)  # before Linux 5.19
 
 
-def _filter() -> bytes:
-    """The filter's program: those calls are reported, all others pass (bpf(4))."""
+def prepare() -> None:
+    """Make ready what does not differ between processes: before a fork it costs once."""
+    if calls():
+        _program()
+        _entry("prctl")
+        _entry("syscall")
+
+
+@functools.lru_cache(maxsize=1)
+def _program() -> _Program:
+    """The filter: those calls are reported, all others pass (bpf(4))."""
     audit, _, known = _MACHINES[os.uname().machine]
     steps = [
         (_LOAD, 0, 0, 4),  # the architecture of the call: another one has other numbers
@@ -120,12 +130,15 @@ def _filter() -> bytes:
         steps.append((_JUMP_IF_EQUAL, left, 0, number))
         left -= 1
     steps += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NOTIFY)]
-    return b"".join(struct.pack("HBBI", *step) for step in steps)
+    code = b"".join(struct.pack("HBBI", *step) for step in steps)
+    program = _Program(len(steps), ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p))
+    program.code = code  # must live as long
+    return program
 
 
 def _seccomp(flags: int, program: _Program) -> int:
     _, number, _ = _MACHINES[os.uname().machine]
-    listener: int = libc().syscall(number, _SET_MODE_FILTER, flags, ctypes.byref(program))
+    listener: int = _entry("syscall")(number, _SET_MODE_FILTER, flags, ctypes.byref(program))
     if listener < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -138,6 +151,13 @@ def taken(error: OSError) -> bool:
     return error.errno == errno.EBUSY
 
 
-def libc() -> ctypes.CDLL:
-    """The C library."""
-    return ctypes.CDLL(None, use_errno=True)
+def be_traceable() -> None:
+    """Let any process look into this one where only its ancestors may (Yama): the observer must."""
+    _entry("prctl")(_PR_SET_PTRACER, _ANY, 0, 0, 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _entry(name: str) -> Callable[..., int]:
+    """A function of the C library, which sets errno."""
+    found: Callable[..., int] = ctypes.CDLL(None, use_errno=True)[name]
+    return found

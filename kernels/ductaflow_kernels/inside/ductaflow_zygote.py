@@ -31,6 +31,7 @@ from typing import Any
 import ductaflow_boot as boot  # beside this file, as the next
 import ductaflow_instance as instance
 import ductaflow_observed as observed
+import ductaflow_syscalls as syscalls
 from ductaflow_packages import installed, package_folders
 
 MAX_PACKET = 1 << 20
@@ -107,6 +108,7 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
     if not debugger:
         boot.import_without_debugger()
     _import_kernel()
+    syscalls.prepare()
     gc.collect()
     gc.freeze()
     folders = package_folders()
