@@ -47,7 +47,8 @@ create table briefs (
 _NAMES = "select instance from runs where step = ?"
 _STAMPS = "select instance, mtime_ns, size from runs where step = ?"
 _OUTLINE = """
-select status, flow, step, instance, started, duration from runs where step = ? order by instance
+select instance, status, flow, step, instance, started, duration
+from runs where step = ? order by instance
 """
 _BRIEF = "select instance, step, mtime_ns, size, own, shared from briefs where step = ?"
 COLUMNS = (
@@ -73,7 +74,7 @@ class Outlines(Sequence[Run]):
     def __getitem__(self, index: int | slice) -> Run | Outlines:
         if isinstance(index, slice):
             return Outlines(self._rows[index], self._folder)
-        status, *facts = self._rows[index]
+        _, status, *facts = self._rows[index]
         told = Outline(Status.of(status), *facts)
         paths = ArtifactPaths(self._folder + told.instance, PurePosixPath(told.flow).stem)
         return Run(told, paths)
@@ -153,12 +154,12 @@ class Index:
 
         Args:
             step: The step's name.
-            query: What to read of them.
+            query: What to read of them; their names come first.
         """
         rows = self._current(step, query)
         if is_observed():
             folder = self._folder(step)
-            reads(*(f"{folder}{instance}{os.sep}run.json" for instance in self._known(step)))
+            reads(*(f"{folder}{row[0]}{os.sep}run.json" for row in rows))
         return rows
 
     def runs(self, step: str, status: Status | None = None) -> Outlines:
@@ -170,7 +171,7 @@ class Index:
         """
         rows = self.read(step, _OUTLINE)
         if status is not None:
-            rows = [row for row in rows if row[0] == status.value]
+            rows = [row for row in rows if row[1] == status.value]
         return Outlines(rows, self._folder(step))
 
     def recorded(self, step: str) -> Iterator[Run]:
