@@ -37,6 +37,9 @@ def standing(run: Run) -> Run:
     """A run as it stands: one that says it runs, but that nobody runs any more, has died."""
     if run.status is not Status.RUNNING or _is_live(run):
         return run
+    now = load_run(run.dir)
+    if now is not None and now.status is not Status.RUNNING:  # it has just ended
+        return now
     info = ErrorInfo(
         "died",
         "ConductorGone",

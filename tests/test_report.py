@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import ductaflow
+import ductaflow.overview as overview
 from ductaflow import (
     ArtifactError,
     DuctaflowError,
@@ -28,6 +29,7 @@ from ductaflow import (
 from ductaflow.html import fill_navigation
 from ductaflow.html.header import MOST, SLOT, navigation
 from ductaflow.layout import iter_steps
+from ductaflow.lock import instance_lock
 from ductaflow.report.facts import Light, read_facts
 from ductaflow.report.graph import graph_of
 from ductaflow.warned import WarningCount
@@ -246,8 +248,28 @@ def test_a_run_whose_conductor_was_killed_does_not_run(project):
         (run.dir / "run.json").write_text(json.dumps(changed), "utf-8")
         return read_facts(run.dir, project.root).light
 
-    assert light(os.getpid()) is Light.RUNNING
-    assert light(dead.pid) is Light.ERROR
+    with instance_lock(run.paths):
+        assert light(os.getpid()) is Light.RUNNING
+        assert light(dead.pid) is Light.ERROR
+    assert light(os.getpid()) is Light.ERROR  # its number is somebody else's by now
+
+
+def test_a_run_that_ends_while_it_is_looked_at(project, monkeypatch):
+    """Its lock is free when it is asked for, for it has just written that it is over."""
+    project.write("calm")
+    run = project.run("calm")
+    file = run.dir / "run.json"
+    ended = file.read_text("utf-8")
+    changed = {**json.loads(ended), "status": "running", "finished": None}
+    file.write_text(json.dumps(changed), "utf-8")
+    look = overview._is_live
+
+    def end(run):
+        file.write_text(ended, "utf-8")
+        return look(run)
+
+    monkeypatch.setattr(overview, "_is_live", end)
+    assert read_facts(run.dir, project.root).light is Light.SUCCESS
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
 from collections.abc import Mapping
 from enum import Enum
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +13,8 @@ import attrs
 
 from ductaflow.cache import ACCEPTABLE
 from ductaflow.layout import ArtifactPaths, kernel_environment
-from ductaflow.model import ErrorInfo, RunRecord, Status
+from ductaflow.model import RunRecord, Status
+from ductaflow.overview import standing
 from ductaflow.records import read_config
 from ductaflow.repeat import standing_of
 from ductaflow.run import Run
@@ -121,6 +119,11 @@ def read_facts(folder: Path, root: Path) -> InstanceFacts | None:
         record = RunRecord.from_json(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    if record.status is Status.RUNNING:
+        stands = standing(Run(record, ArtifactPaths.of(folder, Path(record.flow).stem))).record
+        if stands.finished != record.finished:  # it has just ended
+            return read_facts(folder, root)
+        record = stands
     return facts_of(record, folder, root, _inputs(data.get("inputs")))
 
 
@@ -132,9 +135,6 @@ def facts_of(
 ) -> InstanceFacts:
     """The facts of an instance whose record is known."""
     paths = ArtifactPaths.of(folder, Path(record.flow).stem)
-    if record.status is Status.RUNNING and _deserted(record):
-        error = ErrorInfo("interrupted", "Interrupted", "its conductor ended before it did")
-        record = attrs.evolve(record, status=Status.INTERRUPTED, error=error)
     stale: tuple[str, ...] = ()
     if record.status.ok:
         decision = standing_of(Run(record, paths), root, kernel_environment(root))
@@ -165,22 +165,3 @@ def _inputs(data: object) -> tuple[Mapping[str, Any], ...]:
     return tuple(
         fact for fact in facts if isinstance(fact, dict) and isinstance(fact.get("path"), str)
     )
-
-
-def _deserted(record: RunRecord) -> bool:
-    """Whether a run that says it runs has lost its conductor, as far as this machine can tell."""
-    pid = record.conductor.get("pid")
-    if os.name != "posix" or type(pid) is not int or record.conductor.get("host") != _host():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # it is another user's
-        return False
-    return False
-
-
-@lru_cache(maxsize=1)
-def _host() -> str:
-    return socket.gethostname()
