@@ -23,6 +23,7 @@ import hypothesis
 import psutil
 import pytest
 from ductaflow_kernels.connection import remove_home
+from ductaflow_kernels.observer import close_observer
 from ductaflow_kernels.pool import close_shared_pool
 from packaging.requirements import Requirement
 
@@ -72,6 +73,7 @@ def nothing_left_behind() -> Iterator[None]:
     """No process, socket or temporary folder may outlive the suite."""
     yield
     close_shared_pool()
+    close_observer()  # of tests with pools of their own
     remove_home()
     wait_until(lambda: not _children())
     assert _children() == []

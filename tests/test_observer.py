@@ -42,9 +42,8 @@ def used(tmp_path: Path, code: str) -> dict[str, observer.Use]:
         assert [m.content for m in messages if m.type == "error"] == [], text(messages)
         uses = session.uses()
         pool.retire(session)
-    assert uses is not None
     base = str(tmp_path)
-    return {os.path.relpath(use.path, base): use for use in uses if use.path.startswith(base)}
+    return {os.path.relpath(use.path, base): use for use in uses or () if use.path.startswith(base)}
 
 
 def test_what_calls_mean(tmp_path: Path) -> None:
@@ -79,6 +78,53 @@ os.system("cat relative ../missing > ../printed 2>/dev/null")
     assert seen["missing"].read
     assert seen["missing"].size == -1
     assert "moved" not in seen
+
+
+@pytest.mark.parametrize("observed", ["native", "python"])
+def test_functions_of_os_are_as_they_were(
+    tmp_path: Path, observed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some are wrapped to note what they are asked for."""
+    if observed == "python":
+        monkeypatch.setenv("DUCTAFLOW_OBSERVER", "off")
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "folder" / "file").write_text("x")
+    code = """
+import os, pickle, shutil
+from multiprocessing import get_context
+from pathlib import Path
+for name in ("stat", "lstat", "access", "listdir", "scandir"):
+    function = getattr(os, name)
+    assert pickle.loads(pickle.dumps(function)) is function, name
+    assert function.__name__ == name
+with get_context("fork").Pool(1) as pool:
+    assert pool.map(os.listdir, ["folder/below"]) == [[]]
+    assert pool.map(os.stat, ["folder/file"])[0].st_size == 1
+assert sorted(os.listdir("folder")) == sorted(os.listdir(path="folder")) == ["below", "file"]
+assert os.listdir(b"folder/below") == []
+os.chdir("folder")
+assert sorted(os.listdir()) == sorted(entry.name for entry in os.scandir()) == ["below", "file"]
+os.chdir("..")
+with os.scandir("folder") as entries:
+    assert {entry.name: entry.is_dir() for entry in entries} == {"below": True, "file": False}
+folder = os.open("folder", os.O_RDONLY)
+assert sorted(os.listdir(folder)) == ["below", "file"]
+assert os.stat("file", dir_fd=folder).st_size == os.stat(Path("folder", "file")).st_size == 1
+assert os.access("file", os.R_OK, dir_fd=folder)
+os.close(folder)
+assert [path.name for path in sorted(Path().rglob("*"))] == ["folder", "below", "file"]
+assert [names for _, names, _ in os.walk("folder")] == [["below"], []]
+for wrong in ("missing", "folder/file"):
+    try:
+        os.listdir(wrong)
+    except (FileNotFoundError, NotADirectoryError) as e:
+        assert e.filename == wrong
+    else:
+        raise AssertionError(wrong)
+shutil.rmtree("folder")
+assert not os.path.exists("folder")
+"""
+    used(tmp_path, code)
 
 
 def test_threads_and_children_of_children(tmp_path: Path) -> None:

@@ -325,6 +325,7 @@ def _replace(name: str, noting: Callable[[Callable[..., Any]], Callable[..., Any
     """
     original = getattr(os, name)
     noted = functools.wraps(original)(noting(original))
+    noted.__module__ = "os"  # where a pickle looks for it
     for supports in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
         if original in supports:
             supports.add(noted)
