@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
+from conftest import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -52,12 +54,22 @@ def chromium() -> Iterator[Browser]:
     executable = next(filter(None, map(shutil.which, NAMES)), None)
     if executable is None:
         unavailable("no Chromium on PATH")
+    # It does not always take its own temporary files away.
+    folder = Path(tempfile.mkdtemp(prefix="c"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=executable, args=["--headless", "--no-sandbox", "--disable-gpu"]
+            executable_path=executable,
+            args=["--headless", "--no-sandbox", "--disable-gpu"],
+            env={**os.environ, "TMPDIR": str(folder)},
         )
         yield browser
         browser.close()
+    assert wait_until(lambda: _removed(folder), 10)
+
+
+def _removed(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 @pytest.fixture
