@@ -12,7 +12,7 @@ import contextlib
 import math
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, final, overload
 
@@ -47,8 +47,7 @@ create table briefs (
 _NAMES = "select instance from runs where step = ?"
 _STAMPS = "select instance, mtime_ns, size from runs where step = ?"
 _OUTLINE = """
-select instance, status, flow, step, instance, started, duration
-from runs where step = ? order by instance
+select instance, status, flow, started, duration from runs where step = ? order by instance
 """
 _BRIEF = "select instance, step, mtime_ns, size, own, shared from briefs where step = ?"
 COLUMNS = (
@@ -60,8 +59,9 @@ COLUMNS = (
 class Outlines(Sequence[Run]):
     """Runs told of in outline; there may be very many, so each is made when it is asked for."""
 
-    def __init__(self, rows: Sequence[tuple[Any, ...]], folder: str) -> None:
+    def __init__(self, rows: Sequence[tuple[Any, ...]], step: str, folder: str) -> None:
         self._rows = rows  # `_OUTLINE`
+        self._step = step
         self._folder = folder
 
     def __len__(self) -> int:
@@ -73,10 +73,10 @@ class Outlines(Sequence[Run]):
     def __getitem__(self, index: slice) -> Outlines: ...
     def __getitem__(self, index: int | slice) -> Run | Outlines:
         if isinstance(index, slice):
-            return Outlines(self._rows[index], self._folder)
-        _, status, *facts = self._rows[index]
-        told = Outline(Status.of(status), *facts)
-        paths = ArtifactPaths(self._folder + told.instance, PurePosixPath(told.flow).stem)
+            return Outlines(self._rows[index], self._step, self._folder)
+        instance, status, flow, started, duration = self._rows[index]
+        told = Outline(Status.of(status), flow, self._step, instance, started, duration)
+        paths = ArtifactPaths(self._folder + instance, PurePosixPath(flow).stem)
         return Run(told, paths)
 
     def __eq__(self, other: object) -> bool:
@@ -172,7 +172,7 @@ class Index:
         rows = self.read(step, _OUTLINE)
         if status is not None:
             rows = [row for row in rows if row[1] == status.value]
-        return Outlines(rows, self._folder(step))
+        return Outlines(rows, step, self._folder(step))
 
     def recorded(self, step: str) -> Iterator[Run]:
         """As `runs`, but with their records, without the longer parts."""
@@ -216,41 +216,36 @@ class Index:
     def _current(self, step: str, query: str = _NAMES) -> list[tuple[Any, ...]]:
         """What a query gives of a step's rows, once they are up to date with its folders."""
         try:
-            self._update(step, self._known(step))
+            self._update(step, self._connection.execute(_STAMPS, (step,)).fetchall())
             rows = self._connection.execute(query, (step,)).fetchall()
         except sqlite3.Error:
             self._start_over()
             for each in [*self._steps, step]:
-                self._update(each, {})
+                self._update(each, [])
             rows = self._connection.execute(query, (step,)).fetchall()
         self._steps[step] = None
         return rows
 
-    def _known(self, step: str) -> dict[str, tuple[int, int]]:
-        """Instance → time stamp and size that its `run.json` had."""
-        return {row[0]: row[1:] for row in self._connection.execute(_STAMPS, (step,)).fetchall()}
+    def _update(self, step: str, known: Sequence[tuple[str, int, int]]) -> None:
+        """Make rows of what is not known as it is.
 
-    def _update(self, step: str, known: Mapping[str, tuple[int, int]]) -> None:
-        """Make rows of what is not known as it is."""
-        found = _stamps(self._root, step)
-        if found == known:
-            return
-        folder, damaged = self._folder(step), []
+        Args:
+            step: The step's name.
+            known: Its rows: `_STAMPS`.
+        """
+        changed, gone = _differences(self._root, step, known)
         rows: list[_Rows] = []
-        for instance, stamp in found.items():
-            if known.get(instance) == stamp:
-                continue
-            file = Path(f"{folder}{instance}{os.sep}run.json")
+        for instance, stamp in changed.items():
+            file = Path(f"{self._folder(step)}{instance}{os.sep}run.json")
             record = read_record(file)
             if record is None:
-                damaged.append(instance)  # as if it were not there
+                gone.append(instance)  # damaged: as if it were not there
                 continue
             config = read_config(file.with_name("config.json"))
             rows.append(_Rows.of((step, instance, *stamp), record, config))
             if len(rows) == _WRITTEN_AT_ONCE:
                 self._write(rows)
                 rows = []
-        gone = [*(known.keys() - found.keys()), *damaged]
         self._write(rows, [(step, instance) for instance in gone])
 
     def _write(self, rows: Sequence[_Rows], gone: Sequence[tuple[str, str]] = ()) -> None:
@@ -309,25 +304,39 @@ def _in_memory() -> sqlite3.Connection:
     return _usable(sqlite3.connect(":memory:", check_same_thread=False))
 
 
-def _stamps(root: Path, step: str) -> dict[str, tuple[int, int]]:
-    """Instance → time stamp and size of its `run.json`, of all that have one."""
-    names = iter_instance_names(root, step)
+def _differences(
+    root: Path, step: str, known: Sequence[tuple[str, int, int]]
+) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """What of a step is not as it is known.
+
+    Args:
+        root: The project root.
+        step: The step's name.
+        known: Its rows: `_STAMPS`.
+
+    Returns:
+        Instance → time stamp and size of its `run.json`, of those that are new or have changed, and
+        the instances of which it is gone.
+    """
+    rows = {row[0]: row for row in known}
+    changed: dict[str, tuple[int, int]] = {}
     folder = f"{runs_dir(root)}{os.sep}{step}{os.sep}"
     # From an open folder it takes less, but in a run's kernel a file that is missing must be noted.
     opened = None if is_observed() or os.stat not in os.supports_dir_fd else _opened(folder)
     before, after = folder if opened is None else "", f"{os.sep}run.json"
-    found = {}
     try:
-        for name in names:
+        for name in iter_instance_names(root, step):
             try:
                 file = os.stat(before + name + after, dir_fd=opened)
             except OSError:  # no instance's folder
                 continue
-            found[name] = (file.st_mtime_ns, file.st_size)
+            row = rows.pop(name, None)
+            if row is None or row[1] != file.st_mtime_ns or row[2] != file.st_size:
+                changed[name] = (file.st_mtime_ns, file.st_size)
     finally:
         if opened is not None:
             os.close(opened)
-    return found
+    return changed, list(rows)
 
 
 def _opened(folder: str) -> int | None:
