@@ -33,8 +33,8 @@ def observers(parent: int) -> list[psutil.Process]:
     ]
 
 
-def used(tmp_path: Path, code: str) -> dict[str, observer.Use]:
-    """What a kernel uses when it runs some code in a folder, by path from there."""
+def ran(tmp_path: Path, code: str) -> list[observer.Use] | None:
+    """What an observer sees of a kernel that runs some code in a folder without an error."""
     request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ), observe=tmp_path)
     with KernelPool() as pool:
         session = pool.lease(request)
@@ -42,8 +42,15 @@ def used(tmp_path: Path, code: str) -> dict[str, observer.Use]:
         assert [m.content for m in messages if m.type == "error"] == [], text(messages)
         uses = session.uses()
         pool.retire(session)
+    return uses
+
+
+def used(tmp_path: Path, code: str) -> dict[str, observer.Use]:
+    """What a kernel uses when it runs some code in a folder, by path from there."""
+    uses = ran(tmp_path, code)
+    assert uses is not None
     base = str(tmp_path)
-    return {os.path.relpath(use.path, base): use for use in uses or () if use.path.startswith(base)}
+    return {os.path.relpath(use.path, base): use for use in uses if use.path.startswith(base)}
 
 
 def test_what_calls_mean(tmp_path: Path) -> None:
@@ -124,7 +131,7 @@ for wrong in ("missing", "folder/file"):
 shutil.rmtree("folder")
 assert not os.path.exists("folder")
 """
-    used(tmp_path, code)
+    assert (ran(tmp_path, code) is None) == (observed == "python")
 
 
 def test_threads_and_children_of_children(tmp_path: Path) -> None:
