@@ -153,6 +153,7 @@ class CellRun:
         self._finish_id = ""
         self._finish_sent: float | None = None
         self._finish: dict[str, bool] = {"reply": False, "idle": False}
+        self._has_last_words = False
         self._died: KernelDied | None = None
         self._peak: int | None = None
         self._sampled = 0.0
@@ -304,10 +305,19 @@ class CellRun:
         elif message.type == "status":
             if message.content.get("execution_state") == "busy":
                 self._finish_sent = time.monotonic()
+                self._say_heard()
             else:
                 self._finish["idle"] = True
+        elif message.type == "last_words":
+            self._has_last_words = True
+            self._say_heard()
         elif message.channel == "iopub":
             self._fold(None, message)
+
+    def _say_heard(self) -> None:
+        """Let a kernel that waits for it go on to its exit handlers: both channels are read."""
+        if self._has_last_words and self._finish_sent is not None:
+            self._session.heard()
 
     def _fold(self, state: _State | None, message: Message) -> None:
         if message.type == "display_data" and METRICS_MIME in message.content.get("data", {}):

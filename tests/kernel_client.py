@@ -42,3 +42,13 @@ def text(messages: list[Message]) -> str:
 def printed(session: KernelSession, expression: str) -> object:
     """The value of an expression in the kernel."""
     return json.loads(text(run(session, f"import json; print(json.dumps({expression}))")))
+
+
+def finish(session: KernelSession) -> None:
+    """Have it finished, as a conductor does."""
+    asked, finished = session.finish(), False
+    while not finished:
+        for message in session.poll(10):
+            if message.parent == asked and message.type == "last_words":
+                session.heard()
+            finished = finished or (message.parent == asked and message.type == "finish_reply")

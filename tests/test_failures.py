@@ -219,6 +219,16 @@ def test_a_crash_at_the_end_does_not_hide_the_error(project: Project) -> None:
         project.run("both")
 
 
+def test_last_words_are_heard_before_the_exit_handlers_run(project: Project) -> None:
+    project.write(
+        "both",
+        "import atexit, os; atexit.register(os._exit, 3)",
+        "raise ValueError('real' + 'x' * 30_000_000)",
+    )
+    with pytest.raises(CellFailed, match="real"):
+        project.run("both")
+
+
 def test_a_folder_that_is_gone_runs_nothing(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

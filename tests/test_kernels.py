@@ -19,7 +19,7 @@ from ductaflow_kernels.errors import KernelDied, KernelStartError, PoolClosed, U
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.process import describe_exit
 from ductaflow_kernels.spec import KernelRequest, KernelSpec, find_spec, own_interpreter
-from kernel_client import SOURCES, printed, run, text
+from kernel_client import SOURCES, finish, printed, run, text
 
 
 @pytest.fixture(params=SOURCES)
@@ -124,9 +124,7 @@ def test_finish_flushes_files_and_runs_exit_handlers(pool: KernelPool, tmp_path:
         "def late(): time.sleep(.3); open('thread.txt', 'w').write('t')",
         "threading.Thread(target=late).start()",
     )
-    asked = session.finish()
-    while not any(m.parent == asked and m.type == "finish_reply" for m in session.poll(10)):
-        pass
+    finish(session)
     pool.retire(session)
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert found == {"open.txt": "kept", "atexit.txt": "ran", "thread.txt": "t"}
@@ -139,9 +137,7 @@ def test_finish_does_not_wait_for_idle_executors(pool: KernelPool, tmp_path: Pat
         "from concurrent.futures import ThreadPoolExecutor\n"
         "ThreadPoolExecutor(2).submit(print, 'work').result()",
     )
-    asked = session.finish()
-    while not any(m.parent == asked and m.type == "finish_reply" for m in session.poll(10)):
-        pass
+    finish(session)
 
 
 def test_an_interrupt_ends_the_cell_and_all_after_it(pool: KernelPool, tmp_path: Path) -> None:

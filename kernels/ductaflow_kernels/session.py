@@ -225,8 +225,16 @@ class KernelSession:
         return self.request("adopt_request", content)
 
     def finish(self) -> str:
-        """Ask a managed kernel to run its exit handlers and flush its files."""
+        """Ask a managed kernel to run its exit handlers and flush its files.
+
+        If one of them may end the process, or a cell has failed, it first sends `last_words`, and
+        waits for `heard`.
+        """
         return self.request("finish_request", {})
+
+    def heard(self) -> None:
+        """Tell a kernel that its `last_words` and its status before them are here."""
+        self.request("heard_request", {}, channel="control")
 
     def interrupt(self) -> None:
         """Interrupt the running cell, and let no later one begin."""

@@ -26,6 +26,7 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     os.chdir(content["cwd"])
     _accept_path()  # the conductor has looked whether anything there would come first
     warned.begin()
+    _note_exit_handlers()
     if content.get("observe"):
         observed.begin(content["observe"])
     return {}
@@ -150,6 +151,19 @@ def _held(top: str) -> bool:
                     if isinstance(owner, str) and owner.partition(".")[0] == top:
                         return True
     return False
+
+
+_handlers_at_start = 0
+
+
+def _note_exit_handlers() -> None:
+    global _handlers_at_start
+    _handlers_at_start = atexit._ncallbacks()
+
+
+def has_exit_handlers() -> bool:
+    """Whether the flow, or what it has imported, has registered exit handlers."""
+    return atexit._ncallbacks() > _handlers_at_start
 
 
 def finish() -> dict[str, Any]:

@@ -13,10 +13,10 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from ductaflow_instance import adopt, finish, look_at_path
+from ductaflow_instance import adopt, finish, has_exit_handlers, look_at_path
 from ductaflow_iopub import one_thread
 
 LINGER = 0.0005  # seconds for which the last word of a cell waits for the first of the next
@@ -163,6 +163,8 @@ def kernel_class() -> Any:
             self.shell_handlers["adopt_request"] = self.adopt_request
             self.shell_handlers["finish_request"] = self.finish_request
             self.control_handlers["abort_request"] = self.abort_request
+            self.control_handlers["heard_request"] = self.heard_request
+            self._hear: Callable[[], object] = _hear_nothing
             if not self.parent.front_end:
                 self._execute_sleep = 0.0  # a remedy for flushes that did wait
                 self.shell.ask_exit = _refuse_exit
@@ -247,13 +249,28 @@ def kernel_class() -> Any:
                 self._aborting = True  # no cell may run in the wrong folder
 
         async def finish_request(self, stream: Any, ident: Any, parent: Any) -> None:
-            """Do what a normal end of the interpreter does: exit handlers, open files."""
+            """Do what a normal end of the interpreter does: exit handlers, open files.
+
+            A handler may end the process, and with it what is still on its way. So, where the flow
+            has any, or a cell has failed, the conductor first says that it has heard all of it.
+            """
+            if self._aborting or has_exit_handlers():
+                heard = asyncio.Event()
+                loop = asyncio.get_running_loop()
+                self._hear = lambda: loop.call_soon_threadsafe(heard.set)
+                self.session.send(stream, "last_words", {}, parent, ident=ident)
+                await heard.wait()
             self._reply(stream, ident, parent, "finish_reply", finish)
 
         async def abort_request(self, stream: Any, ident: Any, parent: Any) -> None:
             """Run no cell that has not begun."""
             self._aborting = True
             self._reply(stream, ident, parent, "abort_reply", dict)
+
+        async def heard_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            """Learn that the conductor has heard all that was said."""
+            self._hear()
+            self._reply(stream, ident, parent, "heard_reply", dict)
 
         def _reply(
             self, stream: Any, ident: Any, parent: Any, name: str, do: Any, *args: Any
@@ -309,6 +326,10 @@ def _no_modules(ipkernel: Any) -> Iterator[None]:
         yield
     finally:
         ipkernel.sys = sys
+
+
+def _hear_nothing() -> None:
+    """Nobody waits for it."""
 
 
 def _refuse_exit() -> None:
