@@ -44,10 +44,10 @@ create table briefs (
     primary key (step, instance)
 ) without rowid;
 """
-_NAMES = "select instance from runs where step = ?"
-_STAMPS = "select instance, mtime_ns, size from runs where step = ?"
+_STAMPS = "select instance, mtime_ns, size from runs where step = ? order by instance"
 _OUTLINE = """
-select instance, status, flow, started, duration from runs where step = ? order by instance
+select instance, mtime_ns, size, status, flow, started, duration
+from runs where step = ? order by instance
 """
 _BRIEF = "select instance, step, mtime_ns, size, own, shared from briefs where step = ?"
 COLUMNS = (
@@ -74,7 +74,7 @@ class Outlines(Sequence[Run]):
     def __getitem__(self, index: int | slice) -> Run | Outlines:
         if isinstance(index, slice):
             return Outlines(self._rows[index], self._step, self._folder)
-        instance, status, flow, started, duration = self._rows[index]
+        instance, _, _, status, flow, started, duration = self._rows[index]
         told = Outline(Status.of(status), flow, self._step, instance, started, duration)
         paths = ArtifactPaths(self._folder + instance, PurePosixPath(flow).stem)
         return Run(told, paths)
@@ -149,12 +149,12 @@ class Index:
         if not is_observed():
             self._current(step)
 
-    def read(self, step: str, query: str = _NAMES) -> list[tuple[Any, ...]]:
+    def read(self, step: str, query: str = _STAMPS) -> list[tuple[Any, ...]]:
         """Bring a step's rows up to date, and read them all: a run that does has read the files.
 
         Args:
             step: The step's name.
-            query: What to read of them; their names come first.
+            query: What to read of them: `_STAMPS`, and what may follow these columns.
         """
         rows = self._current(step, query)
         if is_observed():
@@ -171,7 +171,7 @@ class Index:
         """
         rows = self.read(step, _OUTLINE)
         if status is not None:
-            rows = [row for row in rows if row[1] == status.value]
+            rows = [row for row in rows if row[3] == status.value]
         return Outlines(rows, step, self._folder(step))
 
     def recorded(self, step: str) -> Iterator[Run]:
@@ -213,11 +213,12 @@ class Index:
             self._start_over()
             return self._connection.execute(query, values).fetchall()
 
-    def _current(self, step: str, query: str = _NAMES) -> list[tuple[Any, ...]]:
+    def _current(self, step: str, query: str = _STAMPS) -> list[tuple[Any, ...]]:
         """What a query gives of a step's rows, once they are up to date with its folders."""
         try:
-            self._update(step, self._connection.execute(_STAMPS, (step,)).fetchall())
             rows = self._connection.execute(query, (step,)).fetchall()
+            if self._update(step, rows):
+                rows = self._connection.execute(query, (step,)).fetchall()
         except sqlite3.Error:
             self._start_over()
             for each in [*self._steps, step]:
@@ -226,14 +227,19 @@ class Index:
         self._steps[step] = None
         return rows
 
-    def _update(self, step: str, known: Sequence[tuple[str, int, int]]) -> None:
+    def _update(self, step: str, known: Sequence[tuple[Any, ...]]) -> bool:
         """Make rows of what is not known as it is.
 
         Args:
             step: The step's name.
-            known: Its rows: `_STAMPS`.
+            known: Its rows: `_STAMPS`, and what may follow.
+
+        Returns:
+            Whether there was anything to do.
         """
         changed, gone = _differences(self._root, step, known)
+        if not (changed or gone):
+            return False
         rows: list[_Rows] = []
         for instance, stamp in changed.items():
             file = Path(f"{self._folder(step)}{instance}{os.sep}run.json")
@@ -247,10 +253,9 @@ class Index:
                 self._write(rows)
                 rows = []
         self._write(rows, [(step, instance) for instance in gone])
+        return True
 
     def _write(self, rows: Sequence[_Rows], gone: Sequence[tuple[str, str]] = ()) -> None:
-        if not (rows or gone):
-            return
         with self._connection:
             for table in ("runs", "briefs"):
                 delete = f"delete from {table} where step = ? and instance = ?"  # noqa: S608
@@ -305,38 +310,44 @@ def _in_memory() -> sqlite3.Connection:
 
 
 def _differences(
-    root: Path, step: str, known: Sequence[tuple[str, int, int]]
+    root: Path, step: str, known: Sequence[tuple[Any, ...]]
 ) -> tuple[dict[str, tuple[int, int]], list[str]]:
     """What of a step is not as it is known.
 
     Args:
         root: The project root.
         step: The step's name.
-        known: Its rows: `_STAMPS`.
+        known: Its rows: `_STAMPS`, and what may follow.
 
     Returns:
         Instance → time stamp and size of its `run.json`, of those that are new or have changed, and
         the instances of which it is gone.
     """
-    rows = {row[0]: row for row in known}
     changed: dict[str, tuple[int, int]] = {}
+    gone: list[str] = []
     folder = f"{runs_dir(root)}{os.sep}{step}{os.sep}"
     # From an open folder it takes less, but in a run's kernel a file that is missing must be noted.
     opened = None if is_observed() or os.stat not in os.supports_dir_fd else _opened(folder)
     before, after = folder if opened is None else "", f"{os.sep}run.json"
     try:
-        for name in iter_instance_names(root, step):
+        # By name, which is often the order in which they were made: a third faster than any other.
+        for name, time, size, *_ in known:
             try:
                 file = os.stat(before + name + after, dir_fd=opened)
-            except OSError:  # no instance's folder
+            except OSError:
+                gone.append(name)
                 continue
-            row = rows.pop(name, None)
-            if row is None or row[1] != file.st_mtime_ns or row[2] != file.st_size:
+            if file.st_mtime_ns != time or file.st_size != size:
+                changed[name] = (file.st_mtime_ns, file.st_size)
+        new = set(iter_instance_names(root, step)).difference(row[0] for row in known)
+        for name in sorted(new):
+            with contextlib.suppress(OSError):  # no instance's folder
+                file = os.stat(before + name + after, dir_fd=opened)
                 changed[name] = (file.st_mtime_ns, file.st_size)
     finally:
         if opened is not None:
             os.close(opened)
-    return changed, list(rows)
+    return changed, gone
 
 
 def _opened(folder: str) -> int | None:
