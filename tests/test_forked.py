@@ -506,6 +506,39 @@ def test_matplotlib_comes_as_if_it_had_never_drawn(project: Project) -> None:
     assert seen[0][:2] == [[], 0]
 
 
+def test_the_inline_backend_is_imported_by_the_flow_without_a_file(project: Project) -> None:
+    """It acts on the shell when it is imported, so only its code is read ahead."""
+    project.write(
+        "draw",
+        "import sys; print('ahead:', 'matplotlib_inline' in sys.modules)\n"
+        "def hook(event, args, opened=(opened := [])):\n"
+        "    if event == 'open' and 'matplotlib_inline' in str(args[0]): opened.append(args)\n"
+        "sys.addaudithook(hook)",
+        "import matplotlib.pyplot as plt; plt.plot([1, 2])",
+        "import importlib, matplotlib_inline.backend_inline as backend\n"
+        "print('opened:', opened)\n"
+        "print('same:', importlib.reload(backend).__file__ == backend.__spec__.origin)\n"
+        "print('reopened:', len(opened) > 0)",
+    )
+    run_ = project.run("draw")
+    log = run_.log.read_text()
+    for told in ("ahead: False", "opened: []", "same: True", "reopened: True"):
+        assert f"stdout    {told}\n" in log
+    assert "image/png" in run_.notebook.read_text()
+
+
+def test_a_project_path_put_first_has_its_own_inline_backend(project: Project) -> None:
+    (project.root / "code").mkdir()
+    (project.root / "code" / "matplotlib_inline.py").write_text("mine = True\n")
+    project.write(
+        "own",
+        "import sys, matplotlib.pyplot",
+        "sys.path.insert(0, '../../../code')",
+        "import matplotlib_inline; print('own:', matplotlib_inline.mine)",
+    )
+    assert "own: True" in project.run("own").log.read_text()
+
+
 def test_polars_is_never_imported_ahead(project: Project) -> None:
     """Its import starts native threads: a fork after it hangs (seen with polars 2.0 on 3.10)."""
     pytest.importorskip("polars")

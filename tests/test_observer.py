@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,11 +27,12 @@ INSIDE = Path(observer.__file__).with_name("inside")
 
 def observers(parent: int) -> list[psutil.Process]:
     """The observers that a process has started."""
-    return [
-        child
-        for child in psutil.Process(parent).children()
-        if any("ductaflow_observer" in part for part in child.cmdline())
-    ]
+    found = []
+    for child in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.ZombieProcess):  # a zygote that another test has killed
+            if any("ductaflow_observer" in part for part in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def ran(tmp_path: Path, code: str) -> list[observer.Use] | None:
@@ -58,6 +60,7 @@ def test_what_calls_mean(tmp_path: Path) -> None:
     for name in ("read", "update", "there/relative", "moved", "linked"):
         (tmp_path / name).write_text("x")
     code = """
+import contextlib
 import os
 open("read").read()
 open("update", "r+").close()

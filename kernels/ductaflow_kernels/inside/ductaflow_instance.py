@@ -210,8 +210,13 @@ def _keep_the_way_out_open() -> None:
         atexit.unregister(garbage.gc._atexit)
 
 
+forked = False  # whether this process has run no other program before
+
+
 def peak_memory() -> int | None:
     """This process's peak resident memory in bytes, or None where it cannot be known."""
+    if forked:  # else `ru_maxrss` counts the program before (getrusage(2))
+        return _maximum()
     try:
         with open("/proc/self/status", "rb") as status:
             for line in status:
@@ -219,6 +224,10 @@ def peak_memory() -> int | None:
                     return int(line.split()[1]) * 1024
     except OSError:
         pass
+    return _maximum()
+
+
+def _maximum() -> int | None:
     try:
         import resource
     except ImportError:

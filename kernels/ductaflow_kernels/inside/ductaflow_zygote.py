@@ -12,10 +12,8 @@ with file descriptors beside it where one is handed on.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import importlib.util
-import io
 import json
 import os
 import random
@@ -30,6 +28,7 @@ from typing import Any
 
 import ductaflow_boot as boot  # beside this file, as the next
 import ductaflow_instance as instance
+import ductaflow_matplotlib as plotting
 import ductaflow_observed as observed
 import ductaflow_syscalls as syscalls
 from ductaflow_packages import installed, package_folders
@@ -145,6 +144,7 @@ KERNEL_MODULES = (
     "IPython.core.pylabtools",
     "IPython.lib.pretty",
     "IPython.utils.timing",
+    "resource",
     "ipykernel.comm",
     "ipykernel.datapub",
     "ipykernel.debugger",
@@ -206,9 +206,9 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
             os._exit(0)
     if "matplotlib.pyplot" in sys.modules:
         with contextlib.suppress(Exception):  # if it cannot draw, the flow will tell
-            _printed(_draw_a_figure)
+            _printed(plotting.draw_a_figure)
         with contextlib.suppress(ImportError):
-            _define_inline_options()
+            plotting.read_inline_backend()
     gc.collect()
     gc.freeze()  # the collector of an instance leaves the shared pages alone
     instance.note_modules()
@@ -218,44 +218,6 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
 
 # They start native threads when they are imported (polars 2.0), and hang in a forked child.
 UNFORKABLE = frozenset({"polars"})
-
-
-@functools.lru_cache(maxsize=1)
-def _draw_a_figure() -> None:
-    """Let matplotlib find and load its fonts, which it does for its first figure.
-
-    It leaves nothing but caches: pyplot, its figures and rcParams have no part in it.
-    """
-    from matplotlib import rcParams
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if rcParams["text.usetex"]:  # would start LaTeX
-        return
-    figure = Figure()
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], label="a")
-    axes.set(title="a", xlabel="x", ylabel="y")
-    axes.legend()
-    figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
-
-
-@functools.lru_cache(maxsize=1)
-def _define_inline_options() -> None:
-    """Load the part of matplotlib_inline that only defines classes, half of its time.
-
-    Its package cannot be imported ahead: that acts on the shell.
-    """
-    name = "matplotlib_inline"
-    spec = importlib.util.find_spec(name)
-    if spec is None or name in sys.modules:
-        return
-    sys.modules[name] = importlib.util.module_from_spec(spec)  # not executed
-    try:
-        importlib.import_module(f"{name}.config")
-    finally:
-        del sys.modules[name]
 
 
 def _reap(channel: socket.socket, pid: int) -> None:
@@ -279,7 +241,7 @@ def preload(name: str) -> str:
         What makes it unfit to be imported ahead, or the empty string.
     """
     module, _, attribute = name.partition(":")
-    if module.partition(".")[0] in UNFORKABLE:
+    if module.partition(".")[0] in (*UNFORKABLE, plotting.INLINE):
         return ""
     if not installed(_origin(module.partition(".")[0])):
         return ""
@@ -351,6 +313,7 @@ def _fork_instance(
                 observed.attach(order["observer"], order["folder"])
             os.chdir(order["folder"])
             _replace_environment(dict(_behind_environment()))
+            instance.forked = True
             random.seed()
             _reseed_numpy()
             boot.serve(app, order["file"], order["folder"], ready, order.get("launch", ""))
