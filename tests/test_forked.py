@@ -539,6 +539,34 @@ def test_a_project_path_put_first_has_its_own_inline_backend(project: Project) -
     assert "own: True" in project.run("own").log.read_text()
 
 
+def test_the_first_kernel_does_not_wait_for_what_helps_the_later_ones(tmp_path: Path) -> None:
+    """A figure is drawn ahead, and rubbish is collected, once there has been a first one."""
+    request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ), ("matplotlib.pyplot",))
+    seen = []
+    source = ForkSource()
+    with KernelPool(managed=source, spare=0) as pool:
+        for _ in range(3):
+            session = pool.lease(request)
+            seen += loaded(session, "matplotlib.pyplot", "matplotlib.backends.backend_agg")
+            assert printed(session, "__import__('gc').isenabled()")
+            assert printed(session, "__import__('gc').get_freeze_count() > 1000")
+            pool.retire(session)
+        _, templates = tree_of(source)
+        assert len(templates) == 1
+    assert seen == [True, False, *[True, True] * 2]
+
+
+def test_a_template_killed_before_its_second_kernel_is_replaced(tmp_path: Path) -> None:
+    request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ))
+    source = ForkSource()
+    with KernelPool(managed=source, spare=0) as pool:
+        pool.retire(pool.lease(request))
+        _, (template,) = tree_of(source)
+        os.kill(template, signal.SIGKILL)
+        assert printed(pool.lease(request), "1 + 1") == 2
+        assert tree_of(source)[1] != [template]
+
+
 def test_polars_is_never_imported_ahead(project: Project) -> None:
     """Its import starts native threads: a fork after it hangs (seen with polars 2.0 on 3.10)."""
     pytest.importorskip("polars")

@@ -60,6 +60,8 @@ class Branch:
         libraries: Files of the native libraries that they loaded.
         ahead: Top-level names of the modules that a template has imported for a flow.
         learnt: Modules that a template was told to import later on.
+        forked: Whether a template has forked a kernel.
+        settled: Whether it has done what only kernels after the first are to wait for.
         info: What its kernels answer to `kernel_info_request`, once one that greets has been asked.
     """
 
@@ -73,6 +75,8 @@ class Branch:
     libraries: tuple[str, ...] = attrs.field(default=(), repr=False)
     ahead: frozenset[str] = attrs.field(default=frozenset(), repr=False)
     learnt: set[str] = attrs.field(factory=set)
+    forked: bool = False
+    settled: bool = False
     info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
@@ -136,8 +140,18 @@ class Branch:
         """Have a template import more, for the kernels that it will fork; see `hear_of_imports`."""
         with self._lock:
             self.learnt.update(modules)
+            self.settled = True
             self.tell({"do": "learn", "modules": list(modules)})
             return self.hear_of_imports()
+
+    def settle(self) -> None:
+        """Have a template that has forked its first kernel get ready for many.
+
+        Raises:
+            TreeBroken: It is gone.
+        """
+        if self.forked and not self.settled:
+            self.learn(())
 
     def suits(self, environment: Mapping[str, str]) -> bool:
         """Whether all that it has imported would be the same in this environment, and now.
@@ -202,6 +216,9 @@ class Zygote:
     def template_for(self, request: KernelRequest) -> Branch | None:
         """The template that suits a request, if there is one; those that are outdated are ended."""
         for key, template in list(self.templates.items()):
+            if key[0] == request.preload:
+                with contextlib.suppress(TreeBroken):  # whoever uses it will find out
+                    template.settle()
             if template.outdated():
                 self.templates.pop(key).end()
             elif key[0] == request.preload and template.suits(request.environment):
@@ -349,6 +366,7 @@ def fork_process(
         finally:
             os.close(log)
             os.close(answer)
+        template.forked = True
         process = ForkedProcess(int(forked["pid"]), template)
         template.kernels.add(process)
         try:

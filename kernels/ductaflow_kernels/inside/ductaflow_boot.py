@@ -148,7 +148,7 @@ def import_without_debugger() -> None:
 
 
 def _exercise(shell: Any) -> None:
-    """Have the shell build what it builds when first used: parsers, formatters, tracebacks.
+    """Have the shell build what it builds when first used: parsers, formatters.
 
     More than once, for Python then specialises the code (PEP 659), which would otherwise happen in
     every kernel, on pages of its own.
@@ -156,6 +156,11 @@ def _exercise(shell: Any) -> None:
     for _ in range(WARM_UPS):
         shell.run_cell("pass", silent=True, store_history=False)
     shell.display_formatter.format(0)
+
+
+@functools.lru_cache(maxsize=1)
+def exercise_tracebacks(shell: Any) -> None:
+    """As `_exercise`, for an error: it takes too long where somebody waits for the first kernel."""
     try:
         shell.user_ns["no such name"]
     except KeyError:

@@ -72,7 +72,8 @@ def variables() -> dict[str, str]:
 
 
 ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
-_own: set[str] = set()  # a kernel's own
+# A kernel's own; these are what IPython imports for its first traceback.
+_own: set[str] = {"asttokens", "executing", "pure_eval", "stack_data"}
 _modules_at_start: set[str] = set()
 _path_seen: tuple[object, ...] = ()
 
@@ -173,7 +174,7 @@ def finish() -> dict[str, Any]:
         `peak_memory` in bytes, `imported`: the modules that the flow made it import, `observed`:
         what was noted of the run, and `warnings`: how many records of WARNING and above there were.
     """
-    imported = list(_newer_modules())[::-1]
+    imported = [n for n in _newer_modules() if n.partition(".")[0] not in _own][::-1]
     # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
     # socket over which the answer would leave.
     for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]

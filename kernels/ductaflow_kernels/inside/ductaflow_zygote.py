@@ -108,8 +108,6 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
         boot.import_without_debugger()
     _import_kernel()
     syscalls.prepare()
-    gc.collect()
-    gc.freeze()
     folders = package_folders()
     send(channel, ready=True, pid=os.getpid(), folders=folders, **_surroundings())
     while True:
@@ -191,12 +189,20 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
         elif next_order["do"] == "fork":
             _fork_instance(app, channel, lifeline, next_order, fds)
         elif next_order["do"] == "learn":
-            _preload_all(channel, next_order["modules"])
+            _preload_all(channel, next_order["modules"], settle=app.shell)
         elif next_order["do"] == "reap":
             _reap(channel, next_order["pid"])
 
 
-def _preload_all(channel: socket.socket, names: list[str]) -> None:
+def _preload_all(channel: socket.socket, names: list[str], settle: Any = None) -> None:
+    """Import modules, and say so.
+
+    Args:
+        channel: Where to.
+        names: See `preload`.
+        settle: The shell, if nobody waits for the first kernel any more: then what makes the later
+            ones faster is done, too.
+    """
     for name in names:
         send(channel, importing=name, pid=os.getpid())
         problem = preload(name)
@@ -205,15 +211,21 @@ def _preload_all(channel: socket.socket, names: list[str]) -> None:
             send(channel, bad=name, why=problem)
             os._exit(0)
     if "matplotlib.pyplot" in sys.modules:
-        with contextlib.suppress(Exception):  # if it cannot draw, the flow will tell
-            _printed(plotting.draw_a_figure)
         with contextlib.suppress(ImportError):
             plotting.read_inline_backend()
-    gc.collect()
-    gc.freeze()  # the collector of an instance leaves the shared pages alone
+    if settle is not None:
+        _settle(settle)
     instance.note_modules()
     ahead = sorted(instance.ahead - sys.stdlib_module_names)  # which come first on the path
     send(channel, ready=True, pid=os.getpid(), ahead=ahead, **_surroundings())
+
+
+def _settle(shell: Any) -> None:
+    """Fill caches, which every kernel would otherwise fill for itself when it first needs them."""
+    if "matplotlib.pyplot" in sys.modules:
+        with contextlib.suppress(Exception):  # if it cannot draw, the flow will tell
+            _printed(plotting.draw_a_figure)
+    boot.exercise_tracebacks(shell)
 
 
 # They start native threads when they are imported (polars 2.0), and hang in a forked child.
@@ -302,6 +314,8 @@ def _fork_instance(
     pid = fork()
     if pid == 0:
         try:
+            gc.freeze()  # its collector leaves the shared pages alone
+            gc.enable()  # see main()
             channel.close()
             os.setsid()
             boot.arm_lifeline(lifeline)
@@ -335,6 +349,9 @@ def _reseed_numpy() -> None:
 
 def main() -> None:
     """Entry point: `zygote.py FD [debugger]`, where FD is the channel to the conductor."""
+    # Until there is an instance. It slows large imports, for little that could be freed; and
+    # what was freed would leave holes, into which an instance writes: pages that it has to copy.
+    gc.disable()
     del sys.path[0]
     note_environment()
     lifeline, ready = boot.take_standard_pipes()
