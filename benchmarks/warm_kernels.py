@@ -55,11 +55,12 @@ def _wait_until_full(pool: KernelPool) -> None:
     time.sleep(SETTLE)
 
 
-def kernel_memory(few: int = 1, many: int = 6) -> dict[str, float] | None:
+def kernel_memory(few: int = 2, many: int = 7) -> dict[str, float] | None:
     """Bytes of each further idle kernel with pandas and matplotlib imported; None if unknown.
 
     `pss` is what all processes of the fork tree grow by, divided by the kernels added: pages that
-    a kernel shares are counted once, those that it makes its neighbours copy are counted too.
+    a kernel shares are counted once, those that it makes its neighbours copy are counted too. The
+    template itself grows for the last time between the first kernel and the second.
     `private` is what a kernel has alone.
     """
     if not (process_tree.AVAILABLE and forking_works()):
