@@ -556,6 +556,14 @@ def test_the_first_kernel_does_not_wait_for_what_helps_the_later_ones(tmp_path: 
     assert seen == [True, False, *[True, True] * 2]
 
 
+def test_what_a_traceback_imports_is_not_the_flows(project: Project) -> None:
+    project.write(
+        "oops", "try:\n    1 / 0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()"
+    )
+    runs = [project.run("oops", reuse=False).record for _ in range(2)]
+    assert [record.packages for record in runs] == [{}, {}]
+
+
 def test_a_template_killed_before_its_second_kernel_is_replaced(tmp_path: Path) -> None:
     request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ))
     source = ForkSource()

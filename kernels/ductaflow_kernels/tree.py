@@ -216,14 +216,17 @@ class Zygote:
     def template_for(self, request: KernelRequest) -> Branch | None:
         """The template that suits a request, if there is one; those that are outdated are ended."""
         for key, template in list(self.templates.items()):
-            if key[0] == request.preload:
-                with contextlib.suppress(TreeBroken):  # whoever uses it will find out
-                    template.settle()
             if template.outdated():
                 self.templates.pop(key).end()
-            elif key[0] == request.preload and template.suits(request.environment):
-                self.templates[key] = self.templates.pop(key)  # the most recently used is last
-                return template
+            elif key[0] == request.preload:
+                try:
+                    template.settle()
+                except TreeBroken:
+                    self.templates.pop(key).end()
+                    continue
+                if template.suits(request.environment):
+                    self.templates[key] = self.templates.pop(key)  # the most recently used is last
+                    return template
         return None
 
     def add_template(self, template: Branch, preload: tuple[str, ...], limit: int) -> None:
