@@ -73,8 +73,6 @@ def variables() -> dict[str, str]:
 
 ahead: set[str] = set()  # packages that are not a kernel's own, but were imported for the flow
 _own: set[str] = set()  # a kernel's own
-# IPython imports them for its first traceback: in one kernel or another, and never for the flow.
-_FOR_TRACEBACKS = frozenset({"asttokens", "executing", "pure_eval", "stack_data"})
 _modules_at_start: set[str] = set()
 _path_seen: tuple[object, ...] = ()
 
@@ -92,7 +90,7 @@ def note_modules() -> None:
     """
     new = list(_newer_modules())
     _modules_at_start.update(new)
-    ahead.update({name.partition(".")[0] for name in new} - _own - _FOR_TRACEBACKS)
+    ahead.update({name.partition(".")[0] for name in new} - _own)
     _accept_path()
 
 
@@ -175,8 +173,7 @@ def finish() -> dict[str, Any]:
         `peak_memory` in bytes, `imported`: the modules that the flow made it import, `observed`:
         what was noted of the run, and `warnings`: how many records of WARNING and above there were.
     """
-    newer = list(_newer_modules())[::-1]
-    imported = [name for name in newer if name.partition(".")[0] not in _FOR_TRACEBACKS]
+    imported = list(_newer_modules())[::-1]
     # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
     # socket over which the answer would leave.
     for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
