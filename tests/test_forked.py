@@ -540,7 +540,7 @@ def test_a_project_path_put_first_has_its_own_inline_backend(project: Project) -
 
 
 def test_the_first_kernel_does_not_wait_for_what_helps_the_later_ones(tmp_path: Path) -> None:
-    """A figure is drawn ahead, and rubbish is collected, once there has been a first one."""
+    """A figure is drawn ahead once there has been a first one."""
     request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ), ("matplotlib.pyplot",))
     seen = []
     source = ForkSource()

@@ -60,7 +60,6 @@ def test_what_calls_mean(tmp_path: Path) -> None:
     for name in ("read", "update", "there/relative", "moved", "linked"):
         (tmp_path / name).write_text("x")
     code = """
-import contextlib
 import os
 open("read").read()
 open("update", "r+").close()

@@ -113,7 +113,7 @@ HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def _note_open(notes: Notes, path: Any, _: Any, flags: Any) -> None:
-    if _notes.native or isinstance(path, int):
+    if notes.native or isinstance(path, int):
         return
     bits = READ
     if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
@@ -123,18 +123,18 @@ def _note_open(notes: Notes, path: Any, _: Any, flags: Any) -> None:
 
 def _note_database(notes: Notes, path: Any) -> None:
     text = _text(path)
-    if not _notes.native and not text.startswith(":"):
+    if not notes.native and not text.startswith(":"):
         _note_file(notes, text.removeprefix("file:").partition("?")[0], UPDATE)
 
 
 def _note_rename(notes: Notes, _: Any, path: Any, *__: Any) -> None:
-    if not _notes.native:
+    if not notes.native:
         _note_file(notes, path, WRITE)
 
 
 def _note_command(notes: Notes, _: Any, arguments: Any, *__: Any) -> None:
     """Arguments that are files may be read by the command."""
-    if _notes.native:
+    if notes.native:
         return
     given = arguments.split() if isinstance(arguments, str) else list(arguments)
     for argument in given:

@@ -133,7 +133,7 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
     modules, packages = _modules(newer)
     packages.update(name for name in ahead if name not in sys.stdlib_module_names)
     return {
-        "native": _attached,
+        "native": _notes.native,
         "opened": [[path, *facts] for path, facts in _notes.opened.items()],
         "listed": list(_notes.listed),
         "quiet": sorted(f for f in _notes.quiet.difference(_notes.listed) if not installed(f)),
