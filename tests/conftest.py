@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ import pytest
 from ductaflow_kernels.connection import remove_home
 from ductaflow_kernels.observer import close_observer
 from ductaflow_kernels.pool import close_shared_pool
+from ductaflow_kernels.spec import KernelSpec
+from kernel_client import Interpreter
 from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
@@ -59,6 +62,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DUCTAFLOW_ROOT", raising=False)
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
+    """An environment whose packages a test may write."""
+    folder = tmp_path_factory.mktemp("env")
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = next((folder / "lib").glob("python3*")) / "site-packages"
+    ours = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "ours.pth").write_text("\n".join(ours))
+    return Interpreter(KernelSpec("test", (str(folder / "bin" / "python"),)), site)
 
 
 @pytest.fixture

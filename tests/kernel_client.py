@@ -1,15 +1,19 @@
-"""A small client of kernels for tests, and the sources that they come from."""
+"""A small client of kernels for tests, the sources that they come from, and an interpreter."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import attrs
 from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.messages import Message
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
+from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 SOURCES: dict[str, Callable[[], KernelSource]] = {
     "cold": ColdSource,
@@ -17,6 +21,18 @@ SOURCES: dict[str, Callable[[], KernelSource]] = {
 }
 if forking_works():
     SOURCES["forked"] = ForkSource
+
+
+@attrs.frozen
+class Interpreter:
+    """A Python environment with packages that a test may write, and ours beside them."""
+
+    spec: KernelSpec
+    site: Path
+
+    def request(self, folder: Path, *preload: str, **env: str) -> KernelRequest:
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+        return KernelRequest(self.spec, folder, {**inherited, **env}, preload)
 
 
 def run(session: KernelSession, *codes: str, timeout: float = 30.0) -> list[Message]:

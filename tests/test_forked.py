@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,32 +24,10 @@ from ductaflow_kernels.errors import LeaseCancelled
 from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.spec import KernelRequest, KernelSpec, own_interpreter
-from kernel_client import printed, run, text
+from ductaflow_kernels.spec import KernelRequest, own_interpreter
+from kernel_client import Interpreter, printed, run, text
 
 pytestmark = pytest.mark.skipif(not forking_works(), reason="kernels are forked on Linux only")
-
-
-@attrs.frozen
-class Interpreter:
-    """A Python environment with packages that a test may write, and ours beside them."""
-
-    spec: KernelSpec
-    site: Path
-
-    def request(self, folder: Path, *preload: str, **env: str) -> KernelRequest:
-        inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
-        return KernelRequest(self.spec, folder, {**inherited, **env}, preload)
-
-
-@pytest.fixture(scope="module")
-def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
-    folder = tmp_path_factory.mktemp("env")
-    venv.create(folder, with_pip=False, symlinks=True)
-    site = next((folder / "lib").glob("python3*")) / "site-packages"
-    ours = [path for path in sys.path if path.endswith("site-packages")]
-    (site / "ours.pth").write_text("\n".join(ours))
-    return Interpreter(KernelSpec("test", (str(folder / "bin" / "python"),)), site)
 
 
 @pytest.fixture

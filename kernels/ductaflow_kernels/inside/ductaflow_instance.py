@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ductaflow_observed as observed  # beside this file, as the next
+import ductaflow_pages as pages
 import ductaflow_warned as warned
 
 
@@ -27,6 +28,7 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     _accept_path()  # the conductor has looked whether anything there would come first
     warned.begin()
     _note_exit_handlers()
+    pages.begin()
     if content.get("observe"):
         observed.begin(content["observe"])
     return {}
@@ -192,6 +194,7 @@ def finish() -> dict[str, Any]:
             except (OSError, ValueError) as e:
                 print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
     noted = observed.report(ahead, imported)
+    pages.end()
     return {
         "peak_memory": peak_memory(),
         "imported": imported,

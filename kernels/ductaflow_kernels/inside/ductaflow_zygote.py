@@ -30,6 +30,7 @@ import ductaflow_boot as boot  # beside this file, as the next
 import ductaflow_instance as instance
 import ductaflow_matplotlib as plotting
 import ductaflow_observed as observed
+import ductaflow_pages as pages
 import ductaflow_syscalls as syscalls
 from ductaflow_packages import installed, package_folders
 
@@ -108,6 +109,7 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
         boot.import_without_debugger()
     _import_kernel()
     syscalls.prepare()
+    pages.prepare()
     folders = package_folders()
     send(channel, ready=True, pid=os.getpid(), folders=folders, **_surroundings())
     while True:
@@ -187,15 +189,18 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
     _preload_all(channel, order["preload"])
+    ahead = pages.Ahead()
     while True:
         next_order, fds = receive(channel)
         if next_order is None:
             os._exit(0)
         elif next_order["do"] == "fork":
-            _fork_instance(app, channel, lifeline, next_order, fds)
+            _fork_instance(app, channel, lifeline, ahead, next_order, fds)
         elif next_order["do"] == "learn":
             _preload_all(channel, next_order["modules"], settle=app.shell)
+            ahead = pages.Ahead()  # for other modules, other pages
         elif next_order["do"] == "reap":
+            ahead.ended(next_order["pid"])
             _reap(channel, next_order["pid"])
 
 
@@ -314,11 +319,21 @@ def _printed(do: Callable[[], object]) -> bytes:
 
 
 def _fork_instance(
-    app: Any, channel: socket.socket, lifeline: int, order: dict[str, Any], fds: list[int]
+    app: Any,
+    channel: socket.socket,
+    lifeline: int,
+    ahead: pages.Ahead,
+    order: dict[str, Any],
+    fds: list[int],
 ) -> None:
+    looks = "launch" not in order and ahead.wanted()  # a front end's kernel may do anything
     pid = fork()
     if pid == 0:
         try:
+            if looks:
+                pages.look(order["folder"])
+            elif "launch" not in order:
+                pages.copy(ahead.ranges)
             gc.freeze()  # its collector leaves the shared pages alone
             gc.enable()  # see main()
             channel.close()
@@ -340,6 +355,8 @@ def _fork_instance(
             traceback.print_exc()
         finally:
             os._exit(1)
+    if looks:
+        ahead.looks(pid, order["folder"])
     for fd in fds:
         os.close(fd)
     send(channel, pid=pid)

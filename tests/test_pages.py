@@ -1,0 +1,155 @@
+"""Memory that instances of a flow write to is copied ahead of need."""
+
+from __future__ import annotations
+
+import array
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ductaflow_kernels.forked import forking_works
+from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.sources import INSIDE
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_client import Interpreter, finish, printed, run
+
+sys.path.append(str(INSIDE))  # where a kernel finds it
+import ductaflow_pages as pages
+
+sys.path.remove(str(INSIDE))
+
+pytestmark = pytest.mark.skipif(not forking_works(), reason="kernels are forked on Linux only")
+
+FAULTS = "__import__('resource').getrusage(0).ru_minflt"
+LARGE = 3000  # pages
+# Each page of it is shared with the template until it is written to.
+MODULE = f"PAGE = {mmap.PAGESIZE}\nfield = bytearray(PAGE * {{}})\nfield[::PAGE] = field[::PAGE]\n"
+WRITE = "for i in range(0, len(large.field), large.PAGE): large.field[i] = 1"
+
+
+def faults_of(session: KernelSession, code: str) -> int:
+    """How many pages a kernel had to ask for while it ran this, right after it was leased."""
+    run(session, "import large, resource")
+    run(session, f"before = {FAULTS}\n{code}\nfaults = {FAULTS} - before")
+    return int(printed(session, "faults"))  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def lease(interpreter: Interpreter, tmp_path: Path) -> Iterator[Callable[[int], KernelSession]]:
+    """Kernels, one after the other, of a template that has a field of so many pages."""
+    with KernelPool(spare=1) as pool:
+
+        def lease(size: int) -> KernelSession:
+            (interpreter.site / "large.py").write_text(MODULE.format(size))
+            return pool.lease(interpreter.request(tmp_path, "large"))
+
+        lease.retire = pool.retire  # type: ignore[attr-defined]
+        yield lease
+
+
+def faults_in_turn(lease: Callable[[int], KernelSession], size: int, kernels: int) -> list[int]:
+    """What each of so many kernels has to ask for when it writes to the whole field."""
+    found = []
+    for _ in range(kernels):
+        session = lease(size)
+        found.append(faults_of(session, WRITE))
+        finish(session)
+        lease.retire(session)  # type: ignore[attr-defined]
+    return found
+
+
+def test_later_kernels_have_copied_what_one_has_written_to(
+    lease: Callable[[int], KernelSession],
+) -> None:
+    """The first ones copy each page when they write to it."""
+    found = faults_in_turn(lease, LARGE, 8)
+    assert found[0] > LARGE
+    assert max(found[-2:]) < LARGE / 10, found
+
+
+def test_a_waiting_kernel_copies_no_more_than_its_budget(
+    lease: Callable[[int], KernelSession],
+) -> None:
+    """What is beyond it is copied when it is written to."""
+    most = pages.BUDGET // mmap.PAGESIZE
+    found = faults_in_turn(lease, most + LARGE, 8)
+    assert min(found[-2:]) > LARGE * 0.9
+    assert max(found[-2:]) < LARGE * 1.3, found
+
+
+def test_a_kernel_that_is_killed_before_it_tells_is_followed_by_another(
+    lease: Callable[[int], KernelSession],
+) -> None:
+    """It was to look, and has not told."""
+    for _ in range(6):
+        session = lease(LARGE)
+        run(session, "import large")
+        lease.retire(session)  # type: ignore[attr-defined]  # not finished: it tells nothing
+    assert max(faults_in_turn(lease, LARGE, 8)[-2:]) < LARGE / 10
+
+
+def test_what_one_kernel_wrote_no_other_sees(lease: Callable[[int], KernelSession]) -> None:
+    """A page that was copied ahead holds what the template has in it."""
+    for _ in range(6):
+        session = lease(LARGE)
+        run(session, "import large")
+        assert printed(session, "sum(large.field)") == 0
+        run(session, WRITE)
+        assert printed(session, "sum(large.field)") == LARGE
+        finish(session)
+        lease.retire(session)  # type: ignore[attr-defined]
+
+
+# --- what a template is told ---------------------------------------------------------------------
+
+
+@given(st.sets(st.integers(1, 40_000), max_size=6000))
+def test_ranges_are_the_pages_up_to_the_budget(written: set[int]) -> None:
+    """Each once, in whole pages; the longest runs if there are too many."""
+    ranges = pages._ranges(sorted(written))
+    found = [
+        page
+        for start, length in zip(ranges[::2], ranges[1::2], strict=True)
+        for page in range(start // mmap.PAGESIZE, (start + length) // mmap.PAGESIZE)
+    ]
+    assert len(found) == len(set(found)) == min(len(written), pages.BUDGET // mmap.PAGESIZE)
+    assert set(found) <= written
+    lengths = list(ranges[1::2])
+    assert lengths[:-1] == sorted(lengths[:-1], reverse=True)
+
+
+def found_by(folder: Path, *ranges: int) -> None:
+    """Leave what a kernel that has looked leaves."""
+    (folder / pages.FILE).write_bytes(array.array("Q", ranges))
+
+
+def test_a_template_asks_one_kernel_at_a_time(tmp_path: Path) -> None:
+    """The next only after that one has ended, and if it has found out, not for a while."""
+    ahead = pages.Ahead()
+    assert ahead.wanted()
+    ahead.looks(11, str(tmp_path))
+    assert not ahead.wanted()
+    found_by(tmp_path, 4096, 8192)
+    ahead.ended(12)
+    assert not ahead.wanted()
+    assert not ahead.ranges
+    ahead.ended(11)
+    assert [ahead.wanted() for _ in range(pages.LOOK_AGAIN)] == [False] * pages.LOOK_AGAIN
+    assert list(ahead.ranges) == [4096, 8192]
+    assert ahead.wanted()
+    ahead.looks(13, str(tmp_path))
+    assert list(ahead.ranges) == [4096, 8192]  # until that one has ended
+
+
+def test_after_a_kernel_that_has_left_nothing_the_next_one_looks(tmp_path: Path) -> None:
+    """It died."""
+    ahead = pages.Ahead()
+    assert ahead.wanted()
+    ahead.looks(11, str(tmp_path / "gone"))
+    ahead.ended(11)
+    assert ahead.wanted()
+    assert not ahead.ranges
