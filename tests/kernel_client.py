@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import attrs
 from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.messages import Message
 from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
+from ductaflow_kernels.sources import INSIDE, ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 SOURCES: dict[str, Callable[[], KernelSource]] = {
@@ -33,6 +36,15 @@ class Interpreter:
     def request(self, folder: Path, *preload: str, **env: str) -> KernelRequest:
         inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
         return KernelRequest(self.spec, folder, {**inherited, **env}, preload)
+
+
+def inside(name: str) -> ModuleType:
+    """A module of those that run in a kernel's interpreter, as it finds them there."""
+    sys.path.append(str(INSIDE))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(INSIDE))
 
 
 def run(session: KernelSession, *codes: str, timeout: float = 30.0) -> list[Message]:

@@ -2,7 +2,7 @@
 
     lease(request) ──▶ ready kernel of its warm key ──adopt──▶ session ──▶ retire(session)
           │                    ▲                                              │
-          └── none: start one  └──── refill (background thread) ◀─────────────┘
+          └── none: start one  └──── refill (a thread)      clear (another) ◀─┘
 
 A kernel is never used twice: isolation is by construction, not by cleaning.
 """
@@ -41,6 +41,7 @@ class _Shelf:
     request: KernelRequest
     ready: deque[KernelSession] = attrs.field(factory=deque)
     starting: int = 0
+    waiting: int = 0  # leases, each for one of those that are starting
     failed: bool = False  # no start ahead until a lease has shown that it works again
 
 
@@ -76,7 +77,7 @@ class KernelPool:
         self._retired: list[KernelSession] = []
         self._reserved: list[int] = []
         self._changed = threading.Condition()
-        self._refiller: threading.Thread | None = None
+        self._threads: dict[str, threading.Thread] = {}
         self._closed = False
 
     def expect(self, request: KernelRequest) -> None:
@@ -121,7 +122,7 @@ class KernelPool:
                 self._workers = 1 << len(self._leased).bit_length()
         source = self._managed if request.spec.managed else self._cold
         request = source.fitted(self._sized(request))
-        session = self._take(request) if source.ahead else None
+        session = self._take(request, cancelled) if source.ahead else None
         if session is None:
             session = _start(source, request, cancelled)
         with self._changed:
@@ -161,14 +162,15 @@ class KernelPool:
             self._retired.clear()
             self._leased.clear()
             self._shelves.clear()
-            refiller, self._refiller = self._refiller, None
+            threads = list(self._threads.values())
             self._changed.notify_all()
         for session in sessions:
             session.close()
-        self._managed.close()  # now: the refiller may be waiting for a kernel that hangs
+        self._managed.close()  # now: a thread may be waiting for a kernel that hangs
         self._cold.close()
-        if refiller is not None and refiller is not threading.current_thread():
-            refiller.join()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
     def idle(self) -> int:
         """How many kernels are ready now."""
@@ -190,17 +192,27 @@ class KernelPool:
 
     # --- the shelves; the condition is held ----------------------------------------------------
 
-    def _take(self, request: KernelRequest) -> KernelSession | None:
+    def _take(
+        self, request: KernelRequest, cancelled: Callable[[], bool] | None
+    ) -> KernelSession | None:
+        """A ready kernel, or one that is about to be; None if none is left for this lease."""
         with self._changed:
-            if self._closed:
-                raise PoolClosed("this kernel pool is closed")
-            ready = self._shelf(request).ready
-            while ready:
-                session = ready.popleft()
-                if session.process.poll() is None and self._managed.fresh(session, request):
-                    return session
-                self._retired.append(session)  # it died while it waited, or has been overtaken
-        return None
+            while True:
+                if self._closed:
+                    raise PoolClosed("this kernel pool is closed")
+                shelf = self._shelf(request)
+                while shelf.ready:
+                    session = shelf.ready.popleft()
+                    if session.process.poll() is None and self._managed.fresh(session, request):
+                        return session
+                    self._retired.append(session)  # it died while it waited, or is overtaken
+                if shelf.starting <= shelf.waiting:
+                    return None
+                shelf.waiting += 1
+                self._changed.wait(CANCEL_POLL)
+                shelf.waiting -= 1
+                if cancelled is not None and cancelled():
+                    raise LeaseCancelled("the wait for a kernel was cancelled")
 
     def _shelf(self, request: KernelRequest) -> _Shelf:
         key = request.warm_key
@@ -210,11 +222,16 @@ class KernelPool:
         return shelf
 
     def _wake(self) -> None:
-        if self._refiller is None or not self._refiller.is_alive():
-            self._refiller = threading.Thread(
-                target=_refill, args=(weakref.ref(self),), name="ductaflow-kernels", daemon=True
-            )
-            self._refiller.start()
+        for name, work in (
+            ("ductaflow-refill-1", KernelPool._refill_once),
+            ("ductaflow-refill-2", KernelPool._refill_once),
+            ("ductaflow-clear", KernelPool._clear_once),
+        ):
+            if name not in self._threads or not self._threads[name].is_alive():
+                self._threads[name] = threading.Thread(
+                    target=_repeat, args=(work, weakref.ref(self)), name=name, daemon=True
+                )
+                self._threads[name].start()
         self._changed.notify_all()
 
     def _wanted(self) -> _Shelf | None:
@@ -231,21 +248,24 @@ class KernelPool:
             useless += self._shelves.pop(oldest).ready
         return useless
 
-    # --- the refilling thread ------------------------------------------------------------------
+    # --- threads: one makes kernels, one ends them, which takes as long ------------------------
 
     def _refill_once(self) -> bool:
-        """Wait for something to do, and do it; whether to go on."""
+        """Wait until a kernel is wanted, and start one; whether to go on."""
         with self._changed:
-            if self._closed:
-                return False
-            shelf, useless = self._wanted(), self._useless()
-            if shelf is None and not useless:
-                self._changed.wait(1.0)
-                return not self._closed
-            if shelf is not None:
-                shelf.starting += 1
-        if shelf is not None:
-            self._start_ahead(shelf)
+            shelf = self._wanted()
+            if shelf is None or self._closed:
+                return self._idle()
+            shelf.starting += 1
+        self._start_ahead(shelf)
+        return True
+
+    def _clear_once(self) -> bool:
+        """Wait until kernels are of no more use, and end them; whether to go on."""
+        with self._changed:
+            useless = self._useless()
+            if not useless:
+                return self._idle()
         for session in useless:
             try:
                 if session.imported:
@@ -253,6 +273,11 @@ class KernelPool:
             finally:
                 session.close()
         return True
+
+    def _idle(self) -> bool:
+        if not self._closed:
+            self._changed.wait(1.0)
+        return not self._closed
 
     def _start_ahead(self, shelf: _Shelf) -> None:
         session = None
@@ -267,6 +292,7 @@ class KernelPool:
             if kept and session is not None:
                 shelf.ready.append(session)
                 session = None
+            self._changed.notify_all()
         if session is not None:
             session.close()
 
@@ -298,10 +324,10 @@ def _close_unwanted(started: Future[KernelSession]) -> None:
         started.result().close()
 
 
-def _refill(pool: weakref.ref[KernelPool]) -> None:
+def _repeat(work: Callable[[KernelPool], bool], pool: weakref.ref[KernelPool]) -> None:
     while True:
         alive = pool()
-        if alive is None or not alive._refill_once():
+        if alive is None or not work(alive):
             return
         del alive
 

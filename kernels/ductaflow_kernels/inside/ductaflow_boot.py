@@ -27,6 +27,7 @@ import ductaflow_iopub as iopub
 import ductaflow_kernel as kernel
 import ductaflow_observed as observed
 import ductaflow_warned as warned
+import ductaflow_wire as wire
 
 READY = b"ready\n"
 WARM_UPS = 20
@@ -119,10 +120,12 @@ def prepare(folder: str) -> Any:
     app.shell = shell
     app.load_extensions()
     app.load_code()
-    app.session  # noqa: B018  (made when first asked for)
+    app.make_kernel()
     # Making a class empties Python's cache of attributes: so make them before the fork.
     iopub.iopub_thread_class(front_end=False)
     iopub.stream_class()
+    wire.shell_stream_class()
+    wire.remember_what_does_not_change(shell)
     _launcher()  # it looks for a file
     _exercise(shell)
     warned.count_warnings()

@@ -16,8 +16,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import ductaflow_observed as observed  # beside this file, as the next
-import ductaflow_pages as pages
+import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_observed as observed
 import ductaflow_warned as warned
 
 
@@ -28,7 +28,7 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     _accept_path()  # the conductor has looked whether anything there would come first
     warned.begin()
     _note_exit_handlers()
-    pages.begin()
+    ahead_of_need.begin()
     if content.get("observe"):
         observed.begin(content["observe"])
     return {}
@@ -194,7 +194,7 @@ def finish() -> dict[str, Any]:
             except (OSError, ValueError) as e:
                 print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
     noted = observed.report(ahead, imported)
-    pages.end()
+    ahead_of_need.end()
     return {
         "peak_memory": peak_memory(),
         "imported": imported,

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import sys
 import threading
 import types
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ductaflow_instance import adopt, finish, has_exit_handlers, look_at_path
 from ductaflow_iopub import one_thread
+from ductaflow_wire import in_one_context, session_class, shell_stream_class
 
 LINGER = 0.0005  # seconds for which the last word of a cell waits for the first of the next
 
@@ -113,17 +116,29 @@ def app_class() -> Any:
             )
             kernelapp.IOPubThread.control = self.control_socket
 
+        def make_kernel(self) -> None:
+            """Make a flow's kernel, before the fork: it has no sockets yet."""
+            self.kernel = self.kernel_class.instance(
+                parent=self,
+                session=self.session,
+                log=self.log,
+                profile_dir=self.profile_dir,
+                user_ns=self.user_ns,
+            )
+
         def init_kernel(self) -> None:
-            """Make the kernel, in a flow's without streams for what the IOPub thread reads."""
+            """Give a flow's kernel its sockets, or make a front end's."""
             if self.front_end or not one_thread():
+                self.kernel_class.clear_instance()
                 super().init_kernel()
                 return
-            stream = kernelapp.ZMQStream
-            kernelapp.ZMQStream = lambda socket, *loop: None if loop else stream(socket)
-            try:
-                super().init_kernel()
-            finally:
-                kernelapp.ZMQStream = stream
+            self.kernel.connect(self)
+            ports = {f"{channel}_port": port for channel, port in self._ports.items()}
+            self.kernel.record_ports(ports)
+            self.displayhook.get_execution_count = lambda: self.kernel.execution_count
+
+        def _session_default(self) -> Any:
+            return session_class()(parent=self)
 
         def write_connection_file(self, *args: Any, **kwargs: Any) -> None:
             """For a flow the conductor has written it."""
@@ -165,9 +180,16 @@ def kernel_class() -> Any:
             self.control_handlers["abort_request"] = self.abort_request
             self.control_handlers["heard_request"] = self.heard_request
             self._hear: Callable[[], object] = _hear_nothing
-            if not self.parent.front_end:
-                self._execute_sleep = 0.0  # a remedy for flushes that did wait
-                self.shell.ask_exit = _refuse_exit
+
+        def connect(self, app: Any) -> None:
+            """Get sockets and what publishes over them, in the process that is to be the kernel."""
+            self.ident = str(uuid.uuid4())
+            self.shell_stream = shell_stream_class()(app.shell_socket)
+            self.control_thread, self.iopub_thread = app.control_thread, app.iopub_thread
+            self.iopub_socket, self.stdin_socket = app.iopub_socket, app.stdin_socket
+            self.shell.displayhook.topic = self._topic("execute_result")
+            self.shell.displayhook.pub_socket = self.shell.display_pub.pub_socket = app.iopub_socket
+            self._stdout, self._stderr = sys.stdout, sys.stderr
 
         @property
         def _supports_kernel_subshells(self) -> bool:
@@ -175,13 +197,19 @@ def kernel_class() -> Any:
 
         def start(self) -> None:
             """Begin to serve."""
-            if one_thread() and not self.parent.front_end:
+            if self.parent.front_end:
+                super().start()
+                return
+            self._execute_sleep = 0.0  # a remedy for flushes that did wait
+            self.shell.ask_exit = _refuse_exit
+            if one_thread():
                 self.iopub_thread.on_control = self.serve_control
             super().start()
-            if not self.parent.front_end:
-                # An async cell asks it, wanted or not, which thread is the main one.
-                main = types.SimpleNamespace(parent_thread=threading.current_thread())
-                self.shell_channel_thread = main
+            if one_thread():
+                self.shell_stream.on_recv(in_one_context(functools.partial(self.shell_main, None)))
+            # An async cell asks it, wanted or not, which thread is the main one.
+            main = types.SimpleNamespace(parent_thread=threading.current_thread())
+            self.shell_channel_thread = main
 
         async def execute_request(self, *args: Any, **kwargs: Any) -> None:
             """Execute a cell; what it flushes itself has left when flush() returns."""
@@ -208,10 +236,13 @@ def kernel_class() -> Any:
         ) -> None:
             # A cell's first message is followed by its input at once; its last one is often
             # followed by the next cell. One wake-up of the thread that sends them is enough.
-            told = (parent or self.get_parent(channel)).get("header", {}).get("msg_type")
             if channel != "shell" or not one_thread() or self.parent.front_end:
                 super()._publish_status(status, channel, parent)
-            elif status == "idle" or (status == "busy" and told == "execute_request"):
+                return
+            told = (parent or self.get_parent(channel)).get("header", {}).get("msg_type")
+            if status == "starting" or told == "adopt_request":
+                return  # nobody listens yet, or waits for it
+            if status == "idle" or (status == "busy" and told == "execute_request"):
                 self.iopub_thread.lazy = True
                 try:
                     super()._publish_status(status, channel, parent)

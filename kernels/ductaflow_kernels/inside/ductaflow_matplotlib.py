@@ -1,4 +1,4 @@
-"""What of matplotlib can be made ready before a fork, so that a flow's first figure finds it.
+"""What of matplotlib can be made ready before a flow's first figure.
 
 Beside `ductaflow_zygote.py`, whose templates ask for it once they have imported pyplot.
 """
@@ -12,6 +12,8 @@ import os
 import sys
 from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
 from typing import Any
+
+from ductaflow_packages import installed  # beside this file
 
 INLINE = "matplotlib_inline"  # IPython's backend
 
@@ -35,6 +37,25 @@ def draw_a_figure() -> None:
     axes.set(title="a", xlabel="x", ylabel="y")
     axes.legend()
     figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
+
+
+def has_drawn_text() -> bool:
+    """Whether this process has opened a font."""
+    fonts: Any = getattr(sys.modules.get("matplotlib.font_manager"), "_get_font", None)
+    return hasattr(fonts, "cache_info") and bool(fonts.cache_info().currsize)
+
+
+def open_font() -> None:
+    """Open the font of figures, which matplotlib does anew in each forked process.
+
+    Only where it is one of its own: another is a file of which it counts who has read it.
+    """
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import FontProperties, findfont
+
+    font = FontProperties()
+    if installed(findfont(font)):
+        RendererAgg(1, 1, 72).get_text_width_height_descent("x", font, ismath=False)
 
 
 @functools.lru_cache(maxsize=1)

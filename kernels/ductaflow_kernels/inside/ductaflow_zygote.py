@@ -26,7 +26,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import ductaflow_boot as boot  # beside this file, as the next
+import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_boot as boot
 import ductaflow_instance as instance
 import ductaflow_matplotlib as plotting
 import ductaflow_observed as observed
@@ -189,7 +190,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
     _preload_all(channel, order["preload"])
-    ahead = pages.Ahead()
+    ahead = ahead_of_need.Ahead()
     while True:
         next_order, fds = receive(channel)
         if next_order is None:
@@ -198,7 +199,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
             _fork_instance(app, channel, lifeline, ahead, next_order, fds)
         elif next_order["do"] == "learn":
             _preload_all(channel, next_order["modules"], settle=app.shell)
-            ahead = pages.Ahead()  # for other modules, other pages
+            ahead = ahead_of_need.Ahead()  # of other modules, another flow
         elif next_order["do"] == "reap":
             ahead.ended(next_order["pid"])
             _reap(channel, next_order["pid"])
@@ -322,7 +323,7 @@ def _fork_instance(
     app: Any,
     channel: socket.socket,
     lifeline: int,
-    ahead: pages.Ahead,
+    ahead: ahead_of_need.Ahead,
     order: dict[str, Any],
     fds: list[int],
 ) -> None:
@@ -331,9 +332,9 @@ def _fork_instance(
     if pid == 0:
         try:
             if looks:
-                pages.look(order["folder"])
+                ahead_of_need.look(order["folder"])
             elif "launch" not in order:
-                pages.copy(ahead.ranges)
+                ahead.get_ready()
             gc.freeze()  # its collector leaves the shared pages alone
             gc.enable()  # see main()
             channel.close()

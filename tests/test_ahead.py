@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import array
+import json
 import mmap
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,15 +11,12 @@ import pytest
 from ductaflow_kernels.forked import forking_works
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import INSIDE
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_client import Interpreter, finish, printed, run
+from kernel_client import Interpreter, finish, inside, printed, run
 
-sys.path.append(str(INSIDE))  # where a kernel finds it
-import ductaflow_pages as pages
-
-sys.path.remove(str(INSIDE))
+pages = inside("ductaflow_pages")
+ahead_of_need = inside("ductaflow_ahead")
 
 pytestmark = pytest.mark.skipif(not forking_works(), reason="kernels are forked on Linux only")
 
@@ -124,12 +120,12 @@ def test_ranges_are_the_pages_up_to_the_budget(written: set[int]) -> None:
 
 def found_by(folder: Path, *ranges: int) -> None:
     """Leave what a kernel that has looked leaves."""
-    (folder / pages.FILE).write_bytes(array.array("Q", ranges))
+    (folder / ahead_of_need.FILE).write_text(json.dumps({"pages": ranges, "draws": False}))
 
 
 def test_a_template_asks_one_kernel_at_a_time(tmp_path: Path) -> None:
     """The next only after that one has ended, and if it has found out, not for a while."""
-    ahead = pages.Ahead()
+    ahead = ahead_of_need.Ahead()
     assert ahead.wanted()
     ahead.looks(11, str(tmp_path))
     assert not ahead.wanted()
@@ -138,7 +134,9 @@ def test_a_template_asks_one_kernel_at_a_time(tmp_path: Path) -> None:
     assert not ahead.wanted()
     assert not ahead.ranges
     ahead.ended(11)
-    assert [ahead.wanted() for _ in range(pages.LOOK_AGAIN)] == [False] * pages.LOOK_AGAIN
+    assert [ahead.wanted() for _ in range(ahead_of_need.LOOK_AGAIN)] == [
+        False
+    ] * ahead_of_need.LOOK_AGAIN
     assert list(ahead.ranges) == [4096, 8192]
     assert ahead.wanted()
     ahead.looks(13, str(tmp_path))
@@ -147,7 +145,7 @@ def test_a_template_asks_one_kernel_at_a_time(tmp_path: Path) -> None:
 
 def test_after_a_kernel_that_has_left_nothing_the_next_one_looks(tmp_path: Path) -> None:
     """It died."""
-    ahead = pages.Ahead()
+    ahead = ahead_of_need.Ahead()
     assert ahead.wanted()
     ahead.looks(11, str(tmp_path / "gone"))
     ahead.ended(11)
