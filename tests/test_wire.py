@@ -146,7 +146,8 @@ def test_context_variables_outlive_a_cell(pool: KernelPool, tmp_path: Path) -> N
     """All cells run in one context, as in any kernel."""
     kernel = pool.lease(request_in(tmp_path))
     run(kernel, "import contextvars; v = contextvars.ContextVar('v'); v.set(1)")
-    run(kernel, "import asyncio; await asyncio.sleep(0); v.set(v.get() + 1)")
+    run(kernel, "v.set(v.get() + 1)")
+    assert text(run(kernel, "import asyncio; await asyncio.sleep(0); print(v.get())")) == "2\n"
     assert printed(kernel, "v.get()") == 2
 
 
