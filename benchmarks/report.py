@@ -81,7 +81,8 @@ def _items(results: dict[str, Any]) -> list[str]:
     if weight:
         items.append(
             "Each further idle kernel with pandas and matplotlib imported: "
-            f"{weight['pss'] / 2**20:.1f} MiB of memory (PSS)."
+            f"{weight['new'] / 2**20:.1f} MiB of memory (PSS); {weight['ready'] / 2**20:.1f} MiB "
+            "once it copies ahead what a flow with a plot writes to."
         )
     cpu = [
         f"{flow['ductaflow']['cpu_ms']:.0f} ({flow['label']})"

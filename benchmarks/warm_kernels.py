@@ -6,7 +6,6 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 import process_tree
 from ductaflow_kernels.forked import ForkSource, forking_works
@@ -15,7 +14,9 @@ from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
 PRELOAD = ("pandas", "matplotlib.pyplot")
+FLOW = Path(__file__).resolve().parent / "flows" / "plot.py"
 SPARE = 2
+USED = 4  # kernels that run the flow before the others are weighed
 CLOCK = time.CLOCK_MONOTONIC
 SETTLE = 0.2  # seconds after which a kernel just made, or just ended, is at rest
 
@@ -58,30 +59,51 @@ def _wait_until_full(pool: KernelPool) -> None:
 def kernel_memory(few: int = 2, many: int = 7) -> dict[str, float] | None:
     """Bytes of each further idle kernel with pandas and matplotlib imported; None if unknown.
 
-    `pss` is what all processes of the fork tree grow by, divided by the kernels added: pages that
-    a kernel shares are counted once, those that it makes its neighbours copy are counted too. The
+    What all processes of the fork tree grow by, divided by the kernels added (PSS): pages that a
+    kernel shares are counted once, those that it makes its neighbours copy are counted too. The
     template itself grows for the last time between the first kernel and the second.
-    `private` is what a kernel has alone.
+
+    Returns:
+        `new`, of a template from which no kernel has been used, and `ready`, where some have run
+        the flow with a plot, so that waiting ones have copied what it writes to.
     """
     if not (process_tree.AVAILABLE and forking_works()):
         return None
-    source, sessions = ForkSource(), []
+    source = ForkSource()
     with tempfile.TemporaryDirectory() as folder:
         request = _request(folder)
-        totals = {}
         try:
-            for count in (few, many):
-                while len(sessions) < count:
-                    sessions.append(source.start(request))
-                time.sleep(SETTLE)
-                tree = process_tree.descendants(os.getpid())[1:]
-                totals[count] = sum(process_tree.memory(pid)[0] for pid in tree)
-            private = median(process_tree.memory(s.process.pid)[1] for s in sessions)
+            new = _growth(source, request, few, many)
+            for _ in range(USED):
+                _run_flow(source.start(request), request)
+            return {"new": new, "ready": _growth(source, request, few, many)}
         finally:
-            for session in sessions:
-                session.close()
             source.close()
-    return {"pss": (totals[many] - totals[few]) / (many - few), "private": private}
+
+
+def _growth(source: ForkSource, request: KernelRequest, few: int, many: int) -> float:
+    sessions: list[KernelSession] = []
+    totals = {}
+    try:
+        for count in (few, many):
+            while len(sessions) < count:
+                sessions.append(source.start(request))
+            time.sleep(SETTLE)
+            tree = process_tree.descendants(os.getpid())[1:]
+            totals[count] = sum(process_tree.memory(pid)[0] for pid in tree)
+    finally:
+        for session in sessions:
+            session.close()
+    return (totals[many] - totals[few]) / (many - few)
+
+
+def _run_flow(session: KernelSession, request: KernelRequest) -> None:
+    session.adopt(request.cwd, request.environment)
+    session.execute(FLOW.read_text("utf-8"))
+    asked = session.finish()
+    while not any(m.type == "finish_reply" and m.parent == asked for m in session.poll(10.0)):
+        pass
+    session.close()
 
 
 def _request(folder: str) -> KernelRequest:
