@@ -1,9 +1,10 @@
-"""Memory that instances of a flow write to is copied ahead of need."""
+"""What one kernel of a template has needed, later ones have ready: memory, fonts, plugins."""
 
 from __future__ import annotations
 
 import json
 import mmap
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from ductaflow_kernels.forked import forking_works
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_client import Interpreter, finish, inside, printed, run
@@ -98,6 +100,51 @@ def test_what_one_kernel_wrote_no_other_sees(lease: Callable[[int], KernelSessio
         assert printed(session, "sum(large.field)") == LARGE
         finish(session)
         lease.retire(session)  # type: ignore[attr-defined]
+
+
+# --- what libraries find out once in a process --------------------------------------------------
+
+
+def used(session: KernelSession, code: str, expression: str) -> object:
+    """The value of an expression in a fresh kernel; then code runs, and it is finished."""
+    value = printed(session, expression)
+    run(session, code)
+    finish(session)
+    return value
+
+
+def test_the_font_of_figures_is_open_if_one_has_drawn(tmp_path: Path) -> None:
+    """matplotlib opens it anew in each forked process."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+    request = KernelRequest(own_interpreter(), tmp_path, environment, ("matplotlib.pyplot",))
+    opened = "__import__('matplotlib.font_manager').font_manager._get_font.cache_info().currsize"
+    draw = "import matplotlib.pyplot as plt; plt.figure().text(0, 0, 'a'); plt.savefig('a.png')"
+    for code, expected in ((draw, 1), ("pass", 0)):
+        with KernelPool(spare=1) as pool:
+            found = []
+            for _ in range(8):
+                session = pool.lease(request)
+                found.append(used(session, code, opened))
+                pool.retire(session)
+            assert (found[0], found[-1]) == (0, expected), found
+
+
+def test_narwhals_has_looked_for_its_plugins(interpreter: Interpreter, tmp_path: Path) -> None:
+    """Not for the first kernel, for which somebody waits."""
+    package = interpreter.site / "narwhals"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import dependencies")
+    (package / "dependencies.py").write_text(
+        "asked = []\ndef is_into_dataframe(what):\n    asked.append(type(what).__name__)\n"
+    )
+    with KernelPool(spare=1) as pool:
+        found = []
+        for _ in range(6):
+            session = pool.lease(interpreter.request(tmp_path, "narwhals"))
+            asked = "__import__('narwhals').dependencies.asked"
+            found.append(used(session, "pass", asked))
+            pool.retire(session)
+    assert (found[0], found[-1]) == ([], ["object"])
 
 
 # --- what a template is told ---------------------------------------------------------------------

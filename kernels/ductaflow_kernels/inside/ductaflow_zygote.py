@@ -236,7 +236,18 @@ def _settle(shell: Any) -> None:
     if "matplotlib.pyplot" in sys.modules:
         with contextlib.suppress(Exception):  # if it cannot draw, the flow will tell
             _printed(plotting.draw_a_figure)
+    if "narwhals" in sys.modules:
+        with contextlib.suppress(Exception):
+            _printed(_find_plugins)
     boot.exercise_tracebacks(shell)
+
+
+def _find_plugins() -> None:
+    """Let narwhals look for its plugins, in a file of each installed package, once in a process.
+
+    scikit-learn, plotly and others take data frames through it.
+    """
+    sys.modules["narwhals"].dependencies.is_into_dataframe(object())
 
 
 # They start native threads when they are imported (polars 2.0), and hang in a forked child.
