@@ -18,6 +18,7 @@ import ductaflow_pages as pages
 
 FILE = "needed"  # in a kernel's own folder
 LOOK_AGAIN = 100  # kernels after which one looks anew: flows may share a template, and change
+TRY_AGAIN = 10  # the same, after one that was killed before it could tell
 
 
 class Ahead:
@@ -48,7 +49,7 @@ class Ahead:
         looking, folder = self._looking
         if pid != looking:
             return
-        self._looking = (0, "")
+        self._looking, self._until = (0, ""), TRY_AGAIN
         with contextlib.suppress(OSError, ValueError):  # it was killed, or could not look
             with open(os.path.join(folder, FILE), encoding="ascii") as file:
                 needed = json.load(file)

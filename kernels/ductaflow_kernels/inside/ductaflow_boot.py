@@ -22,7 +22,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import ductaflow_instance as instance  # beside this file, as the next
+import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_instance as instance
 import ductaflow_iopub as iopub
 import ductaflow_kernel as kernel
 import ductaflow_observed as observed
@@ -241,6 +242,7 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
         # a tenth of this is a fight for it.
         sys.setswitchinterval(1e-3)
+    ahead_of_need.begin()
     _when_serving(ready)
     app.start()
     if launch:

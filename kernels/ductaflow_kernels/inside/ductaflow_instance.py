@@ -28,7 +28,6 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     _accept_path()  # the conductor has looked whether anything there would come first
     warned.begin()
     _note_exit_handlers()
-    ahead_of_need.begin()
     if content.get("observe"):
         observed.begin(content["observe"])
     return {}
