@@ -10,14 +10,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import process_alive, wait_until
-from ductaflow_kernels.errors import KernelDied, KernelStartError, PoolClosed, UnknownKernelspec
+from ductaflow_kernels.errors import (
+    KernelDied,
+    KernelStartError,
+    LeaseCancelled,
+    PoolClosed,
+    UnknownKernelspec,
+)
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.process import describe_exit
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.sources import KernelSource
 from ductaflow_kernels.spec import KernelRequest, KernelSpec, find_spec, own_interpreter
 from kernel_client import SOURCES, finish, printed, run, text
 
@@ -365,3 +374,93 @@ def test_a_kernelspec_of_ipykernel_is_managed() -> None:
 )
 def test_exit_codes_in_words(code: int | None, words: str) -> None:
     assert describe_exit(code) == words
+
+
+# --- a kernel that is about to be ready ----------------------------------------------------------
+
+
+class _Gate:
+    """A source whose starts ahead of need wait for a gate, and may fail."""
+
+    def __init__(self, source: KernelSource) -> None:
+        self._source = source
+        self.opened = threading.Event()
+        self.trouble: Exception | None = None
+        self.started: list[str] = []  # by which threads
+
+    def start(self, request: KernelRequest) -> KernelSession:
+        thread = threading.current_thread().name
+        if thread.startswith("ductaflow-refill"):
+            self.opened.wait(30)
+            if self.trouble is not None:
+                raise self.trouble
+        session = self._source.start(request)
+        self.started.append(thread)
+        return session
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._source, name)
+
+
+def _starting(pool: KernelPool) -> int:
+    return sum(shelf.starting for shelf in pool._shelves.values())
+
+
+@pytest.mark.parametrize("source", [name for name in SOURCES if name != "cold"])
+def test_a_lease_waits_for_a_kernel_that_is_being_started(source: str, tmp_path: Path) -> None:
+    """It is ready sooner than one that is started now."""
+    gate = _Gate(SOURCES[source]())
+    with KernelPool(spare=1, workers=4, managed=gate) as pool:
+        pool.lease(request_in(tmp_path))
+        wait_until(lambda: _starting(pool) == 1)
+        threading.Timer(0.3, gate.opened.set).start()
+        session = pool.lease(request_in(tmp_path))
+        assert printed(session, "1") == 1
+        ahead = [name for name in gate.started if name.startswith("ductaflow-refill")]
+        assert len(ahead) == len(gate.started) - 1  # but for the first lease's
+
+
+def test_only_one_lease_waits_for_each(tmp_path: Path) -> None:
+    """The others start their own."""
+    gate = _Gate(SOURCES["prespawned"]())
+    with KernelPool(spare=1, workers=4, managed=gate) as pool:
+        pool.lease(request_in(tmp_path))
+        wait_until(lambda: _starting(pool) == 1)
+        with ThreadPoolExecutor(2) as threads:
+            leases = [threads.submit(pool.lease, request_in(tmp_path)) for _ in range(2)]
+            done, _ = wait(leases, 20, FIRST_COMPLETED)
+            assert len(done) == 1
+            gate.opened.set()
+            assert all(lease.result(20) for lease in leases)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("trouble", [KernelStartError("no"), RuntimeError("a fault")])
+def test_a_lease_does_not_wait_for_a_kernel_that_will_not_come(
+    trouble: Exception, tmp_path: Path
+) -> None:
+    """It starts one itself, whatever went wrong."""
+    gate = _Gate(SOURCES["prespawned"]())
+    gate.trouble = trouble
+    with KernelPool(spare=1, workers=4, managed=gate) as pool:
+        pool.lease(request_in(tmp_path))
+        wait_until(lambda: _starting(pool) == 1)
+        threading.Timer(0.3, gate.opened.set).start()
+        assert printed(pool.lease(request_in(tmp_path)), "1") == 1
+
+
+def test_a_lease_that_waits_can_be_cancelled_or_its_pool_closed(tmp_path: Path) -> None:
+    """And leaves nothing behind that others would count with."""
+    gate = _Gate(SOURCES["prespawned"]())
+    with KernelPool(spare=1, workers=4, managed=gate) as pool:
+        pool.lease(request_in(tmp_path))
+        wait_until(lambda: _starting(pool) == 1)
+        with pytest.raises(LeaseCancelled):
+            pool.lease(request_in(tmp_path), lambda: True)
+        assert [shelf.waiting for shelf in pool._shelves.values()] == [0]
+        closing = threading.Timer(0.3, pool.close)
+        closing.start()
+        with pytest.raises(PoolClosed):
+            pool.lease(request_in(tmp_path))
+        gate.opened.set()
+        closing.join()

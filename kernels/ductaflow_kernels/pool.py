@@ -209,8 +209,10 @@ class KernelPool:
                 if shelf.starting <= shelf.waiting:
                     return None
                 shelf.waiting += 1
-                self._changed.wait(CANCEL_POLL)
-                shelf.waiting -= 1
+                try:
+                    self._changed.wait(CANCEL_POLL)
+                finally:
+                    shelf.waiting -= 1
                 if cancelled is not None and cancelled():
                     raise LeaseCancelled("the wait for a kernel was cancelled")
 
@@ -248,14 +250,14 @@ class KernelPool:
             useless += self._shelves.pop(oldest).ready
         return useless
 
-    # --- threads: one makes kernels, one ends them, which takes as long ------------------------
+    # --- threads: two make kernels, and one ends them, which takes as long ---------------------
 
     def _refill_once(self) -> bool:
         """Wait until a kernel is wanted, and start one; whether to go on."""
         with self._changed:
             shelf = self._wanted()
             if shelf is None or self._closed:
-                return self._idle()
+                return self._rest()
             shelf.starting += 1
         self._start_ahead(shelf)
         return True
@@ -265,7 +267,7 @@ class KernelPool:
         with self._changed:
             useless = self._useless()
             if not useless:
-                return self._idle()
+                return self._rest()
         for session in useless:
             try:
                 if session.imported:
@@ -274,7 +276,7 @@ class KernelPool:
                 session.close()
         return True
 
-    def _idle(self) -> bool:
+    def _rest(self) -> bool:
         if not self._closed:
             self._changed.wait(1.0)
         return not self._closed
@@ -286,13 +288,14 @@ class KernelPool:
         except (KernelError, OSError):
             # The next lease starts one itself, and tells its caller what is wrong.
             shelf.failed = True
-        with self._changed:
-            shelf.starting -= 1
-            kept = self._shelves.get(shelf.request.warm_key) is shelf and not self._closed
-            if kept and session is not None:
-                shelf.ready.append(session)
-                session = None
-            self._changed.notify_all()
+        finally:  # leases wait for it
+            with self._changed:
+                shelf.starting -= 1
+                kept = self._shelves.get(shelf.request.warm_key) is shelf and not self._closed
+                if kept and session is not None:
+                    shelf.ready.append(session)
+                    session = None
+                self._changed.notify_all()
         if session is not None:
             session.close()
 
