@@ -90,13 +90,17 @@ def test_content_that_is_packed_or_missing(content: Any) -> None:
     assert read(session(Session), ours.serialize(message, [b"one", b"two"]))["content"] == {}
 
 
-def test_a_date_without_an_offset_and_one_that_is_none() -> None:
-    """Python 3.10 cannot read the first form by itself, and nobody the second."""
+def test_dates_of_other_forms_and_what_is_none() -> None:
+    """Python 3.10 cannot read the first by itself, the second is local time, the last is kept."""
     ours = session(FlowSession)
     message = ours.msg("status", {})
     message["header"]["date"] = "2026-11-25T10:00:00.5Z"
     found = read(ours, ours.serialize(message, [b"one", b"two"]))
     assert found["header"]["date"].isoformat() == "2026-11-25T10:00:00.500000+00:00"
+    message["header"]["date"] = "2026-11-25T10:00:00"
+    with pytest.warns(DeprecationWarning, match="naive"):
+        found = read(ours, ours.serialize(message, [b"one", b"two"]))
+    assert found["header"]["date"].tzinfo is not None
     message["header"]["date"] = "soon"
     found = read(ours, ours.serialize(message, [b"one", b"two"]))
     assert found["header"]["date"] == "soon"

@@ -42,6 +42,9 @@ def session_class() -> Any:
                 header["date"] = datetime.fromisoformat(date)
             except ValueError:  # what Python 3.10 does not know, as a Z at the end
                 header["date"] = parse_date(date)
+            else:
+                if header["date"].tzinfo is None:  # it takes it for local time, with a warning
+                    header["date"] = parse_date(date)
         return header
 
     class FlowSession(Session):  # type: ignore[misc]
