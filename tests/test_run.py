@@ -294,7 +294,7 @@ def test_get_all_instances_by_status(project: Project) -> None:
 
 
 def test_works_the_same_under_a_running_loop_and_in_threads(project: Project) -> None:
-    project.write("where", "print('n', n)")
+    project.write("where", "import time; time.sleep(0.3)\nprint('n', n)")
 
     async def under_a_loop() -> str:
         ticks = 0
