@@ -16,7 +16,7 @@ from ductaflow_kernels.spec import KernelRequest, own_interpreter
 PRELOAD = ("pandas", "matplotlib.pyplot")
 FLOW = Path(__file__).resolve().parent / "flows" / "plot.py"
 SPARE = 2
-USED = 4  # kernels that run the flow before the others are weighed
+USED = 16  # kernels that run the flow before the others are weighed: one of them looks
 CLOCK = time.CLOCK_MONOTONIC
 SETTLE = 0.2  # seconds after which a kernel just made, or just ended, is at rest
 
