@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import platform
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +22,10 @@ from kernel_client import Interpreter, finish, inside, printed, run
 pages = inside("ductaflow_pages")
 ahead_of_need = inside("ductaflow_ahead")
 
+copied_ahead = pytest.mark.skipif(
+    tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (5, 14),
+    reason="pages are copied ahead since Linux 5.14",
+)
 pytestmark = pytest.mark.skipif(not forking_works(), reason="kernels are forked on Linux only")
 
 FAULTS = "__import__('resource').getrusage(0).ru_minflt"
@@ -60,6 +66,7 @@ def faults_in_turn(lease: Callable[[int], KernelSession], size: int, kernels: in
     return found
 
 
+@copied_ahead
 def test_later_kernels_have_copied_what_one_has_written_to(
     lease: Callable[[int], KernelSession],
 ) -> None:
@@ -69,6 +76,7 @@ def test_later_kernels_have_copied_what_one_has_written_to(
     assert max(found[-2:]) < LARGE / 10, found
 
 
+@copied_ahead
 def test_a_waiting_kernel_copies_no_more_than_its_budget(
     lease: Callable[[int], KernelSession],
 ) -> None:
@@ -79,6 +87,7 @@ def test_a_waiting_kernel_copies_no_more_than_its_budget(
     assert max(found[-2:]) < LARGE * 1.3, found
 
 
+@copied_ahead
 def test_a_kernel_that_is_killed_before_it_tells_is_followed_by_another(
     lease: Callable[[int], KernelSession],
 ) -> None:
