@@ -100,9 +100,13 @@ def _growth(source: ForkSource, request: KernelRequest, few: int, many: int) -> 
 def _run_flow(session: KernelSession, request: KernelRequest) -> None:
     session.adopt(request.cwd, request.environment)
     session.execute(FLOW.read_text("utf-8"))
-    asked = session.finish()
-    while not any(m.type == "finish_reply" and m.parent == asked for m in session.poll(10.0)):
-        pass
+    session.finish()
+    finished = False
+    while not finished:
+        for message in session.poll(10.0):
+            if message.type == "last_words":  # it has exit handlers, and waits to be told
+                session.heard()
+            finished = finished or message.type == "finish_reply"
     session.close()
 
 

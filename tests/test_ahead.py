@@ -7,9 +7,10 @@ import mmap
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from ductaflow_kernels.forked import forking_works
 from ductaflow_kernels.pool import KernelPool
@@ -42,74 +43,80 @@ def faults_of(session: KernelSession, code: str) -> int:
     return int(printed(session, "faults"))  # type: ignore[call-overload]
 
 
-@pytest.fixture
-def lease(interpreter: Interpreter, tmp_path: Path) -> Iterator[Callable[[int], KernelSession]]:
+@attrs.frozen
+class Field:
     """Kernels, one after the other, of a template that has a field of so many pages."""
+
+    pool: KernelPool
+    interpreter: Interpreter
+    folder: Path
+
+    def lease(self, size: int) -> KernelSession:
+        (self.interpreter.site / "large.py").write_text(MODULE.format(size))
+        return self.pool.lease(self.interpreter.request(self.folder, "large"))
+
+
+@pytest.fixture
+def field(interpreter: Interpreter, tmp_path: Path) -> Iterator[Field]:
     with KernelPool(spare=1) as pool:
-
-        def lease(size: int) -> KernelSession:
-            (interpreter.site / "large.py").write_text(MODULE.format(size))
-            return pool.lease(interpreter.request(tmp_path, "large"))
-
-        lease.retire = pool.retire  # type: ignore[attr-defined]
-        yield lease
+        yield Field(pool, interpreter, tmp_path)
 
 
-def faults_in_turn(lease: Callable[[int], KernelSession], size: int, kernels: int) -> list[int]:
+def faults_in_turn(field: Field, size: int, kernels: int) -> list[int]:
     """What each of so many kernels has to ask for when it writes to the whole field."""
     found = []
     for _ in range(kernels):
-        session = lease(size)
+        session = field.lease(size)
         found.append(faults_of(session, WRITE))
         finish(session)
-        lease.retire(session)  # type: ignore[attr-defined]
+        field.pool.retire(session)
     return found
 
 
 @copied_ahead
 def test_later_kernels_have_copied_what_one_has_written_to(
-    lease: Callable[[int], KernelSession],
+    field: Field,
 ) -> None:
     """The first ones copy each page when they write to it."""
-    found = faults_in_turn(lease, LARGE, 8)
+    found = faults_in_turn(field, LARGE, 8)
     assert found[0] > LARGE
     assert max(found[-2:]) < LARGE / 10, found
 
 
 @copied_ahead
 def test_a_waiting_kernel_copies_no_more_than_its_budget(
-    lease: Callable[[int], KernelSession],
+    field: Field,
 ) -> None:
     """What is beyond it is copied when it is written to."""
     most = pages.BUDGET // mmap.PAGESIZE
-    found = faults_in_turn(lease, most + LARGE, 8)
+    found = faults_in_turn(field, most + LARGE, 8)
     assert min(found[-2:]) > LARGE * 0.9
     assert max(found[-2:]) < LARGE * 1.3, found
 
 
 @copied_ahead
 def test_a_kernel_that_is_killed_before_it_tells_is_followed_by_another(
-    lease: Callable[[int], KernelSession],
+    field: Field,
 ) -> None:
     """It was to look, and has not told."""
     for _ in range(6):
-        session = lease(LARGE)
+        session = field.lease(LARGE)
         run(session, "import large")
-        lease.retire(session)  # type: ignore[attr-defined]  # not finished: it tells nothing
-    found = faults_in_turn(lease, LARGE, ahead_of_need.TRY_AGAIN + 8)
+        field.pool.retire(session)  # not finished: it tells nothing
+    found = faults_in_turn(field, LARGE, ahead_of_need.TRY_AGAIN + 8)
     assert max(found[-2:]) < LARGE / 10
 
 
-def test_what_one_kernel_wrote_no_other_sees(lease: Callable[[int], KernelSession]) -> None:
+def test_what_one_kernel_wrote_no_other_sees(field: Field) -> None:
     """A page that was copied ahead holds what the template has in it."""
     for _ in range(6):
-        session = lease(LARGE)
+        session = field.lease(LARGE)
         run(session, "import large")
         assert printed(session, "sum(large.field)") == 0
         run(session, WRITE)
         assert printed(session, "sum(large.field)") == LARGE
         finish(session)
-        lease.retire(session)  # type: ignore[attr-defined]
+        field.pool.retire(session)
 
 
 # --- what libraries find out once in a process --------------------------------------------------

@@ -338,13 +338,14 @@ def _fork_instance(
     order: dict[str, Any],
     fds: list[int],
 ) -> None:
-    looks = "launch" not in order and ahead.wanted()  # a front end's kernel may do anything
+    for_flow = "launch" not in order  # a front end's kernel may do anything
+    looks = for_flow and ahead.wanted()
     pid = fork()
     if pid == 0:
         try:
             if looks:
                 ahead_of_need.look(order["folder"])
-            elif "launch" not in order:
+            elif for_flow:
                 ahead.get_ready()
             gc.freeze()  # its collector leaves the shared pages alone
             gc.enable()  # see main()
