@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
@@ -162,7 +161,6 @@ class ForkSource:
     # --- forking ------------------------------------------------------------------------------
 
     def _fork(self, request: KernelRequest) -> KernelSession:
-        deadline = time.monotonic() + self._timeout
         template = self._fitting_template(request)
         connection = new_connection()
         process: ForkedProcess | None = None
@@ -170,12 +168,12 @@ class ForkSource:
         try:
             connection.write()
             observer = observer_address() if request.observe else ""
-            process = self._fork_off(template, connection, deadline, observer=observer)
+            process = self._fork_off(template, connection, observer=observer)
             session = KernelSession(
                 request.spec, process, connection, self.name, template.left_out,
                 observer=observer, info=template.info,
             )  # fmt: skip
-            session.open(max(0.0, deadline - time.monotonic()))
+            session.open(self._timeout)
             if session.greets:
                 template.info = session.info
         except BaseException as e:
@@ -186,13 +184,12 @@ class ForkSource:
         return session
 
     def _launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:
-        deadline = time.monotonic() + self._timeout
         template = self._fitting_template(request)
         own = new_connection()
         try:
             given = json.dumps({"cwd": str(request.cwd), "env": request.environment})
             (own.folder / "launch.json").write_text(given, encoding="utf-8")
-            return self._fork_off(template, own, deadline, front_end=file), own
+            return self._fork_off(template, own, front_end=file), own
         except BaseException:
             own.remove()
             raise
@@ -201,14 +198,13 @@ class ForkSource:
         self,
         template: Branch,
         connection: Connection,
-        deadline: float,
         *,
         front_end: Path | None = None,
         observer: str = "",
     ) -> ForkedProcess:
         try:
             return fork_process(
-                template, connection, deadline, front_end=front_end, observer=observer
+                template, connection, self._timeout, front_end=front_end, observer=observer
             )
         except TreeBroken:
             self._discard(template)

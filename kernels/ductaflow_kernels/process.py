@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import weakref
-from typing import IO, Protocol, final
+from typing import IO, NamedTuple, Protocol, final
 
 import attrs
 
@@ -174,6 +175,94 @@ def read_peak_memory(pid: int) -> int | None:
     except OSError:
         return None
     return None
+
+
+BUSY_FACTOR = 4
+"""How many times the seconds for which it may be idle a process may keep a processor busy."""
+
+LOOKS = 4  # at a process, in the time for which it may be idle
+
+
+@final
+class Patience:
+    """Tells a process that works, however slowly, from one that hangs.
+
+    A starved machine makes everything late, so the clock alone says nothing. A process hangs if it
+    has done nothing for a while and does not even wait for a processor, or if it has used one for
+    very long. Where the system does not say what a process does, the clock has to do.
+
+    Args:
+        pid: The process; its descendants count too.
+        idle: Seconds for which it may do nothing.
+    """
+
+    def __init__(self, pid: int, idle: float) -> None:
+        self._pid = pid
+        self._idle = idle
+        self._began: Progress | None = None
+        self._last: Progress | None = None
+        now = time.monotonic()
+        self._until, self._look = now + idle, now + idle / LOOKS
+
+    def left(self) -> float:
+        """Seconds after which to ask again; 0 if it hangs."""
+        now = time.monotonic()
+        if now < self._look:  # nearly all are done before anybody has to look
+            return self._look - now
+        self._look = now + self._idle / LOOKS
+        progress = read_progress(self._pid)
+        if progress is not None:
+            self._began = self._began or progress
+            if progress.runnable or progress != self._last:
+                self._last, self._until = progress, now + self._idle
+            if progress.seconds - self._began.seconds > self._idle * BUSY_FACTOR:
+                return 0.0
+        return max(0.0, min(self._until, self._look) - now)
+
+
+class Progress(NamedTuple):
+    """What a process and its descendants have used so far.
+
+    Attributes:
+        seconds: Of processor time.
+        moved: Bytes that they have read and written.
+        runnable: Whether one of them runs, or waits for nothing but a processor.
+    """
+
+    seconds: float
+    moved: int
+    runnable: bool
+
+
+def read_progress(pid: int) -> Progress | None:
+    """What a live process has used; None where the system does not say (proc(5): stat, io)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/io", "rb") as io:
+            moved = sum(
+                int(line.split()[1]) for line in io if line.startswith((b"rchar", b"wchar"))
+            )
+    except (OSError, IndexError, ValueError):
+        return None
+    parts = [Progress(sum(map(int, fields[11:15])) / _TICKS, moved, fields[0] == b"R")]
+    parts += filter(None, map(read_progress, _children(pid)))
+    return Progress(
+        sum(part.seconds for part in parts),
+        sum(part.moved for part in parts),
+        any(part.runnable for part in parts),
+    )
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as children:
+            return [int(child) for child in children.read().split()]
+    except (OSError, ValueError):  # it has ended, or the system does not say
+        return []
+
+
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 def describe_exit(code: int | None) -> str:

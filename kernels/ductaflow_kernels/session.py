@@ -23,7 +23,7 @@ from ductaflow_kernels.errors import KernelDied, KernelStartError
 from ductaflow_kernels.messages import Message
 from ductaflow_kernels.observer import VARIABLE as OBSERVER_VARIABLE
 from ductaflow_kernels.observer import Use, uses
-from ductaflow_kernels.process import KILL, KernelProcess, describe_exit
+from ductaflow_kernels.process import KILL, KernelProcess, Patience, describe_exit
 from ductaflow_kernels.spec import KernelSpec
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ class KernelSession:
         """Connect, and wait until the kernel answers and its outputs reach us.
 
         Args:
-            timeout: Seconds to wait.
+            timeout: Seconds for which it may do nothing.
 
         Raises:
-            KernelStartError: It did not answer in time, or died.
+            KernelStartError: It did not answer, or died.
         """
         for channel, kind in (("shell", zmq.DEALER), ("control", zmq.DEALER), ("iopub", zmq.SUB)):
             socket = zmq_context().socket(kind)
@@ -116,25 +116,25 @@ class KernelSession:
             self._poller.register(socket, zmq.POLLIN)
         if self.process.sentinel is not None:
             self._poller.register(self.process.sentinel, zmq.POLLIN)
-        deadline = time.monotonic() + timeout
-        self._shake_hands(deadline)
+        patience = Patience(self.process.pid, timeout)
+        self._shake_hands(patience)
         if self.spec.managed:
-            self._rehearse(deadline)
+            self._rehearse(patience)
 
-    def _shake_hands(self, deadline: float) -> None:
+    def _shake_hands(self, patience: Patience) -> None:
         # A SUB socket hears only what is published after its subscription has arrived. Recent
         # ipykernels greet a subscriber (`iopub_welcome`); others are asked until something comes.
         heard = False
         ask_at = time.monotonic() + ASK_AGAIN if self.info else 0.0
         while not (self.info and heard):
+            if not patience.left():
+                raise KernelStartError(f"{self} did not answer")
             now = time.monotonic()
-            if now > deadline:
-                raise KernelStartError(f"{self} did not answer in time")
             if now >= ask_at:
                 self.request("kernel_info_request", {})
                 ask_at = now + ASK_AGAIN
             try:
-                messages = self.poll(min(ask_at, deadline) - now)
+                messages = self.poll(ask_at - now)
             except KernelDied as e:
                 raise KernelStartError(str(e)) from e
             for message in messages:
@@ -143,15 +143,16 @@ class KernelSession:
                 if message.type == "kernel_info_reply":
                     self.info = message.content
 
-    def _rehearse(self, deadline: float) -> None:
+    def _rehearse(self, patience: Patience) -> None:
         """Let the kernel run a cell of nothing, unseen: the first takes twice as long."""
         asked = self.execute("pass", silent=True)
         waiting = {"execute_reply", "idle"}
         while waiting:
-            if time.monotonic() > deadline:
+            seconds = patience.left()
+            if not seconds:
                 raise KernelStartError(f"{self} does not run code")
             try:
-                messages = self.poll(max(0.0, deadline - time.monotonic()))
+                messages = self.poll(seconds)
             except KernelDied as e:
                 raise KernelStartError(str(e)) from e
             for message in messages:

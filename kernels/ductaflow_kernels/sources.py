@@ -6,7 +6,6 @@ import os
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, final
@@ -16,13 +15,19 @@ import attrs
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.observer import observer_address
-from ductaflow_kernels.process import KILL, KernelProcess, SpawnedProcess, describe_exit
+from ductaflow_kernels.process import (
+    KILL,
+    KernelProcess,
+    Patience,
+    SpawnedProcess,
+    describe_exit,
+)
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 INSIDE = Path(__file__).with_name("inside")
 BOOT = INSIDE / "ductaflow_boot.py"
-START_TIMEOUT = 60.0
+START_TIMEOUT = 60.0  # seconds for which a kernel that is coming up may do nothing
 
 
 class KernelSource(Protocol):
@@ -124,12 +129,11 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
         request: Which kernel, with what environment.
         cwd: Its folder; None for a private one, until it is adopted.
         source: Name of the source, for records.
-        timeout: Seconds within which it must be up.
+        timeout: Seconds for which it may do nothing before it is up.
 
     Raises:
         KernelStartError: It did not come up; the message says what it printed.
     """
-    deadline = time.monotonic() + timeout
     observer = observer_address() if request.observe else ""
     connection = new_connection()
     connection.write()
@@ -151,9 +155,9 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
         process = SpawnedProcess(popen)
         if request.spec.managed:
             assert popen.stdout is not None
-            wait_for_ready(popen.stdout.fileno(), deadline)
+            wait_for_ready(popen.stdout.fileno(), popen.pid, timeout)
         session = KernelSession(request.spec, process, connection, source, observer=observer)
-        session.open(max(0.0, deadline - time.monotonic()))
+        session.open(timeout)
     except BaseException as e:
         said = give_up(connection, process, session)
         if isinstance(e, OSError | KernelStartError):
@@ -192,20 +196,25 @@ def _command(spec: KernelSpec, connection: Connection, observer: str) -> list[st
     return argv
 
 
-def wait_for_ready(pipe: int, deadline: float) -> None:
+def wait_for_ready(pipe: int, pid: int, timeout: float) -> None:
     """Read the one line that the boot file writes when its kernel serves.
 
     Args:
         pipe: The file descriptor to read it from.
-        deadline: When it must be there, by the monotonic clock.
+        pid: The kernel's process.
+        timeout: Seconds for which it may do nothing.
 
     Raises:
         KernelStartError: It did not come.
     """
     said = b""
+    patience = Patience(pid, timeout)
     while not said.endswith(b"\n"):
-        if not _readable(pipe, max(0.0, deadline - time.monotonic())):
-            raise KernelStartError("it was not ready in time")
+        seconds = patience.left()
+        if not _readable(pipe, seconds):
+            if seconds:
+                continue
+            raise KernelStartError(f"it hung: it was not ready and did nothing for {timeout:g} s")
         piece = os.read(pipe, 64)
         if not piece:
             raise KernelStartError("its process ended")

@@ -125,7 +125,10 @@ def find_spec(name: str | None) -> KernelSpec:
             "`jupyter kernelspec list` shows where they lie; leave kernel_name out to use this "
             "interpreter."
         ) from None
-    argv = [part.replace("{resource_dir}", found.resource_dir) for part in found.argv]
+    places = {"{resource_dir}": found.resource_dir, "{prefix}": sys.prefix}
+    argv = [_filled(part, places) for part in found.argv]
+    if argv and argv[0] in _OUR_OWN:
+        argv[0] = sys.executable
     managed = _is_ipykernel(argv)
     return KernelSpec(
         name=name,
@@ -136,6 +139,19 @@ def find_spec(name: str | None) -> KernelSpec:
         display_name=found.display_name,
         interrupt_mode=found.interrupt_mode,
     )
+
+
+def _filled(part: str, places: Mapping[str, str]) -> str:
+    for name, place in places.items():
+        part = part.replace(name, place)
+    return part
+
+
+# A kernelspec that names no folder means the interpreter that reads it, as
+# jupyter_client.manager.KernelManager.format_kernel_cmd has it: the first on the PATH may be any.
+_OUR_OWN = frozenset(
+    {"python", f"python{sys.version_info[0]}", f"python{sys.version_info[0]}.{sys.version_info[1]}"}
+)
 
 
 def _is_ipykernel(argv: list[str]) -> bool:

@@ -25,6 +25,7 @@ from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.process import (
     UNKNOWN_EXIT,
+    Patience,
     hold_lifeline,
     open_pidfd,
     read_peak_memory,
@@ -35,7 +36,7 @@ from ductaflow_kernels.spec import KernelRequest
 from ductaflow_kernels.surroundings import VOLATILE, changed, matter, stamps
 
 ZYGOTE = INSIDE / "ductaflow_zygote.py"
-PRELOAD_TIMEOUT = 30.0  # seconds for the import of one module
+PRELOAD_TIMEOUT = 30.0  # seconds for which the import of one module may do nothing
 ANSWER_TIMEOUT = 10.0  # seconds for a fork, or for taking an exit code
 MAX_PACKET = 1 << 20
 
@@ -113,6 +114,24 @@ class Branch:
         answer: dict[str, Any] = json.loads(data)
         return answer
 
+    def hear_from(self, pid: int, timeout: float) -> dict[str, Any]:
+        """Wait for a packet while a process works for it.
+
+        Args:
+            pid: The process.
+            timeout: Seconds for which it may do nothing.
+
+        Raises:
+            TreeBroken: It is gone, or hangs.
+        """
+        patience = Patience(pid, timeout)
+        waiting = select.poll()
+        waiting.register(self.channel, select.POLLIN)
+        while seconds := patience.left():
+            if waiting.poll(seconds * 1000):
+                return self.hear(ANSWER_TIMEOUT)
+        raise TreeBroken(f"process {pid} hangs: it did nothing for {timeout:g} s")
+
     def hear_of_imports(self) -> dict[str, str] | None:
         """Wait while a template imports; None if all went well, else what did not, and why.
 
@@ -122,7 +141,7 @@ class Branch:
         importing = ""
         try:
             while True:
-                word = self.hear(PRELOAD_TIMEOUT)
+                word = self.hear_from(self.pid, PRELOAD_TIMEOUT)
                 importing = word.get("importing", importing)
                 self.pid = word.get("pid", self.pid)
                 if word.get("ready"):
@@ -133,7 +152,7 @@ class Branch:
         except TreeBroken:
             if not importing:
                 raise
-            # The import took too long, or took the process with it.
+            # The import hung, or took the process with it.
             return {importing: "hangs or crashes when it is imported ahead"}
 
     def learn(self, modules: Sequence[str]) -> dict[str, str] | None:
@@ -344,7 +363,7 @@ class ForkedProcess:
 def fork_process(
     template: Branch,
     connection: Connection,
-    deadline: float,
+    timeout: float,
     *,
     front_end: Path | None = None,
     observer: str = "",
@@ -373,7 +392,7 @@ def fork_process(
         process = ForkedProcess(int(forked["pid"]), template)
         template.kernels.add(process)
         try:
-            wait_for_ready(ready, deadline)
+            wait_for_ready(ready, process.pid, timeout)
         except BaseException:
             process.kill()
             process.close()
@@ -423,7 +442,7 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
     kernels: weakref.WeakSet[ForkedProcess] = weakref.WeakSet()
     zygote = Zygote(popen, Branch(ours, kernels, environment=request.environment), connection)
     try:
-        word = zygote.branch.hear(timeout)
+        word = zygote.branch.hear_from(popen.pid, timeout)
     except TreeBroken as e:
         said = tail(log)
         zygote.end()

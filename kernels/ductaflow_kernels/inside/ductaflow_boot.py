@@ -22,6 +22,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.isolated)):
+    # Python has left this folder out.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
 import ductaflow_instance as instance
 import ductaflow_iopub as iopub

@@ -26,6 +26,10 @@ import socket
 import struct
 import sys
 
+if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.isolated)):
+    # Python has left this folder out.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
 import ductaflow_boot as boot  # beside this file
 from ductaflow_syscalls import AT_FDCWD, MADE, OPEN_HOW, Call, calls
 

@@ -26,6 +26,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.isolated)):
+    # Python has left this folder out.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
 import ductaflow_boot as boot
 import ductaflow_instance as instance
@@ -186,6 +190,7 @@ def _reap_silently() -> None:
 
 def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> None:
     """Import what the flow imports, then fork an instance for every order."""
+    send(channel, pid=os.getpid())
     instance.take_environment(order["env"])
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
