@@ -42,10 +42,17 @@ class FileFact:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FileFact:
-        """From what `attrs.asdict` gave, without what is its default's."""
+        """From what `to_json` gave.
+
+        Raises:
+            ValueError: Its role is unknown; a later version may have written it.
+        """
+        role = data.get("role", Role.DATA.value)
+        if role not in _ROLES:
+            raise ValueError(f"{data['path']} has the unknown role {role!r}")
         return cls(
             str(data["path"]),
-            str(data.get("role", Role.DATA.value)),
+            role,
             int(data.get("size", -1)),
             int(data.get("mtime_ns", 0)),
             str(data.get("sha256", "")),
@@ -58,6 +65,7 @@ class FileFact:
         return {"path": self.path, "role": self.role, **dict(facts)}
 
 
+_ROLES = frozenset(role.value for role in Role)
 _DEFAULTS = {a.name: a.default for a in attrs.fields(FileFact)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -354,7 +354,7 @@ class RunRecord:
         """The record from what `to_json` gave; keys of a later schema are ignored.
 
         Raises:
-            KeyError, TypeError, ValueError: `data` is no run record.
+            KeyError, TypeError, ValueError: `data` is not a run record.
         """
         values = _known(cls, data)
         values["status"] = Status.of(data["status"])
@@ -371,11 +371,55 @@ class RunRecord:
         return cls(**values)
 
 
-@lru_cache
-def _names(kind: type[attrs.AttrsInstance]) -> frozenset[str]:
-    return frozenset(a.name for a in attrs.fields(kind))
-
-
 def _known(kind: type[attrs.AttrsInstance], data: Mapping[str, Any]) -> dict[str, Any]:
-    names = _names(kind)
-    return {name: value for name, value in data.items() if name in names}
+    """What a later or older version has written, as far as this one knows it.
+
+    Raises:
+        TypeError: A value is of another type than the class says.
+    """
+    if not isinstance(data, dict):
+        raise TypeError(f"{kind.__name__} must be an object, not {data!r:.40}")
+    known = {}
+    for name, words in _types(kind):
+        if name in data:
+            known[name] = value = data[name]
+            if not any(_CHECKS[word](value) for word in words):
+                raise TypeError(f"{name} must be {' or '.join(words)}, not {value!r:.40}")
+    return known
+
+
+@lru_cache
+def _types(kind: type[attrs.AttrsInstance]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each attribute's name, and what it may be in JSON."""
+    return tuple(
+        (a.name, tuple(_in_json(part) for part in str(a.type).split(" | ")))
+        for a in attrs.fields(kind)
+    )
+
+
+def _in_json(annotation: str) -> str:
+    """What an annotation's values are in JSON: by the whole of it, else by its first word."""
+    return _JSON.get(annotation) or _JSON[annotation.partition("[")[0]]
+
+
+_JSON = {
+    "str": "a string", "Status": "a string", "int": "a whole number", "float": "a number",
+    "bool": "true or false", "None": "null", "tuple": "an array", "Mapping": "an object",
+    "ErrorInfo": "an object", "tuple[str, ...]": "an array of strings",
+    "Mapping[str, str]": "an object of strings",
+}  # fmt: skip
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    "a string": lambda value: isinstance(value, str),
+    "a whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "a number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "true or false": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "an array": lambda value: isinstance(value, (list, tuple)),
+    "an array of strings": lambda value: (
+        isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    ),
+    "an object": lambda value: isinstance(value, dict),
+    "an object of strings": lambda value: (
+        isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    ),
+}

@@ -44,8 +44,41 @@ def read_config(path: Path) -> Config | None:
 
 
 def read_record(path: Path) -> RunRecord | None:
-    """The record in a `run.json`; None if it is not there or is no record."""
+    """The record in a `run.json`; None if it is not there or is damaged."""
     try:
-        return RunRecord.from_json(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return load_record(path)[0]
+    except (OSError, DamagedRecord):
         return None
+
+
+class DamagedRecord(ValueError):
+    """What stands in a `run.json` is not a record; the message says why not."""
+
+
+def load_record(path: Path) -> tuple[RunRecord, dict[str, Any]]:
+    """The record in a `run.json`, and the JSON it was made of.
+
+    Raises:
+        OSError: It cannot be read.
+        DamagedRecord: It is not a record.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+        return RunRecord.from_json(data), data
+    except RecursionError:
+        raise DamagedRecord("it is nested too deeply") from None
+    except KeyError as e:
+        raise DamagedRecord(f"{e.args[0]!r} is missing") from None
+    except (ValueError, TypeError, AttributeError) as e:
+        raise DamagedRecord(str(e)) from None
+
+
+def damage(path: Path) -> str:
+    """Why a `run.json` does not count; empty if it is not there, or is a record."""
+    try:
+        load_record(path)
+    except OSError as e:
+        return "" if isinstance(e, FileNotFoundError) else str(e)
+    except DamagedRecord as e:
+        return str(e)
+    return ""

@@ -31,7 +31,7 @@ from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.lock import instance_lock
 from ductaflow.model import Flow, InstancePlan
 from ductaflow.plan import lay_out
-from ductaflow.records import read_record
+from ductaflow.records import damage, read_record
 from ductaflow.run import Run
 from ductaflow.syntax import language
 
@@ -74,6 +74,8 @@ def look(
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     record = index.record(plan.step, plan.instance) if index else read_record(paths.record)
     decision = decide(plan, record, environment)
+    if record is None and (why := damage(paths.record)):
+        decision = CacheDecision(False, (Reason("damaged", f"its run.json does not count: {why}"),))
     if record is not None and decision.reuse:
         depends_on(record, str(plan.flow.path), plan.root)
     return (Run(record, paths, reused=True) if record is not None else None), decision

@@ -15,7 +15,7 @@ from ductaflow.cache import ACCEPTABLE
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import RunRecord, Status
 from ductaflow.overview import standing
-from ductaflow.records import read_config
+from ductaflow.records import DamagedRecord, load_record, read_config
 from ductaflow.repeat import standing_of
 from ductaflow.run import Run
 from ductaflow.template import leaves
@@ -115,9 +115,8 @@ def read_facts(folder: Path, root: Path) -> InstanceFacts | None:
         root: The project root.
     """
     try:
-        data = json.loads((folder / "run.json").read_text("utf-8"))
-        record = RunRecord.from_json(data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record, data = load_record(folder / "run.json")
+    except (OSError, DamagedRecord):
         return None
     if record.status is Status.RUNNING:
         stands = standing(Run(record, ArtifactPaths.of(folder, Path(record.flow).stem))).record
