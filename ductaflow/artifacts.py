@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 from functools import lru_cache
 from typing import final
 
 import attrs
+from ductaflow_kernels.machine import start_thread
 
 from ductaflow import jsonio
 from ductaflow.errors import ArtifactError
@@ -167,4 +168,9 @@ def _head(plan: InstancePlan, record: RunRecord, looks: HtmlOptions) -> Head:
 @lru_cache(maxsize=1)
 def _warm_up_renderer() -> None:
     """Import nbconvert while the first kernel of this process starts."""
-    threading.Thread(target=renderer().warm_up, name="ductaflow-html", daemon=True).start()
+
+    def warm_up() -> None:
+        with contextlib.suppress(Exception):  # the first cell that is rendered will tell
+            renderer().warm_up()
+
+    start_thread("ductaflow-html", warm_up)

@@ -17,6 +17,7 @@ from ductaflow.errors import FlowError
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.layout import (
     ArtifactPaths,
+    check_encodable,
     instance_dir,
     kernel_environment,
 )
@@ -166,7 +167,7 @@ def run_notebook(
     _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
     parsed = read_flow(path)
     folder = Path.cwd() / (execution_dir if execution_dir is not None else "")
-    folder = folder.resolve()
+    folder = check_encodable(folder.resolve())
     options = make_options(
         timeout=timeout,
         cell_timeout=cell_timeout,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, final
 
 import attrs
+from ductaflow_kernels.machine import start_thread
 from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.cellrun import Stop
@@ -161,9 +162,15 @@ class Crew:
         """Let the workers begin; how many there are."""
         for number in range(self.workers):
             name = f"ductaflow-sweep-{number + 1}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            thread.start()
+            thread = start_thread(name, self._work)
+            if thread is None:
+                break
             self._threads.append(thread)
+        if not self._threads:
+            raise DuctaflowError(
+                "not a single thread can be started: this process may use too little memory "
+                "(`ulimit -v`) or too few threads (`ulimit -u`)"
+            )
         return len(self._threads)
 
     def _hear(

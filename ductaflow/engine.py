@@ -147,7 +147,10 @@ def _without_observer(outcome: Outcome) -> Outcome:
     """How a run came out whose observer was killed: then no file can be opened any more."""
     if outcome.error is None:
         return outcome  # it needed no more files; what it depends on is not known
-    why = f"the process that observes its files was killed, and then: {outcome.error.message}"
+    why = (
+        "the process that observes its files was killed, by somebody or because it hung, and then: "
+        f"{outcome.error.message}"
+    )
     error = attrs.evolve(outcome.error, kind="died", type="ObserverDied", message=why)
     return attrs.evolve(outcome, status=Status.DIED, error=error)
 

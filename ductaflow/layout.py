@@ -142,12 +142,29 @@ def find_root(
                     f"{source} names {root} as the project root, but there is no such folder; "
                     "create it or name another"
                 )
-            return root
+            return check_encodable(root)
     for begin in [start, *([script.absolute().parent] if script else [])]:
         found = _search_up(begin)
         if found is not None:
-            return found
-    return start
+            return check_encodable(found)
+    return check_encodable(start)
+
+
+def check_encodable(folder: Path) -> Path:
+    """A folder whose path notebooks, records and Jupyter's messages can hold: they are UTF-8.
+
+    Raises:
+        DuctaflowError: A byte of it is not UTF-8.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        shown = str(folder).encode("utf-8", "backslashreplace").decode()
+        raise DuctaflowError(
+            f"the path {shown} has a byte that is not UTF-8, so that no notebook can name it; "
+            "rename the folder"
+        ) from None
+    return folder
 
 
 def main_script() -> Path | None:

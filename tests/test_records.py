@@ -100,7 +100,7 @@ def test_one_damaged_record_is_named_and_harms_no_other_run(
 ) -> None:
     project.write("f", "print(x)", parameters="config = {'x': 0}")
     table = [{"instance": name, "x": i} for i, name in enumerate("abc")]
-    assert sweep("f", table).ok
+    assert len(sweep("f", table).ok) == 3
     file = project.root / "runs" / "f" / "b" / "run.json"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     decision = explain("f", "b", {"x": 1})
@@ -112,4 +112,4 @@ def test_one_damaged_record_is_named_and_harms_no_other_run(
     collate("f")
     again = sweep("f", table)
     assert [run.reused for run in again] == [True, False, True]
-    assert again.ok
+    assert len(again.ok) == 3

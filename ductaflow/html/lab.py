@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, Protocol, final
 
 import attrs
+import nbconvert
 import nbformat
-from jinja2 import Template, pass_context
+from jinja2 import Template, TemplateNotFound, pass_context
 from jinja2.runtime import Context
 from mistune import InlineState
 from nbconvert.exporters.html import HTMLExporter
@@ -28,6 +30,7 @@ from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
 from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 
+from ductaflow.errors import ArtifactError
 from ductaflow.html.markup import describe_images, has_math, is_price
 from ductaflow.html.page import script_json, script_text, stylesheet
 from ductaflow.html.shape import is_mark
@@ -99,6 +102,15 @@ class SafeHtml(str):
     __slots__ = ()
 
 
+class _Exporter(HTMLExporter):  # type: ignore[misc]
+    """nbconvert's exporter; it also finds its templates where `pip install --target` puts them."""
+
+    def get_prefix_root_dirs(self) -> list[str]:
+        """The folders in which templates are looked for."""
+        beside = Path(nbconvert.__file__).parents[1] / "share" / "jupyter"
+        return [*super().get_prefix_root_dirs(), str(beside)]
+
+
 @final
 @attrs.define(eq=False)
 class Lab:
@@ -117,9 +129,19 @@ class Lab:
 
     @classmethod
     def load(cls) -> Lab:
-        """Set up nbconvert's exporter and take from it what is needed."""
-        exporter = HTMLExporter()
-        page, resources = exporter.from_notebook_node(nbformat.v4.new_notebook())
+        """Set up nbconvert's exporter and take from it what is needed.
+
+        Raises:
+            ArtifactError: nbconvert's template is not there.
+        """
+        try:
+            exporter = _Exporter()
+            page, resources = exporter.from_notebook_node(nbformat.v4.new_notebook())
+        except (ValueError, TemplateNotFound) as e:
+            raise ArtifactError(
+                f"nbconvert's template for HTML was not found: {' '.join(str(e).split())}. Install "
+                "nbconvert anew, or run with html=False"
+            ) from e
         # Templates are compiled anew, for filters that see the context; and not looked up on disk
         # at each cell.
         environment = exporter.environment.overlay(auto_reload=False)

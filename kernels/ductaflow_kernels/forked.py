@@ -15,6 +15,7 @@ import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.machine import has_proc
 from ductaflow_kernels.observer import observer_address
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import START_TIMEOUT, give_up, spawn
@@ -36,8 +37,8 @@ NEVER_LEARNT = frozenset({"matplotlib_inline", "IPython", "ipykernel", "__main__
 
 
 def forking_works() -> bool:
-    """Whether this system has what forked kernels need: Linux with pidfd (5.3)."""
-    if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
+    """Whether this system has what forked kernels need: Linux with pidfd (5.3) and `/proc`."""
+    if not (sys.platform.startswith("linux") and hasattr(os, "pidfd_open") and has_proc()):
         return False
     try:
         os.close(os.pidfd_open(os.getpid()))

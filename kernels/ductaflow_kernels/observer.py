@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from typing import final
 import attrs
 
 from ductaflow_kernels.connection import home
-from ductaflow_kernels.process import hold_lifeline
+from ductaflow_kernels.machine import has_proc
+from ductaflow_kernels.process import Patience, hold_lifeline
 
 OBSERVER = Path(__file__).with_name("inside") / "ductaflow_observer.py"
 VARIABLE = "DUCTAFLOW_OBSERVER"
@@ -34,6 +36,7 @@ root by `sudo` unless it is root already.
 OFF = "off"
 
 ANSWER_TIMEOUT = 60.0  # seconds; a run may have used a hundred thousand files
+HANGS_AFTER = 10.0  # seconds in which it neither answers nor does anything
 
 
 @attrs.frozen
@@ -73,7 +76,7 @@ def observer_address() -> str:
         Its path; empty where nothing can be observed from without.
     """
     given = os.environ.get(VARIABLE)
-    if given == OFF or not sys.platform.startswith("linux"):
+    if given == OFF or not sys.platform.startswith("linux") or not has_proc():
         return ""
     if given and _answers(given):
         return given
@@ -85,7 +88,44 @@ def observer_address() -> str:
             _own = None
         if _own is None:
             _own = _start()
+        _own.go_on()
         return _own.address
+
+
+def mind_observer(address: str) -> None:
+    """See to it that the observer answers, or is no more.
+
+    Kernels wait for it whenever they open a file, so one that hangs would hang them all. One that
+    somebody has stopped goes on; one that does not answer is killed, and the next kernel gets
+    another. That of another conductor is left to it.
+
+    Args:
+        address: The observer's socket.
+    """
+    with _lock:
+        own = _own
+    if own is None or own.pid != os.getpid() or own.address != address:
+        return
+    own.go_on()
+    if own.popen.poll() is None and not _replies(own):
+        own.popen.kill()
+
+
+def _replies(own: _Observer) -> bool:
+    """Whether it answers a question, as long as it takes while it works."""
+    patience = Patience(own.popen.pid, HANGS_AFTER)
+    with socket.socket(socket.AF_UNIX) as channel:
+        try:
+            channel.settimeout(HANGS_AFTER)
+            channel.connect(own.address)
+            channel.sendall(b'{"do": "seen", "token": "", "path": ""}\n')
+            while seconds := patience.left():
+                channel.settimeout(seconds)
+                with contextlib.suppress(TimeoutError):
+                    return channel.recv(64) != b""
+        except OSError:
+            pass
+    return False
 
 
 def uses(address: str, token: str) -> list[Use] | None:
@@ -98,6 +138,7 @@ def uses(address: str, token: str) -> list[Use] | None:
     Returns:
         One for each path, in order of first use; None if the observer knows nothing of it.
     """
+    mind_observer(address)
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as channel:
         channel.settimeout(ANSWER_TIMEOUT)
         channel.connect(address)
@@ -123,6 +164,13 @@ class _Observer:
     pid: int  # of the process that started it
     popen: subprocess.Popen[bytes]
     address: str
+
+    def go_on(self) -> None:
+        """Let it go on if it has been stopped: by a debugger, or a shell's job control."""
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{self.popen.pid}/stat").read_bytes()
+            if stat.rpartition(b")")[2].split()[0] in (b"T", b"t"):
+                self.popen.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         assert self.popen.stdin is not None

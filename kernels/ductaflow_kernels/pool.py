@@ -23,6 +23,7 @@ import attrs
 
 from ductaflow_kernels.errors import KernelError, LeaseCancelled, PoolClosed
 from ductaflow_kernels.forked import ForkSource, forking_works
+from ductaflow_kernels.machine import check_files, start_thread
 from ductaflow_kernels.observer import close_observer
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
@@ -83,12 +84,7 @@ class KernelPool:
     def expect(self, request: KernelRequest) -> None:
         """Say that a request like this one is about to come; returns at once."""
         if request.spec.managed and not self._closed:
-            threading.Thread(
-                target=self._managed.expect,
-                args=(self._sized(request),),
-                name="ductaflow-expect",
-                daemon=True,
-            ).start()
+            start_thread("ductaflow-expect", self._managed.expect, self._sized(request))
 
     @contextmanager
     def reserve(self, workers: int) -> Iterator[None]:
@@ -230,10 +226,9 @@ class KernelPool:
             ("ductaflow-clear", KernelPool._clear_once),
         ):
             if name not in self._threads or not self._threads[name].is_alive():
-                self._threads[name] = threading.Thread(
-                    target=_repeat, args=(work, weakref.ref(self)), name=name, daemon=True
-                )
-                self._threads[name].start()
+                thread = start_thread(name, _repeat, work, weakref.ref(self))
+                if thread is not None:
+                    self._threads[name] = thread
         self._changed.notify_all()
 
     def _wanted(self) -> _Shelf | None:
@@ -284,8 +279,9 @@ class KernelPool:
     def _start_ahead(self, shelf: _Shelf) -> None:
         session = None
         try:
+            check_files()
             session = self._managed.start(shelf.request)
-        except (KernelError, OSError):
+        except (KernelError, OSError, RuntimeError):
             # The next lease starts one itself, and tells its caller what is wrong.
             shelf.failed = True
         finally:  # leases wait for it
@@ -304,6 +300,7 @@ def _start(
     source: KernelSource, request: KernelRequest, cancelled: Callable[[], bool] | None
 ) -> KernelSession:
     """Start a kernel, unless that takes longer than it is wanted."""
+    check_files()
     if cancelled is None:
         return source.start(request)
     started: Future[KernelSession] = Future()
@@ -314,7 +311,8 @@ def _start(
         except BaseException as e:
             started.set_exception(e)
 
-    threading.Thread(target=start, name="ductaflow-start", daemon=True).start()
+    if start_thread("ductaflow-start", start) is None:
+        return source.start(request)  # it cannot be cancelled then
     while not wait([started], CANCEL_POLL).done:
         if cancelled():
             started.add_done_callback(_close_unwanted)

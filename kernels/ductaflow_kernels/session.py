@@ -22,7 +22,7 @@ from ductaflow_kernels.connection import Connection
 from ductaflow_kernels.errors import KernelDied, KernelStartError
 from ductaflow_kernels.messages import Message
 from ductaflow_kernels.observer import VARIABLE as OBSERVER_VARIABLE
-from ductaflow_kernels.observer import Use, uses
+from ductaflow_kernels.observer import Use, mind_observer, uses
 from ductaflow_kernels.process import KILL, KernelProcess, Patience, describe_exit
 from ductaflow_kernels.spec import KernelSpec
 
@@ -33,6 +33,7 @@ FOREVER = 3600.0
 PROCESS_POLL = 0.1  # seconds, where the process has no sentinel
 ASK_AGAIN = 0.05  # seconds between questions to a kernel that is coming up
 DELIM = b"<IDS|MSG>"  # ends the routing ids of a message
+SILENT_LONG = 5.0  # seconds without a message, after which its observer is looked at
 LAST_WORDS = 0.2  # seconds to read on after the process has ended
 
 
@@ -85,6 +86,7 @@ class KernelSession:
     _parent: tuple[bytes, str] = attrs.field(init=False, default=(b"", ""), repr=False)
     _poller: zmq.Poller = attrs.field(init=False, factory=zmq.Poller, repr=False)
     _gone: KernelDied | None = attrs.field(init=False, default=None, repr=False)
+    _silent_since: float = attrs.field(init=False, factory=time.monotonic, repr=False)
 
     def __attrs_post_init__(self) -> None:
         from jupyter_client.session import Session
@@ -273,11 +275,14 @@ class KernelSession:
             raise self._gone
         deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
         while True:
+            self._mind_observer()
             wait = max(0.0, deadline - time.monotonic())
             if self.process.sentinel is None:
                 wait = min(wait, PROCESS_POLL)
             ready = self._poller.poll(int(wait * 1000))
             messages = self._read(socket for socket, _ in ready) if ready else []
+            if messages:
+                self._silent_since = time.monotonic()
             if self._ended(ready):
                 messages += self._last_words()
                 self._gone = self._death()
@@ -285,6 +290,12 @@ class KernelSession:
                     raise self._gone
             if messages or (time.monotonic() >= deadline and timeout is not None):
                 return messages
+
+    def _mind_observer(self) -> None:
+        """If the kernel has been silent for long: it may be waiting for its observer."""
+        if self.observer and time.monotonic() - self._silent_since > SILENT_LONG:
+            mind_observer(self.observer)
+            self._silent_since = time.monotonic()
 
     def _ended(self, ready: list[tuple[Any, int]]) -> bool:
         sentinel = self.process.sentinel

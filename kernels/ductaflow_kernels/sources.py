@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, final
 
 import attrs
+import zmq
 
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
@@ -160,7 +161,7 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
         session.open(timeout)
     except BaseException as e:
         said = give_up(connection, process, session)
-        if isinstance(e, OSError | KernelStartError):
+        if isinstance(e, OSError | KernelStartError | zmq.ZMQError | RuntimeError):
             code = process.poll() if process is not None else None
             ended = f"; {describe_exit(code)}" if code is not None and code != -KILL else ""
             raise KernelStartError(

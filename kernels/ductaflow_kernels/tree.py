@@ -107,7 +107,7 @@ class Branch:
         try:
             self.channel.settimeout(timeout)
             data = self.channel.recv(MAX_PACKET)
-        except OSError as e:
+        except (OSError, MemoryError) as e:
             raise TreeBroken(f"the kernel template (pid {self.pid}) does not answer: {e}") from e
         if not data:
             raise TreeBroken(f"the kernel template (pid {self.pid}) is gone")

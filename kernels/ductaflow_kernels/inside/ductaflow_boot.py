@@ -45,9 +45,10 @@ def arm_lifeline(fd: int) -> None:
     """Kill this process group as soon as the pipe behind `fd` loses its last writer.
 
     On Linux the kernel itself sends SIGKILL (fcntl(2): F_SETSIG, F_SETOWN, O_ASYNC), so it works
-    while the GIL is held in native code. Elsewhere a thread waits for the end of file.
+    while the GIL is held in native code. Elsewhere, and on a Linux without `/proc`, a thread waits
+    for the end of file.
     """
-    if not sys.platform.startswith("linux"):
+    if not os.path.isdir("/proc/self/fd"):
         threading.Thread(target=_wait_for_eof, args=(fd,), name="lifeline", daemon=True).start()
         return
     import fcntl
