@@ -24,7 +24,7 @@ from ductaflow.settings import load_settings
 from ductaflow.syntax import parse_python
 
 FLOW_FOLDERS = ("flow", "flows")
-FLOW_SUFFIXES = (".py", ".md", ".ipynb", ".Rmd", ".qmd")
+FLOW_SUFFIXES = (".py", ".md", ".ipynb", ".Rmd", ".qmd", ".R", ".jl")
 
 _CACHED_VERSIONS = 64
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ductaflow.config import dotted, quoted, to_python, variables
 from ductaflow.flow import require_parameters
+from ductaflow.languages import TRANSLATORS
 from ductaflow.model import Cell, Config, Flow, Note, Tag
 from ductaflow.syntax import language
 
@@ -30,21 +31,33 @@ def prepare(flow: Flow, config: Config | None, notes: Sequence[Note] = ()) -> tu
 
     Returns:
         A table of the config at the top, then the flow's cells, the injected config and the
-        cell that makes variables of it following the parameters cell. A flow in a language
-        other than Python gets the table only and reads `config.json` itself.
+        cell that makes variables of it following the parameters cell, both in the flow's
+        language. In one that is not known here a flow reads `config.json` itself.
 
     Raises:
-        ParametersCellError: A Python flow has no parameters cell, or more than one.
+        ParametersCellError: The flow has no parameters cell, or more than one.
+        ConfigError: The flow's language cannot hold a value.
     """
     if config is None:
         return flow.cells
     table = _inserted(flow, "markdown", config_table(config, notes), Tag.CONFIG_TABLE)
-    if language(flow) != "python":
+    sources = _sources(language(flow), config)
+    if sources is None:
         return (table, *flow.cells)
     after = require_parameters(flow) + 1
-    injected = _inserted(flow, "code", config_source(config), Tag.INJECTED)
-    flattening = _inserted(flow, "code", flatten_source(config), Tag.FLATTEN)
+    injected = _inserted(flow, "code", sources[0], Tag.INJECTED)
+    flattening = _inserted(flow, "code", sources[1], Tag.FLATTEN)
     return (table, *flow.cells[:after], injected, flattening, *flow.cells[after:])
+
+
+def _sources(language: str, config: Config) -> tuple[str, str] | None:
+    """The sources of the two code cells; None for a language that is not known here."""
+    if language == "python":
+        return config_source(config), flatten_source(config)
+    translator = TRANSLATORS.get(language)
+    if translator is None:
+        return None
+    return translator.config_source(config), translator.flatten_source(config)
 
 
 def _inserted(flow: Flow, kind: str, source: str, tag: str) -> Cell:

@@ -27,6 +27,7 @@ from ductaflow.errors import (
 from ductaflow.events import Listener, Teller
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.index import Index
+from ductaflow.languages import TRANSLATORS
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.lock import instance_lock
 from ductaflow.model import Flow, InstancePlan
@@ -144,12 +145,18 @@ def check_language(flow: Flow, spec: KernelSpec) -> None:
     """Make sure that a config can be injected.
 
     Raises:
-        FlowError: The flow is in another language than Python.
+        FlowError: The flow's language is not its kernel's, or has no translator.
     """
-    if spec.language != "python":
+    if spec.language != language(flow):
         raise FlowError(
-            f"{flow.path} is in {spec.language}: a config can be injected into Python only; "
-            "use run_notebook(flow, execution_dir=...) without config"
+            f"{flow.path} is in {language(flow)}, but its kernel {spec.name!r} speaks "
+            f"{spec.language}; name another with kernel_name="
+        )
+    if spec.language != "python" and spec.language not in TRANSLATORS:
+        known = ", ".join(("python", *TRANSLATORS))
+        raise FlowError(
+            f"{flow.path} is in {spec.language}: a config can be injected into {known}; use "
+            "run_notebook(flow, execution_dir=...) without config"
         )
 
 

@@ -157,8 +157,16 @@ def test_a_config_needs_a_parameters_cell():
         prepare(flow(("x", [], "a")), {}, ())
 
 
-def test_other_languages_get_the_table_alone():
-    parsed = flow(("x <- 1", [], "a"), kernelspec={"language": "R"})
+def test_other_languages_get_their_own_source():
+    cells = ("a <- 0", ["parameters"], "a"), ("a", [], "b")
+    injected = prepare(flow(*cells, kernelspec={"language": "R"}), {"a": 1}, ())
+    assert [c.kind for c in injected] == ["markdown", "code", "code", "code", "code"]
+    assert injected[2].source.endswith('config <- list("a" = 1L)')
+    assert injected[3].source.endswith("a <- 1L")
+
+
+def test_a_language_that_is_not_known_gets_the_table_alone():
+    parsed = flow(("1 a !", [], "a"), kernelspec={"language": "Forth"})
     assert [c.kind for c in prepare(parsed, {"a": 1}, ())] == ["markdown", "code"]
 
 

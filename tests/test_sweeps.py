@@ -387,7 +387,7 @@ BASH_FLOW = """---
 jupyter:
   kernelspec:
     display_name: Bash
-    language: bash
+    language: forth
     name: bash
 ---
 
@@ -413,7 +413,7 @@ x=1
         ("step", {"preload": "numpy"}, TypeError, "preload takes a list"),
         ("step", {"only": ["i1", "i300"]}, TableError, "'i300' matches none of 300"),
         ("step", {"export_to": "out"}, TableError, "rows 0 and 1 .* both be delivered to out"),
-        ("other", {}, FlowError, "is in bash: a config can be injected into Python only"),
+        ("other", {}, FlowError, "is in forth: a config can be injected into python, r, "),
         ("step", {"instance": "nme"}, TableError, "no column 'nme'"),
         ("step", {"config": ["xx"]}, TableError, "no column 'xx'; did you mean 'x'"),
         ("step", {"config": lambda row: {"x": object()}}, ConfigError, "`x` is of type object"),
@@ -437,7 +437,7 @@ def test_mistakes_are_told_once(
     (flow.root / "flow" / "other.md").write_text(BASH_FLOW)
     spec = flow.root / "jupyter" / "kernels" / "bash" / "kernel.json"
     spec.parent.mkdir(parents=True)
-    spec.write_text('{"argv": ["bash"], "language": "bash", "display_name": "Bash"}')
+    spec.write_text('{"argv": ["bash"], "language": "forth", "display_name": "Forth"}')
     monkeypatch.setenv("JUPYTER_PATH", str(flow.root / "jupyter"))
     with pytest.raises(error, match=message):
         sweep(name, rows(300), **options)  # type: ignore[arg-type]
