@@ -19,15 +19,18 @@ from typing import Any
 
 import attrs
 
-from ductaflow.facts import CacheDecision, FileFact, Reason, Role
+from ductaflow.databases import has_log
+from ductaflow.facts import CacheDecision, FileFact, Reason, Role, own_names
 from ductaflow.fingerprint import (
     code_hash,
-    file_hash,
+    content_of,
+    file_fact,
     names_hash,
     same_grammar,
     variable_hash,
 )
-from ductaflow.layout import ArtifactPaths, instance_of, runs_name
+from ductaflow.hashes import keep_in
+from ductaflow.layout import ArtifactPaths, instance_of, runs_dir, runs_name
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
 from ductaflow.plan import options_told
@@ -106,10 +109,9 @@ def _renewed(fact: FileFact, base: str, record: RunRecord) -> FileFact:
         found = os.stat(path)
         if fact.role == Role.PRESENT.value or not stat.S_ISREG(found.st_mode):
             return FileFact(fact.path, Role.PRESENT.value)
-        role = Role.DATA.value if fact.role == Role.MISSING.value else fact.role
+        role = Role.DATA if fact.role == Role.MISSING.value else Role(fact.role)
         code = code_hash(path, found) if fact.code else ""
-        sha256 = file_hash(path, found)
-        return FileFact(fact.path, role, found.st_size, found.st_mtime_ns, sha256, code)
+        return file_fact(fact.path, role, path, found, code)
     except OSError:
         return FileFact(fact.path, Role.MISSING.value)
 
@@ -232,6 +234,7 @@ def changed_files(record: RunRecord, root: Path, directory: Path) -> Iterator[Re
         directory: The run's folder.
     """
     base = str(root) + os.sep
+    keep_in(runs_dir(root))
     for fact in record.inputs:
         path = fact.path if os.path.isabs(fact.path) else base + fact.path
         word = _CHECKS[fact.role](fact, path, record)
@@ -243,9 +246,9 @@ def changed_files(record: RunRecord, root: Path, directory: Path) -> Iterator[Re
 def _check_data(fact: FileFact, path: str, _: RunRecord) -> str:
     try:
         found = os.stat(path)
-        if found.st_size == fact.size and found.st_mtime_ns == fact.mtime_ns and fact.sha256:
+        if fact.sha256 and fact.is_of(found) and not has_log(path, fact.log):
             return ""
-        if fact.sha256 and file_hash(path, found) == fact.sha256:
+        if fact.sha256 and content_of(path, found, kept=True).sha256 == fact.sha256:
             return ""
     except OSError:
         return "is gone"
@@ -281,9 +284,7 @@ def _check_folder(fact: FileFact, path: str, record: RunRecord) -> str:
 
 def _names(fact: FileFact, path: str, record: RunRecord) -> set[str]:
     """The names in a folder, but for what the run has put there itself."""
-    begin = fact.path + "/"
-    own = (out.path for out in record.outputs if out.path.startswith(begin))
-    return set(os.listdir(path)) - {path[len(begin) :].split("/")[0] for path in own}
+    return set(os.listdir(path)) - own_names(fact.path, record.outputs)
 
 
 _CHECKS = {
@@ -331,6 +332,8 @@ def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> I
         yield Reason("report", f"{paths.flow}.html is not there")
     base = str(plan.root) + os.sep
     for fact in record.outputs:
-        path = base + fact.path
-        if path.startswith(folder) and not os.path.exists(path):
-            yield Reason("output", f"{Path(fact.path).name} is gone", fact.path)
+        path = fact.path if os.path.isabs(fact.path) else base + fact.path
+        # What the run has only moved, it could not make again.
+        if fact.role != Role.MOVED.value and not os.path.exists(path):
+            name = path[len(folder) :] if path.startswith(folder) else fact.path
+            yield Reason("output", f"{name} is gone", fact.path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -15,8 +16,9 @@ class Role(Enum):
     DATA = "data"  # a file whose bytes it read
     MODULE = "module"  # a module of the project, whose code counts and not its comments
     PRESENT = "present"  # a path that it looked for and found
-    MISSING = "missing"  # a path that it looked for and did not find
+    MISSING = "missing"  # a path that it looked for and did not find, or has taken away itself
     FOLDER = "folder"  # a folder whose names it read
+    MOVED = "moved"  # a file that it has put there, but not made
 
 
 @attrs.frozen
@@ -31,6 +33,10 @@ class FileFact:
         sha256: Hash of its bytes; of the sorted names in a folder. Empty where it is not known what
             the run has seen, as of a file that was changed meanwhile.
         code: Hash of a module's syntax tree, or empty.
+        inode: Its number in its file system.
+        ctime_ns: When anything about it was last changed; 0 where size and times do not tell
+            whether it has been changed since.
+        log: What is to be added to the path for that of its write-ahead log, if it is a database.
     """
 
     path: str
@@ -39,6 +45,18 @@ class FileFact:
     mtime_ns: int = 0
     sha256: str = ""
     code: str = ""
+    inode: int = 0
+    ctime_ns: int = 0
+    log: str = ""
+
+    def is_of(self, found: os.stat_result) -> bool:
+        """Whether a file is by all appearances still as it was; False says nothing."""
+        return (
+            self.ctime_ns == found.st_ctime_ns != 0
+            and self.mtime_ns == found.st_mtime_ns
+            and self.size == found.st_size
+            and self.inode == found.st_ino
+        )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FileFact:
@@ -57,12 +75,26 @@ class FileFact:
             int(data.get("mtime_ns", 0)),
             str(data.get("sha256", "")),
             str(data.get("code", "")),
+            int(data.get("inode", 0)),
+            int(data.get("ctime_ns", 0)),
+            str(data.get("log", "")),
         )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types; defaults left out, but for the role, which readers choose by."""
         facts = ((k, v) for k, v in attrs.asdict(self).items() if v != _DEFAULTS.get(k))
         return {"path": self.path, "role": self.role, **dict(facts)}
+
+
+def own_names(folder: str, outputs: Iterable[FileFact]) -> set[str]:
+    """The names in a folder that a run has put there, or that lead to what it has put there.
+
+    Args:
+        folder: The folder's path, as in `FileFact`.
+        outputs: What the run has written and left.
+    """
+    begin = f"{folder}/"
+    return {o.path[len(begin) :].split("/")[0] for o in outputs if o.path.startswith(begin)}
 
 
 _ROLES = frozenset(role.value for role in Role)

@@ -12,11 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from ductaflow import jsonio
+from ductaflow.facts import FileFact, Role
+from ductaflow.hashes import Content, content, once
 from ductaflow.model import Cell, Config, Flow, Tag
 from ductaflow.syntax import language, parse_python, transform
 
 _CACHED_FLOWS = 64
-_CACHED_FILES = 1 << 16
+KERNELS = "dfk-"
+"""With what the names of kernels' private folders begin, among temporary files."""
 _MAX_TREE = 1 << 20  # bytes of a module whose syntax tree is looked at
 
 
@@ -77,8 +80,8 @@ def _hash(parts: Iterable[str]) -> str:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def file_hash(path: str, found: os.stat_result) -> str:
-    """SHA-256 of a file's bytes, computed once for each version of it.
+def content_of(path: str, found: os.stat_result, *, kept: bool = False) -> Content:
+    """What a file holds, computed once for each version of it.
 
     A run's record counts for what its readers can learn from it: how it ended, what it had and what
     it published; not when.
@@ -86,24 +89,40 @@ def file_hash(path: str, found: os.stat_result) -> str:
     Args:
         path: The file.
         found: What `os.stat` says of it.
+        kept: Whether its hash is kept for other processes; see `hashes.keep_in`.
 
     Raises:
         OSError: It cannot be read.
     """
-    return _file_hash(path, found.st_size, found.st_mtime_ns, found.st_ino)
-
-
-@lru_cache(maxsize=_CACHED_FILES)
-def _file_hash(path: str, _size: int, _mtime_ns: int, _inode: int) -> str:
     if os.path.basename(path) == "run.json":
-        told = _told_by_record(path)
+        told, settled = once("record", path, found, _told_by_record)
         if told is not None:
-            return _hash([told])
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+            return Content(_hash([told]), "", settled)
+    return content(path, found, kept=kept)
+
+
+def file_hash(path: str, found: os.stat_result) -> str:
+    """SHA-256 of what a file holds; see `content_of`."""
+    return content_of(path, found).sha256
+
+
+def file_fact(name: str, role: Role, path: str, found: os.stat_result, code: str = "") -> FileFact:
+    """A file as it is now.
+
+    Args:
+        name: Its path as records have it.
+        role: What it is to a run.
+        path: The file.
+        found: What `os.stat` says of it.
+        code: The hash of its syntax tree, if it is a module.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    sha256, log, settled = content_of(path, found)
+    inode, ctime_ns = (found.st_ino, found.st_ctime_ns) if settled else (0, 0)
+    size, mtime_ns = found.st_size, found.st_mtime_ns
+    return FileFact(name, role.value, size, mtime_ns, sha256, code, inode, ctime_ns, log)
 
 
 def _told_by_record(path: str) -> str | None:
@@ -119,11 +138,10 @@ def code_hash(path: str, found: os.stat_result) -> str:
     """Hash of a module's syntax tree, by this interpreter's grammar; empty if it has none."""
     if found.st_size > _MAX_TREE:
         return ""
-    return _code_hash(path, found.st_size, found.st_mtime_ns, found.st_ino)
+    return once("code", path, found, _code_hash)[0]
 
 
-@lru_cache(maxsize=_CACHED_FILES)
-def _code_hash(path: str, _size: int, _mtime_ns: int, _inode: int) -> str:
+def _code_hash(path: str) -> str:
     try:
         tree = parse_python(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -137,8 +155,10 @@ def same_grammar(code: str) -> bool:
 
 
 def names_hash(names: Iterable[str]) -> str:
-    """Hash of the names in a folder, hidden ones and Python's caches left out."""
-    return _hash(sorted(n for n in names if n[0] != "." and n != "__pycache__"))
+    """Hash of the names in a folder; hidden ones, Python's caches and kernels' folders left out."""
+    return _hash(
+        sorted(n for n in names if not n.startswith((".", KERNELS)) and n != "__pycache__")
+    )
 
 
 def variable_hash(name: str, environment: Mapping[str, str]) -> str:

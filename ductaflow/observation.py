@@ -22,8 +22,10 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.observer import Use
 
-from ductaflow.facts import FileFact, Role
-from ductaflow.fingerprint import code_hash, file_hash, names_hash, variable_hash
+from ductaflow.databases import belongs_to_database
+from ductaflow.facts import FileFact, Role, own_names
+from ductaflow.fingerprint import KERNELS, code_hash, file_fact, names_hash, variable_hash
+from ductaflow.hashes import version_of
 from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.model import InstancePlan
 from ductaflow.packages import versions
@@ -85,7 +87,7 @@ def observe(
         return NOTHING
     if uses is None:
         uses = [Use.of(tuple(item)) for item in noted.get("opened", ())]
-    view = _View(plan, noted, began_ns)
+    view = _View(plan, noted, began_ns, environment)
     view.take_uses(uses)
     view.take_notes()
     view.take_config()
@@ -93,7 +95,7 @@ def observe(
     return Observation(
         how="native" if noted.get("native", True) else "python",
         inputs=tuple(view.inputs.values()),
-        outputs=tuple(view.outputs()),
+        outputs=view.outputs,
         packages=versions(noted.get("packages", ()), folders),
         folders=folders,
         variables={n: variable_hash(n, environment) for n in noted.get("variables", ())},
@@ -108,14 +110,19 @@ class _View:
     plan: InstancePlan
     noted: Mapping[str, Any]
     began_ns: int
+    environment: Mapping[str, str]
     inputs: dict[tuple[str, bool], FileFact] = attrs.field(factory=dict)
-    written: dict[str, None] = attrs.field(factory=dict)
+    written: dict[str, Role] = attrs.field(factory=dict)
+    outputs: tuple[FileFact, ...] = ()
     _root: str = attrs.field(init=False)
     _names: list[tuple[str, str]] = attrs.field(init=False)  # real path → as the project has it
     _runs: str = attrs.field(init=False)
     _own: str = attrs.field(init=False)
     _interpreter: tuple[str, ...] = attrs.field(init=False)
     _outside: tuple[str, ...] = attrs.field(init=False)
+    _temporary: tuple[str, ...] = attrs.field(init=False)
+    _private: tuple[str, ...] = attrs.field(init=False)
+    _gone: frozenset[str] = attrs.field(init=False, default=frozenset())
     _artifacts: frozenset[str] = attrs.field(init=False)
     _known_folders: frozenset[str] = attrs.field(init=False)  # that Python has listed
 
@@ -130,7 +137,12 @@ class _View:
         places = [self._place(folder) + os.sep for folder in folders]
         # A project may lie in the folder of an interpreter, as below /usr.
         self._interpreter = tuple(p for p in places if not self._root.startswith(p))
-        self._outside = (*_SYSTEM, *places, *_caches(), _INSIDE)
+        temporary = [self._place(folder) for folder in _temporary_folders(self.environment)]
+        private = [self._place(folder) for folder in _caches(self.environment, temporary)]
+        self._outside = (*_SYSTEM, *places, *private, _INSIDE)
+        # They may lie in the project, and the project may lie in one of them, too.
+        self._private = tuple(p for p in private if p.startswith(self._root))
+        self._temporary = tuple(t + os.sep for t in temporary if t + os.sep != self._root)
         paths = ArtifactPaths.of(self.plan.directory, self.plan.flow.name)
         self._artifacts = frozenset(map(str, paths.all()))
         listed = (*self.noted.get("listed", ()), *self.noted.get("quiet", ()))
@@ -140,20 +152,31 @@ class _View:
 
     def take_uses(self, uses: Sequence[Use]) -> None:
         """Sort what was opened into read and written."""
+        uses = [attrs.evolve(use, path=self._place(use.path)) for use in uses]
+        self._gone = frozenset(use.path for use in uses if use.gone)
         read: list[Use] = []
+        listed: list[str] = []
         for use in uses:
-            use = attrs.evolve(use, path=self._place(use.path))
-            if self._foreign(use.path):
-                continue
+            if self._foreign(use.path) or belongs_to_database(use.path):
+                continue  # a database's log counts as a part of it
             if use.written or (use.updated and _changed(use)):
-                self.written[use.path] = None
+                self.written[use.path] = Role.MOVED if use.arrived else Role.DATA
+                if use.read or use.updated:
+                    read.append(use)
             elif use.read or use.updated:
                 read.append(use)
             elif use.listed:
-                self._take_folder(use.path, native=True)
+                listed.append(use.path)
+        self.outputs = tuple(self._left())
+        for folder in listed:
+            self._take_folder(folder, native=True)
         for use in read:
             if use.path not in self.written:
                 self._take_read(use)
+            elif use.size >= 0 and not use.fresh:
+                self._take_left(use)
+            elif os.path.islink(use.path):  # a link that the run has made: what it leads to counts
+                self._take_data(self._place(os.path.realpath(use.path)), None)
 
     def take_notes(self) -> None:
         """Take in what the kernel knows by itself."""
@@ -176,15 +199,15 @@ class _View:
                 if not self._foreign(path) and os.path.isfile(path):
                     self._take_data(path, None)
 
-    def outputs(self) -> Iterator[FileFact]:
-        """The files that the run has written and left."""
-        for path in self.written:
+    def _left(self) -> Iterator[FileFact]:
+        """The files that the run has written and left, but for temporary ones."""
+        for path, role in self.written.items():
+            if self._is_temporary(path):
+                continue
             with contextlib.suppress(OSError, ValueError):
                 found = os.stat(path)
                 if stat.S_ISREG(found.st_mode) and not _CACHED_MODULE.fullmatch(path):
-                    yield FileFact(
-                        self._shown(path), size=found.st_size, mtime_ns=found.st_mtime_ns
-                    )
+                    yield FileFact(self._shown(path), role.value, found.st_size, found.st_mtime_ns)
 
     def _take_read(self, use: Use) -> None:
         cached = _CACHED_MODULE.fullmatch(use.path)
@@ -199,20 +222,45 @@ class _View:
         try:
             found = os.stat(path)
         except (OSError, ValueError):
-            if use is None or (use.size < 0 and self._sought(path)):
+            if use is None or (use.size < 0 and not use.gone and self._sought(path)):
                 self._add(Role.MISSING, path)
-            elif use.size >= 0 and path.startswith(self._root):  # elsewhere it was temporary
-                self._add(Role.DATA, path, size=use.size, mtime_ns=use.mtime_ns)
+            elif use.size >= 0:
+                self._take_gone(use)
             return
         if not stat.S_ISREG(found.st_mode):
             return
-        before = (found.st_size, found.st_mtime_ns) if use is None else (use.size, use.mtime_ns)
-        changed = before != (found.st_size, found.st_mtime_ns)
-        if changed or (use is None and self._changed_meanwhile(found)):
+        if self._changed_meanwhile(found) if use is None else _differs(use, found):
+            before = (found.st_size, found.st_mtime_ns) if use is None else (use.size, use.mtime_ns)
             self._add(Role.DATA, path, size=before[0], mtime_ns=before[1])
+        else:
+            self._add_file(Role.DATA, path, found)
+
+    def _take_gone(self, use: Use) -> None:
+        """A file that was there when the run read it, and is not any more."""
+        if self._taken_away(use.path):
+            self._add(Role.MISSING, use.path)
+        elif use.path.startswith(self._root) and not self._is_temporary(use.path):
+            # Elsewhere it was temporary.
+            self._add(Role.DATA, use.path, size=use.size, mtime_ns=use.mtime_ns)
+
+    def _take_left(self, use: Use) -> None:
+        """A file that the run has read and changed itself counts as it has left it."""
+        path = use.path
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            self._take_gone(use)
             return
-        with contextlib.suppress(OSError):  # it cannot be read: then the run could not either
-            self._add(Role.DATA, path, found, sha256=file_hash(path, found))
+        if stat.S_ISREG(found.st_mode) and not _CACHED_MODULE.fullmatch(path):
+            self._add_file(Role.DATA, path, found)
+
+    def _taken_away(self, path: str) -> bool:
+        """Whether the run itself has removed a path or moved it to elsewhere."""
+        while path not in self._gone:
+            path, before = os.path.dirname(path), path
+            if path == before:
+                return False
+        return True
 
     def _take_module(self, path: str) -> None:
         try:
@@ -221,13 +269,13 @@ class _View:
                 self._add(Role.MODULE, path)
                 return
             code = code_hash(path, found) if path.endswith(".py") else ""
-            self._add(Role.MODULE, path, found, sha256=file_hash(path, found), code=code)
+            self._add_file(Role.MODULE, path, found, code)
         except OSError:
             self._add(Role.MISSING, path)
 
     def _changed_meanwhile(self, found: os.stat_result) -> bool:
         """Whether the run may have seen a file as it was before it was changed."""
-        return self.began_ns <= found.st_mtime_ns <= time.time_ns()
+        return self.began_ns <= max(found.st_mtime_ns, found.st_ctime_ns) <= time.time_ns()
 
     def _take_folder(self, path: str, *, native: bool = False) -> None:
         if native and path in self._known_folders:
@@ -241,8 +289,8 @@ class _View:
             return
         except OSError:  # no folder, or not for us: then not for the run either
             return
-        left_out = {p[len(path) + 1 :].split(os.sep)[0] for p in self.written if _below(p, path)}
-        self._add(Role.FOLDER, path, sha256=names_hash(set(names) - left_out))
+        own = own_names(self._shown(path), self.outputs)
+        self._add(Role.FOLDER, path, sha256=names_hash(set(names) - own))
 
     def _take_looked_for(self, path: str, *, there: bool) -> None:
         if path in self.written or not self._sought(path):
@@ -251,14 +299,19 @@ class _View:
             # What is gone at the end, the run has removed itself.
             if (path, False) not in self.inputs and os.path.lexists(path):
                 self._add(Role.PRESENT, path)
-        elif not os.path.isdir(path):
+        elif path not in self._gone and not os.path.isdir(path):
             self._add(Role.MISSING, path)
 
-    def _add(
-        self, role: Role, path: str, found: os.stat_result | None = None, **facts: Any
-    ) -> None:
-        if found is not None:
-            facts.update(size=found.st_size, mtime_ns=found.st_mtime_ns)
+    def _add_file(self, role: Role, path: str, found: os.stat_result, code: str = "") -> None:
+        """A file as it is at the end of the run."""
+        with contextlib.suppress(OSError):  # it cannot be read: then the run could not either
+            fact = file_fact("", role, path, found, code)
+            if not fact.ctime_ns and version_of(os.stat(path)) != version_of(found):
+                fact = attrs.evolve(fact, sha256="")  # somebody is changing it right now
+            facts = attrs.asdict(fact)
+            self._add(role, path, **{k: v for k, v in facts.items() if k not in ("path", "role")})
+
+    def _add(self, role: Role, path: str, **facts: Any) -> None:
         known = self.inputs.get((path, role is Role.FOLDER))
         if known is None or known.role == Role.PRESENT.value or role is Role.MODULE:
             fact = FileFact(self._shown(path), role.value, **facts)
@@ -275,7 +328,7 @@ class _View:
 
     def _foreign(self, path: str) -> bool:
         """Whether a file is not the project's concern: the system's, the interpreter's, or ours."""
-        if path.startswith(self._interpreter):
+        if path.startswith((*self._interpreter, *self._private)):
             return True
         if not path.startswith(self._root):
             return path.startswith(self._outside)
@@ -289,8 +342,20 @@ class _View:
     def _sought(self, path: str) -> bool:
         """Whether it can matter that a path is there: in the project, but not in the run's own."""
         return path.startswith(self._root) and not (
-            path.startswith(self._own) or self._foreign(path)
+            path.startswith(self._own) or self._foreign(path) or self._is_temporary(path)
         )
+
+    def _is_temporary(self, path: str) -> bool:
+        """Whether it lies where temporary files do.
+
+        The project may itself lie in such a folder, with its neighbours.
+        """
+        for folder in self._temporary:
+            if path.startswith(folder):
+                top = path[len(folder) :].split(os.sep, 1)[0]
+                if not self._root.startswith(f"{folder}{top}{os.sep}"):
+                    return True
+        return False
 
     def _shown(self, path: str) -> str:
         inside = path.startswith(self._root)
@@ -303,23 +368,33 @@ def _changed(use: Use) -> bool:
         found = os.stat(use.path)
     except OSError:
         return True
-    return (found.st_size, found.st_mtime_ns) != (use.size, use.mtime_ns)
+    return _differs(use, found)
 
 
-def _below(path: str, folder: str) -> bool:
-    return path.startswith(folder + os.sep)
+def _differs(use: Use, found: os.stat_result) -> bool:
+    """Whether a file is another one than before its first use, or has been changed."""
+    before = (use.size, use.mtime_ns, use.inode, use.ctime_ns)
+    now = version_of(found)
+    # A new name for it, which the run itself has made, changes nothing but the change time.
+    return before[:3] != now[:3] if use.tied else before != now
 
 
-def _caches() -> list[str]:
+def _temporary_folders(environment: Mapping[str, str]) -> list[str]:
+    """Where a run puts temporary files, and its conductor does."""
+    names = ("TMPDIR", "TEMP", "TMP")
+    folders = [tempfile.gettempdir(), *(environment.get(name, "") for name in names)]
+    given = [os.path.normpath(folder) for folder in folders if os.path.isabs(folder)]
+    return list(dict.fromkeys([*given, *map(os.path.realpath, given)]))
+
+
+def _caches(environment: Mapping[str, str], temporary: Sequence[str]) -> list[str]:
     """What programs keep for themselves in the user's home, and temporary files of ours."""
     home = os.path.expanduser("~")
     folders = [os.path.join(home, name) for name in _CACHES]
-    folders += [os.environ[n] for n in ("XDG_CACHE_HOME", "MPLCONFIGDIR") if os.environ.get(n)]
-    temporary = tempfile.gettempdir()
+    folders += [environment[n] for n in ("XDG_CACHE_HOME", "MPLCONFIGDIR") if environment.get(n)]
     return [
         *(folder + os.sep for folder in folders),
-        os.path.join(temporary, "dfk-"),
-        os.path.join(temporary, "ipykernel_"),
+        *(os.path.join(folder, name) for folder in temporary for name in (KERNELS, "ipykernel_")),
     ]
 
 

@@ -57,7 +57,8 @@ def used(tmp_path: Path, code: str) -> dict[str, observer.Use]:
 
 def test_what_calls_mean(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    for name in ("read", "update", "there/relative", "moved", "linked"):
+    (tmp_path / "batch").mkdir()
+    for name in ("read", "update", "there/relative", "moved", "linked", "left", "batch/a", "other"):
         (tmp_path / name).write_text("x")
     code = """
 import os
@@ -68,6 +69,10 @@ open("appended", "a").close()
 os.rename("moved", "renamed")
 os.link("linked", "link")
 os.symlink("linked", "symlink")
+open("left").read(); os.unlink("left")
+open("batch/a").read(); open("batch/b", "w").close(); os.rename("batch", "done")
+open("temporary", "w").close(); os.rename("temporary", "final")
+open("other").read(); open("other", "w").close()
 folder = os.open("there", os.O_RDONLY | os.O_DIRECTORY)
 os.close(os.open("relative", os.O_RDONLY, dir_fd=folder))
 os.chdir("there")
@@ -86,7 +91,19 @@ os.system("cat relative ../missing > ../printed 2>/dev/null")
     assert seen["there/relative"].read
     assert seen["missing"].read
     assert seen["missing"].size == -1
-    assert "moved" not in seen
+    assert seen["linked"].read
+    assert seen["linked"].tied
+    for name in ("moved", "left", "batch", "batch/a"):
+        assert seen[name].gone, name
+        assert seen[name].read, name
+        assert not seen[name].fresh, name
+    for name in ("renamed", "done", "done/a"):
+        assert seen[name].arrived, name
+    for name in ("done/b", "final"):
+        assert seen[name].written, name
+        assert not seen[name].arrived, name
+    assert seen["other"].written
+    assert not seen["other"].fresh
 
 
 @pytest.mark.parametrize("observed", ["native", "python"])

@@ -49,8 +49,14 @@ class Use:
         written: Whether it was opened for writing, or made by a rename or link.
         updated: Whether it was opened for both at once, as databases are.
         listed: Whether it is a folder that was opened.
+        gone: Whether it was removed or moved to elsewhere.
+        fresh: Whether its first use left nothing of what was there, if anything was.
+        arrived: Whether it was moved here, and not made by the kernel.
+        tied: Whether it has got another name, which changes its change time.
         size: Bytes before its first use; -1 if it was not there.
         mtime_ns: When it was last changed before that.
+        inode: Its number in its file system.
+        ctime_ns: When anything about it was last changed before that, which nobody can set.
     """
 
     path: str
@@ -58,15 +64,23 @@ class Use:
     written: bool
     updated: bool
     listed: bool
+    gone: bool
+    fresh: bool
+    arrived: bool
+    tied: bool
     size: int
     mtime_ns: int
+    inode: int
+    ctime_ns: int
 
     @classmethod
-    def of(cls, noted: tuple[str, int, int, int]) -> Use:
-        """From what an observer or a kernel has noted: path, bits, size, time."""
-        path, bits, size, mtime_ns = noted
-        read, written, listed, updated = (bool(bits & bit) for bit in (1, 2, 4, 8))
-        return cls(path, read, written, updated, listed, size, mtime_ns)
+    def of(cls, noted: tuple[str, int, int, int, int, int]) -> Use:
+        """From what an observer or a kernel has noted: path, bits, size, time, inode, time."""
+        path, bits, *state = noted
+        return cls(path, *(bool(bits & bit) for bit in _BITS), *state)
+
+
+_BITS = (1, 2, 8, 4, 16, 32, 64, 128)  # in the order of the attributes
 
 
 def observer_address() -> str:

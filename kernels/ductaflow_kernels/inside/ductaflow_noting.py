@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from importlib.machinery import FileFinder
 from typing import Any
 
-READ, WRITE, UPDATE = 1, 2, 8  # as the observer has them
+READ, WRITE, UPDATE = 1, 2, 8  # as the observer has them, and the next
+GONE, FRESH, ARRIVED, TIED, MAKE = 16, 32, 64, 128, 256
 
 
 class Notes:
@@ -23,7 +24,8 @@ class Notes:
     Attributes:
         root: The project root, absolute and without links; what lies elsewhere is not looked for.
         native: Whether an observer sees what is opened.
-        opened: path → purpose, size before, time before; only where nobody sees it from without.
+        opened: path → purpose, and size, time, inode, change time before; only where nobody sees it
+            from without.
         listed: Folders whose names were read.
         quiet: Folders whose names only the import system has read.
         looked_for: path → whether it was there.
@@ -117,7 +119,8 @@ def _note_open(notes: Notes, path: Any, _: Any, flags: Any) -> None:
         return
     bits = READ
     if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
-        bits = UPDATE if flags & os.O_RDWR and not flags & os.O_TRUNC else WRITE
+        bits = UPDATE if flags & os.O_RDWR else WRITE
+        bits = WRITE | FRESH if flags & os.O_TRUNC else bits
     _note_file(notes, path, bits)
 
 
@@ -127,9 +130,47 @@ def _note_database(notes: Notes, path: Any) -> None:
         _note_file(notes, text.removeprefix("file:").partition("?")[0], UPDATE)
 
 
-def _note_rename(notes: Notes, _: Any, path: Any, *__: Any) -> None:
+def _note_rename(notes: Notes, source: Any, path: Any, *_: Any) -> None:
+    if notes.native:
+        return
+    old, new = (os.path.abspath(_text(each)) for each in (source, path))
+    moved = [old]
+    if os.path.isdir(old) and not os.path.islink(old):
+        moved += [other for other in notes.opened if other.startswith(old + os.sep)]
+    for each in moved:
+        made = each in notes.opened and notes.opened[each][0] & FRESH
+        _note_file(notes, each, READ | GONE)
+        _note_file(notes, new + each[len(old) :], WRITE | FRESH | (0 if made else ARRIVED))
+
+
+def _note_link(notes: Notes, source: Any, path: Any, *_: Any) -> None:
     if not notes.native:
-        _note_file(notes, path, WRITE)
+        _note_file(notes, source, READ | TIED)
+        _note_file(notes, path, WRITE | FRESH)
+
+
+def _note_symlink(notes: Notes, _: Any, path: Any, *__: Any) -> None:
+    if not notes.native:
+        _note_file(notes, path, WRITE | FRESH)
+
+
+def _note_removal(notes: Notes, path: Any, folder: Any = -1, *_: Any) -> None:
+    if notes.native:
+        return
+    text = _text(path)
+    if isinstance(folder, int) and folder >= 0:  # as `shutil.rmtree` does
+        text = os.path.join(_text(folder), text)
+    _note_file(notes, text, GONE)
+
+
+def _note_folder(notes: Notes, path: Any, *_: Any) -> None:
+    if not notes.native:
+        _note_file(notes, path, MAKE)
+
+
+def _note_cut(notes: Notes, path: Any, *_: Any) -> None:
+    if not notes.native:
+        _note_file(notes, path, UPDATE)
 
 
 def _note_command(notes: Notes, _: Any, arguments: Any, *__: Any) -> None:
@@ -147,13 +188,16 @@ def _note_file(notes: Notes, path: Any, bits: int) -> None:
     full = os.path.abspath(_text(path))
     known = notes.opened.get(full)
     if known is not None:
-        known[0] |= bits
+        known[0] |= bits & ~FRESH
         return
     try:
         found = _stat(full)
-        notes.opened[full] = [bits, found.st_size, found.st_mtime_ns]
     except OSError:
-        notes.opened[full] = [bits, -1, 0]
+        notes.opened[full] = [bits | FRESH, -1, 0, 0, 0]
+        return
+    notes.opened[full] = [
+        bits, found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
+    ]  # fmt: skip
 
 
 _EVENTS: dict[str, Callable[..., None]] = {
@@ -162,6 +206,12 @@ _EVENTS: dict[str, Callable[..., None]] = {
     "open": _note_open,
     "sqlite3.connect": _note_database,
     "os.rename": _note_rename,
+    "os.link": _note_link,
+    "os.symlink": _note_symlink,
+    "os.remove": _note_removal,
+    "os.rmdir": _note_removal,
+    "os.truncate": _note_cut,
+    "os.mkdir": _note_folder,
     "subprocess.Popen": _note_command,
 }
 

@@ -1,15 +1,16 @@
 """The observer: a process that notes which files the kernels of a conductor open, write and run.
 
 Kernels hand it the listener of their filter (`ductaflow_syscalls`). It answers every call with "go
-on" and notes path and purpose, so it must never wait for anything else. A file's size and time are
-taken before its first use, for it may be changed by it.
+on" and notes path and purpose, so it must never wait for anything else. A file's size, times and
+inode are taken before its first use, for it may be changed by it.
 
 Requests come over a Unix socket, one JSON line a connection:
 
     {"do": "watch", "token": …, "pid": …, "ignore": [prefix, …]}  with the listener beside it
     {"do": "share", "token": …, "pid": …, "ignore": […]}  of a kernel within a watched one
     {"do": "seen", "token": …, "path": …}  answer: whether it has used that
-    {"do": "take", "token": …}   answer: what was noted, [[path, bits, size, mtime_ns], …], or null
+    {"do": "take", "token": …}   answer: what was noted, or null:
+                                 [[path, bits, size, mtime_ns, inode, ctime_ns], …]
 """
 
 from __future__ import annotations
@@ -31,9 +32,25 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.iso
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import ductaflow_boot as boot  # beside this file
-from ductaflow_syscalls import AT_FDCWD, MADE, OPEN_HOW, Call, calls
+from ductaflow_syscalls import (
+    AT_FDCWD,
+    CUT,
+    FOLDER,
+    LINKED,
+    MADE,
+    MOVED,
+    OPEN_HOW,
+    REMOVED,
+    Call,
+    calls,
+)
 
 READ, WRITE, LIST, UPDATE = 1, 2, 4, 8  # UPDATE: opened for both; what came of it, time tells
+GONE = 16  # removed, or moved to elsewhere
+FRESH = 32  # its first use left nothing of what was there, if anything was
+ARRIVED = 64  # moved here, and not made by the kernel
+TIED = 128  # it has got another name, which changes its change time
+MAKE = 256  # a folder
 
 MAX_REQUEST = 1 << 16
 MAX_MEMORIES = 64
@@ -47,6 +64,13 @@ _CONTINUE = 1
 _NOTICE = struct.Struct("=QII iIQ 6Q")
 _REPLY = struct.Struct("=QqiI")
 
+_BITS = {
+    MADE: WRITE | FRESH,
+    LINKED: WRITE | FRESH,
+    REMOVED: GONE,
+    CUT: UPDATE,
+    FOLDER: MAKE,
+}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _NAMELESS = 0o20000000  # O_TMPFILE, without O_DIRECTORY, which it has in it
 _PAGE = 4096
@@ -68,13 +92,28 @@ class Watch:
             return
         known = self.noted.get(path)
         if known is not None:
-            known[0] |= bits
+            known[0] |= bits & ~FRESH
             return
         try:
             found = os.stat(path)
-            self.noted[path] = [bits, found.st_size, found.st_mtime_ns]
         except (OSError, ValueError):
-            self.noted[path] = [bits, -1, 0]
+            self.noted[path] = [bits | FRESH, -1, 0, 0, 0]
+            return
+        self.noted[path] = [
+            bits, found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
+        ]  # fmt: skip
+
+    def move(self, source: str, path: str) -> None:
+        """Note that a path is about to get another name, and with it what lies below."""
+        noted = self.noted or {}
+        below = f"{source}/"
+        moved = [source]
+        if os.path.isdir(source) and not os.path.islink(source):
+            moved += [other for other in noted if other.startswith(below)]
+        for old in moved:
+            made = old in noted and noted[old][0] & FRESH
+            self.note(old, READ | GONE)
+            self.note(path + old[len(source) :], WRITE | FRESH | (0 if made else ARRIVED))
 
 
 class Caller:
@@ -217,7 +256,13 @@ class Observer:
             path = self.absolute(pid, None if folder is None else arguments[folder], path)
         if "/." in path or "//" in path:
             path = tidy(path)
-        bits = WRITE if does == MADE else READ
+        if does in (MOVED, LINKED):
+            source = self.source(pid, call, arguments)
+            if does == MOVED:
+                watch.move(source, path)
+                return
+            watch.note(source, READ | TIED)
+        bits = _BITS.get(does, READ)
         if flags_at is not None:
             flags = arguments[flags_at]
             if does == OPEN_HOW:
@@ -225,6 +270,14 @@ class Observer:
             bits = purpose(flags)
         if bits:
             watch.note(path, bits)
+
+    def source(self, pid: int, call: Call, arguments: list[int]) -> str:
+        """The first path of a call that has two."""
+        _, folder, _, _ = call
+        path = self.text(pid, arguments[0 if folder is None else 1])
+        if not path.startswith("/"):
+            path = self.absolute(pid, None if folder is None else arguments[0], path)
+        return tidy(path) if "/." in path or "//" in path else path
 
     def nested(self, pid: int) -> Watch | None:
         """The watch of the kernel within a kernel that a process belongs to."""
@@ -280,7 +333,9 @@ def purpose(flags: int) -> int:
         return LIST
     if not flags & _WRITES:
         return READ
-    return WRITE if flags & (os.O_WRONLY | os.O_TRUNC) else UPDATE
+    if flags & os.O_TRUNC:
+        return WRITE | FRESH
+    return WRITE if flags & os.O_WRONLY else UPDATE
 
 
 def tidy(path: str) -> str:

@@ -22,8 +22,10 @@ from collections.abc import Callable
 AT_FDCWD = -100
 
 OPEN, OPEN_HOW, MADE, RUN = "open", "openat2", "made", "run"
+MOVED, LINKED, REMOVED, CUT, FOLDER = "moved", "linked", "removed", "cut", "folder"
 
-# number → what it does; argument with the folder's descriptor or None, with the path, with flags
+# number → what it does; argument with the folder's descriptor or None, with the path, with flags.
+# Calls with two paths have that of the source before these, in the same form.
 Call = tuple[str, "int | None", int, "int | None"]
 
 _X86_64: dict[int, Call] = {
@@ -33,23 +35,32 @@ _X86_64: dict[int, Call] = {
     59: (RUN, None, 0, None),  # execve
     322: (RUN, 0, 1, None),  # execveat
     85: (MADE, None, 0, None),  # creat
-    82: (MADE, None, 1, None),  # rename
-    264: (MADE, 2, 3, None),  # renameat
-    316: (MADE, 2, 3, None),  # renameat2
-    86: (MADE, None, 1, None),  # link
-    265: (MADE, 2, 3, None),  # linkat
+    82: (MOVED, None, 1, None),  # rename
+    264: (MOVED, 2, 3, None),  # renameat
+    316: (MOVED, 2, 3, None),  # renameat2
+    86: (LINKED, None, 1, None),  # link
+    265: (LINKED, 2, 3, None),  # linkat
     88: (MADE, None, 1, None),  # symlink
     266: (MADE, 1, 2, None),  # symlinkat
+    87: (REMOVED, None, 0, None),  # unlink
+    84: (REMOVED, None, 0, None),  # rmdir
+    263: (REMOVED, 0, 1, None),  # unlinkat
+    76: (CUT, None, 0, None),  # truncate
+    83: (FOLDER, None, 0, None),  # mkdir
+    258: (FOLDER, 0, 1, None),  # mkdirat
 }
 _AARCH64: dict[int, Call] = {
     56: (OPEN, 0, 1, 2),
     437: (OPEN_HOW, 0, 1, 2),
     221: (RUN, None, 0, None),
     281: (RUN, 0, 1, None),
-    38: (MADE, 2, 3, None),
-    276: (MADE, 2, 3, None),
-    37: (MADE, 2, 3, None),
+    38: (MOVED, 2, 3, None),
+    276: (MOVED, 2, 3, None),
+    37: (LINKED, 2, 3, None),
     36: (MADE, 1, 2, None),
+    35: (REMOVED, 0, 1, None),
+    45: (CUT, None, 0, None),
+    34: (FOLDER, 0, 1, None),
 }
 # machine → the audit number of its architecture, its number of seccomp(2), its calls
 _MACHINES = {
