@@ -17,6 +17,8 @@ class Role(Enum):
     PRESENT = "present"  # a path that it looked for and found
     MISSING = "missing"  # a path that it looked for and did not find
     FOLDER = "folder"  # a folder whose names it read
+    LINK = "link"  # a symbolic link that it followed
+    METADATA = "metadata"  # a path whose kind, size, time or permissions it asked for
 
 
 @attrs.frozen
@@ -31,6 +33,8 @@ class FileFact:
         sha256: Hash of its bytes; of the sorted names in a folder. Empty where it is not known what
             the run has seen, as of a file that was changed meanwhile.
         code: Hash of a module's syntax tree, or empty.
+        answer: Where a link leads; the kind of a path and what may be done with it, in words as
+            `file read=yes`; that kinds are in the hash of a folder's names.
     """
 
     path: str
@@ -39,6 +43,7 @@ class FileFact:
     mtime_ns: int = 0
     sha256: str = ""
     code: str = ""
+    answer: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FileFact:
@@ -50,6 +55,7 @@ class FileFact:
             int(data.get("mtime_ns", 0)),
             str(data.get("sha256", "")),
             str(data.get("code", "")),
+            answer=str(data.get("answer", "")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -67,8 +73,8 @@ class Reason:
 
     Attributes:
         kind: `new`, `failed`, `forced`, `off`, `unobserved`, `code`, `config`, `module`, `data`,
-            `present`, `missing`, `folder`, `python`, `package`, `kernel`, `variable`, `output`,
-            `report`.
+            `present`, `missing`, `folder`, `link`, `metadata`, `python`, `package`, `kernel`,
+            `variable`, `output`, `report`.
         message: One for people, as `code/zones.py changed`.
         path: The file that it is about, as in `FileFact`, or the empty string.
     """

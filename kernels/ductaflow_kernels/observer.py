@@ -15,8 +15,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import attrs
 
@@ -41,13 +42,15 @@ class Use:
     """What was made of a path by a kernel or a process that it started.
 
     Attributes:
-        path: Absolute, links kept.
+        path: Absolute, links kept, without `..`.
         read: Whether it was opened for reading, or run.
         written: Whether it was opened for writing, or made by a rename or link.
         updated: Whether it was opened for both at once, as databases are.
         listed: Whether it is a folder that was opened.
         size: Bytes before its first use; -1 if it was not there.
         mtime_ns: When it was last changed before that.
+        link: Where it led, if it is a link that was followed; its path is without links.
+        named: Whether it was itself made by a rename or link, rather than the file it leads to.
     """
 
     path: str
@@ -57,13 +60,16 @@ class Use:
     listed: bool
     size: int
     mtime_ns: int
+    link: str = ""
+    named: bool = False
 
     @classmethod
-    def of(cls, noted: tuple[str, int, int, int]) -> Use:
-        """From what an observer or a kernel has noted: path, bits, size, time."""
-        path, bits, size, mtime_ns = noted
+    def of(cls, noted: Sequence[Any]) -> Use:
+        """From what an observer or a kernel has noted: path, bits, size, time, link."""
+        path, bits, size, mtime_ns, *link = noted
         read, written, listed, updated = (bool(bits & bit) for bit in (1, 2, 4, 8))
-        return cls(path, read, written, updated, listed, size, mtime_ns)
+        named = bool(bits & 32)
+        return cls(path, read, written, updated, listed, size, mtime_ns, "".join(link), named)
 
 
 def observer_address() -> str:
@@ -104,7 +110,7 @@ def uses(address: str, token: str) -> list[Use] | None:
         channel.sendall(json.dumps({"do": "take", "token": token}).encode() + b"\n")
         with channel.makefile("rb") as answer:
             noted = json.loads(answer.readline())
-        return None if noted is None else [Use.of(tuple(item)) for item in noted]
+        return None if noted is None else [Use.of(item) for item in noted]
     return None
 
 

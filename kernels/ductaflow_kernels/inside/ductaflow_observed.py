@@ -22,7 +22,7 @@ from ductaflow_noting import HERE, Notes
 from ductaflow_packages import installed, package_folders
 
 _ANSWER_TIMEOUT = 5.0  # seconds
-_UNSEEN = ("/proc/", "/sys/", "/dev/")
+_UNSEEN = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/dev/tty", "/dev/pts/", "/dev/fd/")
 
 _attached = False  # whether an observer sees what is opened
 
@@ -96,23 +96,26 @@ def begin(root: str) -> None:
     noting.install(_notes)
 
 
-def declare(path: str, role: str = "data") -> None:
+def declare(path: str, role: str = "data", asked: int = 0) -> None:
     """Note that the flow depends on a path, as if it had used it.
 
     Args:
         path: The path.
-        role: `data`, `module`, `folder`, `present` or `missing`.
+        role: `data`, `module`, `folder`, `present`, `missing`, `link` or `metadata`.
+        asked: What was asked, of `metadata` (`ductaflow_asking`).
     """
     if _notes is None:
         return
-    full = os.path.abspath(path)
+    full = _notes.links.walk(os.path.join(os.getcwd(), path))
     if role == "data":
         _notes.declared[full] = None
     elif role == "module":
         _notes.modules[full] = None
     elif role == "folder":
         _notes.listed[full] = None
-    else:
+    elif role == "metadata":
+        noting.note_state(_notes, full, asked)
+    elif role != "link":  # which was noted on the way
         _notes.looked_for.setdefault(full, role == "present")
 
 
@@ -125,8 +128,9 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
-        `variables`, `declared`, `modules` (files of the project's modules), `packages` (the names
-        of installed top-level modules), and `folders` (where the interpreter's own files lie).
+        `asked`, `access`, `links`, `variables`, `declared`, `modules` (files of the project's
+        modules), `packages` (the names of installed top-level modules), and `folders` (where the
+        interpreter's own files lie).
     """
     if _notes is None:
         return {}
@@ -138,6 +142,9 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
         "listed": list(_notes.listed),
         "quiet": sorted(f for f in _notes.quiet.difference(_notes.listed) if not installed(f)),
         "looked_for": list(_notes.looked_for.items()),
+        "asked": [[path, *answer] for path, answer in _notes.asked.items()],
+        "access": [[path, mode, found] for (path, mode), found in _notes.access.items()],
+        "links": _notes.links.found,
         "variables": list(_notes.variables),
         "declared": list(_notes.declared),
         "modules": list({**modules, **_notes.modules}),
@@ -161,7 +168,7 @@ def _modules(names: Sequence[str]) -> tuple[dict[str, None], set[str]]:
         top = name.partition(".")[0]
         if not installed(file):
             if not os.path.abspath(file).startswith(HERE):
-                modules[os.path.abspath(file)] = None
+                modules[_notes.links.walk(os.path.abspath(file)) if _notes else file] = None
         elif top not in sys.stdlib_module_names:
             packages.add(top)
     return modules, packages

@@ -9,7 +9,11 @@ Requests come over a Unix socket, one JSON line a connection:
     {"do": "watch", "token": …, "pid": …, "ignore": [prefix, …]}  with the listener beside it
     {"do": "share", "token": …, "pid": …, "ignore": […]}  of a kernel within a watched one
     {"do": "seen", "token": …, "path": …}  answer: whether it has used that
-    {"do": "take", "token": …}   answer: what was noted, [[path, bits, size, mtime_ns], …], or null
+    {"do": "take", "token": …}   answer: what was noted, [[path, bits, size, mtime_ns], …], or null;
+                                 the links that were followed first, [[path, 16, -1, 0, target], …]
+
+Paths are noted as they were given, but without `.` and `..`; links on the way are kept in them and
+noted beside them (`ductaflow_links`).
 """
 
 from __future__ import annotations
@@ -26,10 +30,13 @@ import socket
 import struct
 import sys
 
-import ductaflow_boot as boot  # beside this file
-from ductaflow_syscalls import AT_FDCWD, MADE, OPEN_HOW, Call, calls
+import ductaflow_boot as boot  # beside this file, as the next
+from ductaflow_links import Links
+from ductaflow_syscalls import AT_FDCWD, LINKED, MADE, OPEN_HOW, WALKED, Call, calls
 
 READ, WRITE, LIST, UPDATE = 1, 2, 4, 8  # UPDATE: opened for both; what came of it, time tells
+LINK = 16  # followed
+NAMED = 32  # made by a rename or link, which does not follow the last link
 
 MAX_REQUEST = 1 << 16
 MAX_MEMORIES = 64
@@ -57,10 +64,16 @@ class Watch:
         self.ignore = tuple(ignore)
         self.listener = listener
         self.noted: dict[str, list[int]] | None = {}
+        self.links = Links()
 
     def note(self, path: str, bits: int) -> None:
-        """Note a use of a path."""
-        if self.noted is None or path.startswith(self.ignore):
+        """Note a use of a path, and the links on its way."""
+        plain = "/." not in path and "//" not in path
+        if self.noted is None or (plain and path.startswith(self.ignore)):
+            return
+        if not (plain and path in self.noted) or self.links.again or bits & NAMED:
+            path = self.links.walk(path, last=not bits & NAMED)
+        if not bits or path.startswith(self.ignore):
             return
         known = self.noted.get(path)
         if known is not None:
@@ -171,7 +184,8 @@ class Observer:
         noted, watch.noted = watch.noted, None
         if watch.listener is None:
             self.sessions.pop(watch.pid, None)
-        return [[path, *facts] for path, facts in noted.items()]
+        links = [[path, LINK, -1, 0, target] for path, target in watch.links.found.items()]
+        return [*links, *([path, *facts] for path, facts in noted.items())]
 
     def forget(self, listener: int) -> None:
         """A kernel and all that it started have ended; what was noted stays until it is taken."""
@@ -211,16 +225,20 @@ class Observer:
             return  # a descriptor itself
         if not path.startswith("/"):
             path = self.absolute(pid, None if folder is None else arguments[folder], path)
-        if "/." in path or "//" in path:
-            path = tidy(path)
-        bits = WRITE if does == MADE else READ
+        bits = READ
+        if does in (MADE, LINKED):
+            bits = WRITE | NAMED
+            # What is moved may be a link, or have one in it.
+            if does == LINKED or watch.links.found:
+                watch.links.forget()
+        elif does == WALKED:
+            bits = 0
         if flags_at is not None:
             flags = arguments[flags_at]
             if does == OPEN_HOW:
                 (flags,) = struct.unpack("=Q", self.memory(pid, flags, 8))
             bits = purpose(flags)
-        if bits:
-            watch.note(path, bits)
+        watch.note(path, bits)
 
     def nested(self, pid: int) -> Watch | None:
         """The watch of the kernel within a kernel that a process belongs to."""
@@ -277,16 +295,6 @@ def purpose(flags: int) -> int:
     if not flags & _WRITES:
         return READ
     return WRITE if flags & (os.O_WRONLY | os.O_TRUNC) else UPDATE
-
-
-def tidy(path: str) -> str:
-    """A path without `.` and `..`; one may stand behind a link, so it is followed."""
-    if "/../" in path or path.endswith("/.."):
-        folder, name = os.path.split(path)
-        if name in ("", ".", ".."):
-            return os.path.realpath(path)
-        return os.path.join(os.path.realpath(folder), name)
-    return os.path.normpath(path)
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ from collections.abc import Callable
 AT_FDCWD = -100
 
 OPEN, OPEN_HOW, MADE, RUN = "open", "openat2", "made", "run"
+LINKED = "linked"  # a symbolic link is made
+WALKED = "walked"  # a path is gone along and no file opened: only the links on it count
 
 # number → what it does; argument with the folder's descriptor or None, with the path, with flags
 Call = tuple[str, "int | None", int, "int | None"]
@@ -38,8 +40,11 @@ _X86_64: dict[int, Call] = {
     316: (MADE, 2, 3, None),  # renameat2
     86: (MADE, None, 1, None),  # link
     265: (MADE, 2, 3, None),  # linkat
-    88: (MADE, None, 1, None),  # symlink
-    266: (MADE, 1, 2, None),  # symlinkat
+    88: (LINKED, None, 1, None),  # symlink
+    266: (LINKED, 1, 2, None),  # symlinkat
+    80: (WALKED, None, 0, None),  # chdir
+    89: (WALKED, None, 0, None),  # readlink
+    267: (WALKED, 0, 1, None),  # readlinkat
 }
 _AARCH64: dict[int, Call] = {
     56: (OPEN, 0, 1, 2),
@@ -49,7 +54,9 @@ _AARCH64: dict[int, Call] = {
     38: (MADE, 2, 3, None),
     276: (MADE, 2, 3, None),
     37: (MADE, 2, 3, None),
-    36: (MADE, 1, 2, None),
+    36: (LINKED, 1, 2, None),
+    49: (WALKED, None, 0, None),
+    78: (WALKED, 0, 1, None),
 }
 # machine → the audit number of its architecture, its number of seccomp(2), its calls
 _MACHINES = {
