@@ -19,7 +19,7 @@ import ductaflow_asking as asking  # beside this file, as the next
 from ductaflow_links import Links
 from ductaflow_packages import package_folders
 
-READ, WRITE, UPDATE = 1, 2, 8  # as the observer has them
+READ, WRITE, UPDATE, NAMED = 1, 2, 8, 32  # as the observer has them
 
 _UNASKED = ("/proc/", "/sys/", "/usr/lib/", "/usr/share/", "/usr/include/")
 
@@ -247,9 +247,9 @@ def _note_database(notes: Notes, path: Any) -> None:
         _note_file(notes, text.removeprefix("file:").partition("?")[0], UPDATE)
 
 
-def _note_rename(notes: Notes, _: Any, path: Any, *__: Any) -> None:
+def _note_named(notes: Notes, _: Any, path: Any, *__: Any) -> None:
     if not notes.native:
-        _note_file(notes, path, WRITE)
+        _note_file(notes, path, WRITE | NAMED)
 
 
 def _note_command(notes: Notes, _: Any, arguments: Any, *__: Any) -> None:
@@ -264,7 +264,7 @@ def _note_command(notes: Notes, _: Any, arguments: Any, *__: Any) -> None:
 
 
 def _note_file(notes: Notes, path: Any, bits: int) -> None:
-    full = notes.links.walk(_absolute(_text(path)))
+    full = notes.links.walk(_absolute(_text(path)), last=not bits & NAMED)
     known = notes.opened.get(full)
     if known is not None:
         known[0] |= bits
@@ -281,7 +281,9 @@ _EVENTS: dict[str, Callable[..., None]] = {
     "os.scandir": _note_listing,
     "open": _note_open,
     "sqlite3.connect": _note_database,
-    "os.rename": _note_rename,
+    "os.link": _note_named,
+    "os.rename": _note_named,
+    "os.symlink": _note_named,
     "subprocess.Popen": _note_command,
 }
 
