@@ -37,7 +37,7 @@ _KEPT_APART = (Role.FOLDER, Role.LINK, Role.METADATA)  # beside what else a path
 
 # What a kernel has noted to be asked about a path (`ductaflow_asking`).
 _KIND, _SIZE, _TIME, _FOLDER_TIME, _UNLINKED = 1, 2, 4, 8, 16
-_LIBRARY_SIZE, _LIBRARY_TIME = 64, 128
+_LIBRARY_SIZE, _LIBRARY_TIME, _BY_PROJECT = 64, 128, 256
 
 
 @attrs.frozen
@@ -124,6 +124,7 @@ class _View:
     _ways: dict[str, tuple[str, tuple[str, ...]]] = attrs.field(init=False, factory=dict)
     _followed: dict[str, None] = attrs.field(init=False, factory=dict)  # links that count
     _above: frozenset[str] = attrs.field(init=False)  # links to the project, and to its runs
+    _meant: set[str] = attrs.field(init=False, factory=set)  # what project code asked about
     _linked: set[str] = attrs.field(init=False, factory=set)  # what counts by the links to it
 
     def __attrs_post_init__(self) -> None:
@@ -285,6 +286,10 @@ class _View:
         """What was asked about a path, but for what the run has made or removed itself."""
         if path in self.written or not self._sought(path) or not os.path.lexists(path):
             return
+        if asked & _BY_PROJECT or allowed:
+            self._meant.add(path)
+        elif kind == "folder" and not path.startswith(self._root):
+            return
         words = [kind] if asked & _KIND else []
         if asked & _UNLINKED:
             words.append("unlinked")
@@ -311,7 +316,11 @@ class _View:
         if there:
             # What is gone at the end, the run has removed itself.
             known = any((path, kind) in self.inputs for kind in (None, *_KEPT_APART))
-            if not known and os.path.lexists(path):
+            if known or not os.path.lexists(path):
+                return
+            # A library comes by many folders, as of the user's home, on its way elsewhere.
+            meant = path in self._meant or path.startswith(self._root)
+            if meant or not os.path.isdir(path):
                 self._add(Role.PRESENT, path)
         elif not os.path.isdir(path):
             self._add(Role.MISSING, path)
@@ -397,10 +406,11 @@ class _View:
         """Whether a file is not the project's concern: the system's, the interpreter's, or ours."""
         if self._linked and path.rstrip(os.sep) in self._linked:
             return False
-        if path.startswith(self._interpreter):
+        within = path + os.sep  # a place may be a file
+        if within.startswith(self._interpreter):
             return True
         inside = path.startswith(self._root)
-        if not inside and (is_system(path) or path.startswith(self._outside)):
+        if not inside and (is_system(path) or within.startswith(self._outside)):
             return True
         parts = path[len(self._root) if inside else 0 :].split(os.sep)
         if not _PROJECT_OWN.isdisjoint(parts):
@@ -411,7 +421,7 @@ class _View:
 
     def _sought(self, path: str) -> bool:
         """Whether it can matter that a path is there: anywhere but in the run's own folder."""
-        return not (path.startswith(self._own) or self._foreign(path))
+        return not ((path + os.sep).startswith(self._own) or self._foreign(path))
 
     def _shown(self, path: str) -> str:
         inside = path.startswith(self._root)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +16,9 @@ import pytest
 from ductaflow_kernels import forked, sources
 from ductaflow_kernels.pool import close_shared_pool
 
-from ductaflow import sweep
+from ductaflow import accept, run_step_flow, sweep
 from ductaflow.catalog import all_runs
+from ductaflow.fingerprint import names_hash
 from ductaflow.layout import kernel_environment
 from ductaflow.places import is_system
 from ductaflow.repeat import plan_again
@@ -325,3 +328,125 @@ def test_exactly_what_was_asked_counts(asked: tuple[Path, list[str]]) -> None:
 )
 def test_system_places(path: str, expected: bool) -> None:
     assert is_system(path) == expected
+
+
+def small(root: Path, code: str) -> None:
+    (root / "flow").mkdir(exist_ok=True)
+    write(root, "ask", f"from pathlib import Path\nimport os\n{code}")
+
+
+def write(root: Path, name: str, code: str) -> None:
+    parameters = '# %% tags=["parameters"]\nconfig = {}\n'
+    (root / "flow" / f"{name}.py").write_text(f"{parameters}\n# %%\n{code}\n")
+
+
+def again(root: Path) -> str:
+    """Why the flow's instance would run again; empty if it would not."""
+    run = run_step_flow("ask", "ask", "a", {}, root=root)
+    return "" if run.reused else "; ".join(map(str, run.reasons))
+
+
+def test_a_project_below_a_link(tmp_path: Path) -> None:
+    """Where the project itself lies behind links, its own files are not asked for by them."""
+    real = tmp_path / "disk" / "study"
+    (real / "inputs").mkdir(parents=True)
+    (real / "inputs" / "x.txt").write_text("1")
+    (tmp_path / "disk" / "beside.txt").write_text("1")
+    (tmp_path / "home").symlink_to("disk")
+    (tmp_path / "scratch").mkdir()
+    (real / "runs").symlink_to(tmp_path / "scratch")
+    root = tmp_path / "home" / "study"
+    small(root, f"open({str(root / 'inputs/x.txt')!r}).read(); Path({str(root)!r}).resolve()")
+    run = run_step_flow("ask", "ask", "a", {}, root=root)
+    assert [(f.path, f.role) for f in run.record.inputs if f.role != "metadata"] == [
+        ("inputs/x.txt", "data")
+    ]
+    assert again(root) == ""
+    small(root, f"open({str(tmp_path / 'home/beside.txt')!r}).read()")
+    run = run_step_flow("ask", "ask", "a", {}, root=root)
+    links = {f.path for f in run.record.inputs if f.role == "link"}
+    assert links == {str(tmp_path / "home")}
+
+
+def test_a_copied_project_with_absolute_links(tmp_path: Path) -> None:
+    """In the copy, its links lead to the first one's files."""
+    root = tmp_path / "study"
+    (root / "data").mkdir(parents=True)
+    (root / "data" / "x.txt").write_text("1")
+    (root / "cur").symlink_to(root / "data")
+    (root / "near").symlink_to("data")
+    small(root, "open('../../../cur/x.txt').read()")
+    run_step_flow("ask", "ask", "a", {}, root=root)
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy, symlinks=True)
+    assert again(copy) == f"cur now leads to {root / 'data'}"
+    small(root, "open('../../../near/x.txt').read()")
+    run_step_flow("ask", "ask", "a", {}, root=root)
+    shutil.rmtree(copy)
+    shutil.copytree(root, copy, symlinks=True)
+    assert again(copy) == ""
+
+
+def test_accepted_links_and_metadata(tmp_path: Path) -> None:
+    """What is accepted counts from then on as it is now."""
+    for version in ("v1", "v2"):
+        (tmp_path / "data" / version).mkdir(parents=True)
+        (tmp_path / "data" / version / "x.txt").write_text(version)
+    (tmp_path / "data" / "cur").symlink_to("v1")
+    small(tmp_path, "open('../../../data/cur/x.txt').read(); os.path.getmtime('../../../data/v1')")
+    run = run_step_flow("ask", "ask", "a", {}, root=tmp_path)
+    assert again(tmp_path) == ""
+    relink(tmp_path / "data")
+    (tmp_path / "data" / "v1" / "new").touch()
+    later(tmp_path / "data" / "v1")
+    environment = kernel_environment(tmp_path)
+    _, decision = look(plan_again(run, tmp_path), environment)
+    assert {r.message for r in decision.reasons} == {
+        "data/cur now leads to v2",
+        "data/v1 has another modification time",
+    }
+    accept("ask", "a", root=tmp_path)
+    assert again(tmp_path) == ""
+    (tmp_path / "data" / "v2" / "x.txt").write_text("other")
+    assert again(tmp_path) == "data/v2/x.txt changed"
+
+
+def test_what_a_run_within_asked_counts_for_the_outer_one(tmp_path: Path) -> None:
+    (tmp_path / "data" / "v1").mkdir(parents=True)
+    (tmp_path / "data" / "v2").mkdir()
+    for path in ("v1/x.txt", "v2/x.txt", "y.txt"):
+        (tmp_path / "data" / path).write_text("1")
+    (tmp_path / "data" / "cur").symlink_to("v1")
+    small(
+        tmp_path, "open('../../../data/cur/x.txt').read(); os.path.getmtime('../../../data/y.txt')"
+    )
+    outer = "from ductaflow import run_step_flow\nrun_step_flow('ask', 'ask', 'a', {})"
+    write(tmp_path, "outer", outer)
+    run_step_flow("outer", "outer", "a", {}, root=tmp_path)
+
+    def reasons() -> set[str]:
+        run = run_step_flow("outer", "outer", "a", {}, root=tmp_path)
+        return set() if run.reused else {r.kind for r in run.reasons}
+
+    assert reasons() == set()
+    later(tmp_path / "data" / "y.txt")
+    assert "metadata" in reasons()
+    relink(tmp_path / "data")
+    assert "link" in reasons()
+
+
+def test_a_record_of_an_older_version(tmp_path: Path) -> None:
+    """Its folders have names without kinds."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").mkdir()
+    small(tmp_path, "os.listdir('../../../data')")
+    run = run_step_flow("ask", "ask", "a", {}, root=tmp_path)
+    path = run.dir / "run.json"
+    record = json.loads(path.read_text())
+    (folder,) = [f for f in record["inputs"] if f["role"] == "folder"]
+    del folder["answer"]
+    folder["sha256"] = names_hash(["x"])
+    path.write_text(json.dumps(record))
+    assert again(tmp_path) == ""
+    (tmp_path / "data" / "y").touch()
+    assert again(tmp_path) == "data has other files in it"

@@ -18,6 +18,7 @@ FOLDER_TIME = 8  # asked in so many words, so that it counts for a folder as wel
 UNLINKED = 16  # whether it is a link: it is none
 # Asked by a library: does not count of a file whose bytes count anyway.
 LIBRARY_SIZE, LIBRARY_TIME = 64, 128
+BY_PROJECT = 256  # asked by the project's code, and about this path for its own sake
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PATHS = frozenset({
@@ -49,24 +50,27 @@ def asked(frame: Any, name: str) -> int:
     Returns:
         `KIND`, `SIZE`, …, or'ed; `PRESENCE` if no more than whether it is there.
     """
-    answers = -1
+    answers, resolved = -1, False
     while frame is not None and frame.f_globals.get("__name__") in _PATHS:
         by = frame.f_code.co_name
         if answers < 0 and by not in ("stat", "lstat"):
             answers = _ANSWERS.get(by, KIND)
+        resolved = resolved or by in ("realpath", "resolve")
         name = by
         frame = frame.f_back
-    if answers == PRESENCE or frame is None:
-        return max(answers, 0)
+    if frame is None:
+        return max(answers, PRESENCE)
+    if resolved:
+        return KIND
     if is_library(frame):
         module = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] in _OURS or frame.f_code.co_filename.startswith(_HERE):
             return PRESENCE
+        what = KIND | SIZE | TIME if answers < 0 else answers
         if name in _named(frame.f_code) and module not in _TELLING:
-            what = KIND | SIZE | TIME if answers < 0 else answers
             return (what & KIND) | (what & SIZE and LIBRARY_SIZE) | (what & TIME and LIBRARY_TIME)
-        return KIND | SIZE | TIME if answers < 0 else answers  # it was given the function
-    return answers if answers >= 0 else _of_result(frame)
+        return what | BY_PROJECT  # it was given the function
+    return (answers if answers >= 0 else _of_result(frame)) | BY_PROJECT
 
 
 def is_library(frame: Any) -> bool:

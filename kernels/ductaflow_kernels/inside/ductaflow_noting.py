@@ -361,16 +361,35 @@ def _note_asked(
         _notes.looked_for[full] = True
         what = asking.asked(frame, name)
         if what:
-            _note_answer(_notes, full, found, what if follow else what | asking.UNLINKED)
+            unlinked = not follow and what & asking.KIND
+            _note_answer(_notes, full, found, what | asking.UNLINKED if unlinked else what)
 
 
-def note_state(notes: Notes, path: str, what: int) -> None:
-    """Note what a path is, as if that had been asked about it."""
+def note_state(notes: Notes, path: str, words: list[str], *, size: bool, time: bool) -> None:
+    """Note what a path is, as if that had been asked about it.
+
+    Args:
+        notes: Where.
+        path: The path, as `Notes.kept` has it.
+        words: What was answered when it was asked, as records have it.
+        size: Whether its size counts.
+        time: Whether its modification time counts.
+    """
+    what = asking.BY_PROJECT
+    for word in words:
+        if word.startswith("access"):
+            mode = int(word.removeprefix("access").partition("=")[0])
+            notes.access[path, mode] = os.access(path, mode)
+        else:
+            what |= asking.UNLINKED if word == "unlinked" else asking.KIND
+    what |= asking.SIZE if size else 0
+    what |= asking.TIME | asking.FOLDER_TIME if time else 0
     try:
         found = _stat(path)
     except OSError:
-        notes.looked_for[path] = False
+        notes.looked_for.setdefault(path, False)
     else:
+        notes.looked_for.setdefault(path, True)
         _note_answer(notes, path, found, what)
 
 

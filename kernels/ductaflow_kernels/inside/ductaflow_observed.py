@@ -96,13 +96,17 @@ def begin(root: str) -> None:
     noting.install(_notes)
 
 
-def declare(path: str, role: str = "data", asked: int = 0) -> None:
+def declare(
+    path: str, role: str = "data", *, answer: str = "", size: bool = False, time: bool = False
+) -> None:
     """Note that the flow depends on a path, as if it had used it.
 
     Args:
         path: The path.
         role: `data`, `module`, `folder`, `present`, `missing`, `link` or `metadata`.
-        asked: What was asked, of `metadata` (`ductaflow_asking`).
+        answer: What was answered, of `metadata`, as records have it.
+        size: Whether its size was asked, likewise.
+        time: Whether its modification time was asked, likewise.
     """
     if _notes is None:
         return
@@ -113,10 +117,10 @@ def declare(path: str, role: str = "data", asked: int = 0) -> None:
         _notes.modules[full] = None
     elif role == "folder":
         _notes.listed[full] = None
-    elif role == "metadata":
-        noting.note_state(_notes, full, asked)
+    elif role in ("metadata", "present"):
+        noting.note_state(_notes, full, answer.split(), size=size, time=time)
     elif role != "link":  # which was noted on the way
-        _notes.looked_for.setdefault(full, role == "present")
+        _notes.looked_for.setdefault(full, False)
 
 
 def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
@@ -135,12 +139,15 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
     if _notes is None:
         return {}
     modules, packages = _modules(newer)
+    # Where imports are looked for outside the project, as of what is being developed, is listed by
+    # each interpreter that a flow starts.
+    quiet = _notes.quiet.union(path for path in sys.path if not path.startswith(_notes.root))
     packages.update(name for name in ahead if name not in sys.stdlib_module_names)
     return {
         "native": _notes.native,
         "opened": [[path, *facts] for path, facts in _notes.opened.items()],
         "listed": list(_notes.listed),
-        "quiet": sorted(f for f in _notes.quiet.difference(_notes.listed) if not installed(f)),
+        "quiet": sorted(f for f in quiet.difference(_notes.listed) if not installed(f)),
         "looked_for": list(_notes.looked_for.items()),
         "asked": [[path, *answer] for path, answer in _notes.asked.items()],
         "access": [[path, mode, found] for (path, mode), found in _notes.access.items()],
