@@ -83,6 +83,14 @@ def is_library(frame: Any) -> bool:
     return known or frame.f_globals.get("__name__", "").partition(".")[0] in _OURS
 
 
+def is_ours(frame: Any) -> bool:
+    """Whether it is ductaflow that asks, also by a function of the standard library."""
+    while frame is not None and frame.f_globals.get("__name__") in _PATHS:
+        frame = frame.f_back
+    name = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    return name.partition(".")[0] in _OURS
+
+
 def _of_result(frame: Any) -> int:
     """What the project's code asks of a whole result."""
     names = _named(frame.f_code)

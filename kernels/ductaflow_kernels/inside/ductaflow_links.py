@@ -7,12 +7,13 @@ text says. Folders that were walked are remembered: a file in a known one costs 
 from __future__ import annotations
 
 import os
+import stat
 
 MAX_LINKS = 40  # on the way of one path, as in Linux
 MAX_FOLDERS = 1 << 16
 
 _POSIX = os.name == "posix"
-_readlink = os.readlink  # as it is before anybody notes what it is asked
+_lstat, _readlink = os.lstat, os.readlink  # as they are before anybody notes what they are asked
 
 
 class Links:
@@ -88,6 +89,8 @@ class Links:
     def _step(self, kept: str, real: str, name: str, followed: list[int]) -> tuple[str, str]:
         kept, path = f"{kept}/{name}", f"{real}/{name}"
         try:
+            if not stat.S_ISLNK(_lstat(path).st_mode):
+                return kept, path
             target = _readlink(path)
         except (OSError, ValueError):  # no link, or not there
             return kept, path

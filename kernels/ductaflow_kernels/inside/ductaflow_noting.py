@@ -117,7 +117,10 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 
 def _note_listing(notes: Notes, path: Any, frame: Any = None) -> None:
     folder = notes.links.walk(_absolute(_text("." if path is None else path)))
-    if _is_importing(frame or sys._getframe(2)):
+    frame = frame or sys._getframe(2)
+    # A run within this one looks for what others have left in the folder for temporary files.
+    beside = not folder.startswith(notes.root) and asking.is_ours(frame)
+    if beside or _is_importing(frame):
         notes.quiet.add(folder)
     else:
         notes.listed[folder] = None
