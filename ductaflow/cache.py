@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import platform
+import re
 import stat
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,12 +26,14 @@ from ductaflow.fingerprint import (
     code_hash,
     content_of,
     file_fact,
+    listing_hash,
     names_hash,
     same_grammar,
     variable_hash,
 )
 from ductaflow.hashes import keep_in
 from ductaflow.layout import ArtifactPaths, instance_of, runs_dir, runs_name
+from ductaflow.links import ROOT, lead, portable, retargeted
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
 from ductaflow.plan import options_told
@@ -77,8 +80,11 @@ def decide(
 
 
 ACCEPTABLE = frozenset(
-    {"code", "module", "data", "present", "missing", "folder", "python", "package", "variable"}
-)
+    {
+        "code", "module", "data", "present", "missing", "folder", "link", "metadata", "python",
+        "package", "variable",
+    }
+)  # fmt: skip
 """Kinds of reasons that a person can declare harmless."""
 
 
@@ -90,22 +96,53 @@ def renewed(record: RunRecord, plan: InstancePlan, environment: Mapping[str, str
         plan: What is wanted, with the run's own config.
         environment: What a new run would have as environment.
     """
-    base = str(plan.root) + os.sep
     return attrs.evolve(
         record,
         fingerprints=plan.fingerprints,
-        inputs=tuple(_renewed(fact, base, record) for fact in record.inputs),
+        inputs=_renewed_inputs(record, str(plan.root)),
         packages=versions(record.packages, _folders(record.package_folders)),
         variables={name: variable_hash(name, environment) for name in record.variables},
         environment={**record.environment, "python": platform.python_version()},
     )
 
 
+def _renewed_inputs(record: RunRecord, root: str) -> tuple[FileFact, ...]:
+    """What the run used as it is now; where links lead elsewhere, also what lies there."""
+    base = root + os.sep
+    was = {_full(f, base): _target(f, root) for f in record.inputs if f.role == _LINK}
+    now = {path: lead(path) or target for path, target in was.items()}
+    facts = {(fact.path, fact.role): fact for fact in record.inputs}
+    for before, after in retargeted(now, was):
+        for fact in record.inputs:
+            path = _full(fact, base)
+            if fact.role != _LINK and (path == before or path.startswith(before + os.sep)):
+                moved = after + path[len(before) :]
+                shown = moved[len(base) :] if moved.startswith(base) else moved
+                facts.setdefault((shown, fact.role), attrs.evolve(fact, path=shown))
+    return tuple(_renewed(fact, base, record) for fact in facts.values())
+
+
+_LINK = Role.LINK.value
+
+
+def _full(fact: FileFact, base: str) -> str:
+    return fact.path if os.path.isabs(fact.path) else base + fact.path
+
+
+def _target(fact: FileFact, root: str) -> str:
+    """Where a link led, absolute or from where it lies."""
+    return fact.answer.replace(ROOT, root, 1) if fact.answer.startswith(ROOT) else fact.answer
+
+
 def _renewed(fact: FileFact, base: str, record: RunRecord) -> FileFact:
-    path = fact.path if os.path.isabs(fact.path) else base + fact.path
+    path = _full(fact, base)
     try:
+        if fact.role == _LINK:
+            return attrs.evolve(fact, answer=portable(os.readlink(path), base[:-1]))
+        if fact.role == Role.METADATA.value:
+            return _renewed_metadata(fact, path)
         if fact.role == Role.FOLDER.value:
-            return attrs.evolve(fact, sha256=names_hash(_names(fact, path, record)))
+            return attrs.evolve(fact, sha256=_listing(fact, path, record))
         found = os.stat(path)
         if fact.role == Role.PRESENT.value or not stat.S_ISREG(found.st_mode):
             return FileFact(fact.path, Role.PRESENT.value)
@@ -114,6 +151,16 @@ def _renewed(fact: FileFact, base: str, record: RunRecord) -> FileFact:
         return file_fact(fact.path, role, path, found, code)
     except OSError:
         return FileFact(fact.path, Role.MISSING.value)
+
+
+def _renewed_metadata(fact: FileFact, path: str) -> FileFact:
+    found = os.stat(path)
+    return attrs.evolve(
+        fact,
+        size=found.st_size if fact.size >= 0 else -1,
+        mtime_ns=found.st_mtime_ns if fact.mtime_ns else 0,
+        answer=" ".join(_asked_again(word, path, found) for word in fact.answer.split()),
+    )
 
 
 def _failed(record: RunRecord) -> str:
@@ -237,7 +284,10 @@ def changed_files(record: RunRecord, root: Path, directory: Path) -> Iterator[Re
     keep_in(runs_dir(root))
     for fact in record.inputs:
         path = fact.path if os.path.isabs(fact.path) else base + fact.path
-        word = _CHECKS[fact.role](fact, path, record)
+        check = _CHECKS.get(fact.role)
+        word = (
+            check(fact, path, record) if check else f"is noted as {fact.role!r}, by a later version"
+        )
         if word:
             name, origin = _shown(fact.path, root, directory)
             yield Reason(fact.role, f"{name} {word}{origin}", fact.path)
@@ -276,15 +326,66 @@ def _check_missing(_: FileFact, path: str, __: RunRecord) -> str:
 
 def _check_folder(fact: FileFact, path: str, record: RunRecord) -> str:
     try:
-        names = _names(fact, path, record)
+        names = _listing(fact, path, record)
     except OSError:
         return "is gone"
-    return "" if names_hash(names) == fact.sha256 else "has other files in it"
+    return "" if names == fact.sha256 else "has other files in it"
 
 
-def _names(fact: FileFact, path: str, record: RunRecord) -> set[str]:
+def _listing(fact: FileFact, path: str, record: RunRecord) -> str:
     """The names in a folder, but for what the run has put there itself."""
-    return set(os.listdir(path)) - own_names(fact.path, record.outputs)
+    left_out = own_names(fact.path, record.outputs)
+    if fact.answer:
+        return listing_hash(path, left_out)
+    return names_hash(set(os.listdir(path)) - left_out)  # an older record
+
+
+def _check_link(fact: FileFact, path: str, _: RunRecord) -> str:
+    target = lead(path)
+    if target is None:
+        return "is no symbolic link any more" if os.path.lexists(path) else "is gone"
+    root = path[: -len(fact.path) - 1]
+    if portable(target, root) == fact.answer:
+        return ""
+    return f"now leads to {target}"
+
+
+def _check_metadata(fact: FileFact, path: str, _: RunRecord) -> str:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "is gone"
+    for word in fact.answer.split():
+        now = _asked_again(word, path, found)
+        if now != word:
+            return _CHANGED_ANSWERS.get(now, "has other permissions")
+    if fact.size >= 0 and found.st_size != fact.size:
+        return f"was {fact.size} bytes long, is {found.st_size}"
+    if fact.mtime_ns and found.st_mtime_ns != fact.mtime_ns:
+        return "has another modification time"
+    return ""
+
+
+def _asked_again(word: str, path: str, found: os.stat_result) -> str:
+    """The answer now to what a run was answered by a word."""
+    if word in ("unlinked", "link"):
+        return "link" if os.path.islink(path) else "unlinked"
+    access = _ACCESS.fullmatch(word)
+    if access is not None:
+        return f"access{access[1]}={'yes' if os.access(path, int(access[1])) else 'no'}"
+    if stat.S_ISDIR(found.st_mode):
+        return "folder"
+    return "file" if stat.S_ISREG(found.st_mode) else "other"
+
+
+_ACCESS = re.compile(r"access(\d+)=(?:yes|no)")
+_CHANGED_ANSWERS = {
+    "file": "is a file now",
+    "folder": "is a folder now",
+    "other": "is neither a file nor a folder now",
+    "link": "is a symbolic link now",
+    "unlinked": "is no symbolic link any more",
+}
 
 
 _CHECKS = {
@@ -293,6 +394,8 @@ _CHECKS = {
     Role.PRESENT.value: _check_present,
     Role.MISSING.value: _check_missing,
     Role.FOLDER.value: _check_folder,
+    Role.LINK.value: _check_link,
+    Role.METADATA.value: _check_metadata,
 }
 
 

@@ -25,7 +25,13 @@ def depends_on(run: RunRecord, flow: str, root: Path) -> None:
     if observed is not None:
         observed.declare(flow)
         for fact in run.inputs:
-            observed.declare(os.path.join(root, fact.path), fact.role)
+            observed.declare(
+                os.path.join(root, fact.path),
+                fact.role,
+                answer=fact.answer,
+                size=fact.size >= 0,
+                time=bool(fact.mtime_ns),
+            )
 
 
 def is_observed() -> bool:

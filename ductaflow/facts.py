@@ -19,6 +19,8 @@ class Role(Enum):
     MISSING = "missing"  # a path that it looked for and did not find, or has taken away itself
     FOLDER = "folder"  # a folder whose names it read
     MOVED = "moved"  # a file that it has put there, but not made
+    LINK = "link"  # a symbolic link that it followed
+    METADATA = "metadata"  # a path whose kind, size, time or permissions it asked for
 
 
 @attrs.frozen
@@ -37,6 +39,8 @@ class FileFact:
         ctime_ns: When anything about it was last changed; 0 where size and times do not tell
             whether it has been changed since.
         log: What is to be added to the path for that of its write-ahead log, if it is a database.
+        answer: Where a link leads; the kind of a path and what may be done with it, in words as
+            `file read=yes`; that kinds are in the hash of a folder's names.
     """
 
     path: str
@@ -48,6 +52,7 @@ class FileFact:
     inode: int = 0
     ctime_ns: int = 0
     log: str = ""
+    answer: str = ""
 
     def is_of(self, found: os.stat_result) -> bool:
         """Whether a file is by all appearances still as it was; False says nothing."""
@@ -78,6 +83,7 @@ class FileFact:
             int(data.get("inode", 0)),
             int(data.get("ctime_ns", 0)),
             str(data.get("log", "")),
+            str(data.get("answer", "")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -107,8 +113,8 @@ class Reason:
 
     Attributes:
         kind: `new`, `failed`, `forced`, `off`, `unobserved`, `code`, `config`, `module`, `data`,
-            `present`, `missing`, `folder`, `python`, `package`, `kernel`, `variable`, `output`,
-            `report`.
+            `present`, `missing`, `folder`, `link`, `metadata`, `python`, `package`, `kernel`,
+            `variable`, `output`, `report`.
         message: One for people, as `code/zones.py changed`.
         path: The file that it is about, as in `FileFact`, or the empty string.
     """

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -157,8 +157,33 @@ def same_grammar(code: str) -> bool:
 def names_hash(names: Iterable[str]) -> str:
     """Hash of the names in a folder; hidden ones, Python's caches and kernels' folders left out."""
     return _hash(
-        sorted(n for n in names if not n.startswith((".", KERNELS)) and n != "__pycache__")
+        sorted(
+            n for n in names if not n.startswith((".", KERNELS)) and n.rstrip("/") != "__pycache__"
+        )
     )
+
+
+def listing_hash(folder: str, left_out: Collection[str]) -> str:
+    """Hash of the names in a folder, each with whether it is a folder itself.
+
+    Args:
+        folder: The folder.
+        left_out: Names that do not count.
+
+    Raises:
+        OSError: It cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        return names_hash(
+            entry.name + "/" * _is_folder(entry) for entry in entries if entry.name not in left_out
+        )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def variable_hash(name: str, environment: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -24,22 +24,23 @@ from ductaflow_kernels.observer import Use
 
 from ductaflow.databases import belongs_to_database
 from ductaflow.facts import FileFact, Role, own_names
-from ductaflow.fingerprint import KERNELS, code_hash, file_fact, names_hash, variable_hash
+from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash, variable_hash
 from ductaflow.hashes import version_of
 from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
+from ductaflow.links import Leads, follow, lead, portable
 from ductaflow.model import InstancePlan
 from ductaflow.packages import versions
+from ductaflow.places import caches, interpreter_places, is_system
 
-_SYSTEM = (
-    "/usr/", "/lib/", "/lib32/", "/lib64/", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/",
-    "/run/", "/var/cache/", "/var/lib/", "/var/run/", "/snap/", "/nix/store/",
-    "/System/", "/Library/", "/opt/homebrew/",
-)  # fmt: skip
-_CACHES = (".cache", ".fonts", ".ipython", ".jupyter", ".local/lib", ".local/share", ".matplotlib")
 _CACHED_MODULE = re.compile(r"(.*)/__pycache__/([^/]+?)\.[^/.]+(?:\.opt-\w+)?\.pyc(?:\.\d+)?$")
 _PROJECT_OWN = frozenset({".git", ".hg", ".svn", "__pycache__", ".ipynb_checkpoints"})
 _INSIDE = str(Path(sys.modules[Use.__module__].__file__ or "").with_name("inside")) + os.sep
 _MAX_PATH = 4096
+_KEPT_APART = (Role.FOLDER, Role.LINK, Role.METADATA)  # beside what else a path was to a run
+
+# What a kernel has noted to be asked about a path (`ductaflow_asking`).
+_KIND, _SIZE, _TIME, _FOLDER_TIME, _UNLINKED = 1, 2, 4, 8, 16
+_LIBRARY_SIZE, _LIBRARY_TIME, _BY_PROJECT = 64, 128, 256
 
 
 @attrs.frozen
@@ -86,11 +87,13 @@ def observe(
     if uses is None and not noted:
         return NOTHING
     if uses is None:
-        uses = [Use.of(tuple(item)) for item in noted.get("opened", ())]
-    view = _View(plan, noted, began_ns, environment)
+        uses = [Use.of(item) for item in noted.get("opened", ())]
+    links = {use.path: use.link for use in uses if use.link}
+    view = _View(plan, noted, began_ns, environment, {**noted.get("links", {}), **links})
     view.take_uses(uses)
     view.take_notes()
     view.take_config()
+    view.take_links()
     folders = tuple(noted.get("folders", ()))
     return Observation(
         how="native" if noted.get("native", True) else "python",
@@ -111,7 +114,8 @@ class _View:
     noted: Mapping[str, Any]
     began_ns: int
     environment: Mapping[str, str]
-    inputs: dict[tuple[str, bool], FileFact] = attrs.field(factory=dict)
+    links: Mapping[str, str]  # that were followed, and where they led
+    inputs: dict[tuple[str, Role | None], FileFact] = attrs.field(factory=dict)
     written: dict[str, Role] = attrs.field(factory=dict)
     outputs: tuple[FileFact, ...] = ()
     _root: str = attrs.field(init=False)
@@ -125,6 +129,11 @@ class _View:
     _gone: frozenset[str] = attrs.field(init=False, default=frozenset())
     _artifacts: frozenset[str] = attrs.field(init=False)
     _known_folders: frozenset[str] = attrs.field(init=False)  # that Python has listed
+    _ways: dict[str, tuple[str, tuple[str, ...]]] = attrs.field(init=False, factory=dict)
+    _followed: dict[str, None] = attrs.field(init=False, factory=dict)  # links that count
+    _above: frozenset[str] = attrs.field(init=False)  # links to the project, and to its runs
+    _meant: set[str] = attrs.field(init=False, factory=set)  # what project code asked about
+    _linked: set[str] = attrs.field(init=False, factory=set)  # what counts by the links to it
 
     def __attrs_post_init__(self) -> None:
         self._root = str(self.plan.root) + os.sep
@@ -132,40 +141,39 @@ class _View:
         links = [runs_dir(self.plan.root), self.plan.root]
         names = [(os.path.realpath(link) + os.sep, f"{link}{os.sep}") for link in links]
         self._names = [(real, name) for real, name in names if real != name]
+        self._above = frozenset(each for link in links for each in follow(str(link), lead).links)
         self._own = self._place(os.path.realpath(self.plan.directory)) + os.sep
         folders = self.noted.get("folders") or (sys.prefix, sys.base_prefix, sys.exec_prefix)
-        places = [self._place(folder) + os.sep for folder in folders]
+        places = tuple(map(self._place, interpreter_places(tuple(folders))))
         # A project may lie in the folder of an interpreter, as below /usr.
         self._interpreter = tuple(p for p in places if not self._root.startswith(p))
         temporary = [self._place(folder) for folder in _temporary_folders(self.environment)]
-        private = [self._place(folder) for folder in _caches(self.environment, temporary)]
-        self._outside = (*_SYSTEM, *places, *private, _INSIDE)
+        private = [self._place(folder) for folder in _private(self.environment, temporary)]
+        self._outside = (*places, *private, _INSIDE)
         # They may lie in the project, and the project may lie in one of them, too.
         self._private = tuple(p for p in private if p.startswith(self._root))
         self._temporary = tuple(t + os.sep for t in temporary if t + os.sep != self._root)
         paths = ArtifactPaths.of(self.plan.directory, self.plan.flow.name)
         self._artifacts = frozenset(map(str, paths.all()))
         listed = (*self.noted.get("listed", ()), *self.noted.get("quiet", ()))
-        self._known_folders = frozenset(map(self._place, listed))
+        self._known_folders = frozenset(self._way(self._place(path))[0] for path in listed)
 
     # --- what was used ------------------------------------------------------------------------
 
     def take_uses(self, uses: Sequence[Use]) -> None:
         """Sort what was opened into read and written."""
-        uses = [attrs.evolve(use, path=self._place(use.path)) for use in uses]
-        self._gone = frozenset(use.path for use in uses if use.gone)
+        found = [each for use in uses if not use.link for each in self._placed(use)]
+        self._gone = frozenset(use.path for use in found if use.gone)
         read: list[Use] = []
         listed: list[str] = []
-        for use in uses:
-            if self._foreign(use.path) or belongs_to_database(use.path):
+        for use in found:
+            if belongs_to_database(use.path):
                 continue  # a database's log counts as a part of it
             if use.written or (use.updated and _changed(use)):
                 self.written[use.path] = Role.MOVED if use.arrived else Role.DATA
-                if use.read or use.updated:
-                    read.append(use)
-            elif use.read or use.updated:
+            if use.read or use.updated:
                 read.append(use)
-            elif use.listed:
+            elif use.listed and not use.written:
                 listed.append(use.path)
         self.outputs = tuple(self._left())
         for folder in listed:
@@ -175,29 +183,63 @@ class _View:
                 self._take_read(use)
             elif use.size >= 0 and not use.fresh:
                 self._take_left(use)
-            elif os.path.islink(use.path):  # a link that the run has made: what it leads to counts
-                self._take_data(self._place(os.path.realpath(use.path)), None)
+
+    def _placed(self, use: Use) -> Iterator[Use]:
+        """A use by the path that it reached; two where one name was a link, and later replaced."""
+        path = self._reached(use.path)
+        own = self._reached(use.path, last=False) if use.named else path
+        if path == own:
+            if path is not None:
+                yield use if path == use.path else attrs.evolve(use, path=path)
+            return
+        if path is not None and (use.read or use.updated):
+            yield _as_now(attrs.evolve(use, path=path, written=False, gone=False))
+        if own is not None:
+            yield attrs.evolve(use, path=own, read=False, updated=False)
 
     def take_notes(self) -> None:
         """Take in what the kernel knows by itself."""
-        for file in self.noted.get("modules", ()):
-            path = self._place(file)
-            if not self._foreign(path) and path not in self.written:
+        for path in self._all_reached(self.noted.get("modules", ())):
+            if path not in self.written:
                 self._take_module(path)
-        for folder in self.noted.get("listed", ()):
-            self._take_folder(self._place(folder))
-        for path in self.noted.get("declared", ()):
-            self._take_data(self._place(path), None)
-        for path, there in self.noted.get("looked_for", ()):
-            self._take_looked_for(self._place(path), there=there)
+        for path in self._all_reached(self.noted.get("listed", ())):
+            self._take_folder(path)
+        for path in self._all_reached(self.noted.get("declared", ())):
+            self._take_data(path, None)
+        allowed = dict[str, list[str]]()
+        for noted, mode, whether in self.noted.get("access", ()):
+            allowed.setdefault(noted, []).append(f"access{mode}={'yes' if whether else 'no'}")
+        asked = {noted: answer for noted, *answer in self.noted.get("asked", ())}
+        for noted in {**asked, **allowed}:
+            found = self._reached(noted)
+            if found is not None:
+                what, size, mtime_ns, kind = asked.get(noted, (0, -1, 0, ""))
+                self._take_metadata(found, what, size, mtime_ns, kind, allowed.get(noted, []))
+        for noted, there in self.noted.get("looked_for", ()):
+            found = self._reached(noted)
+            if found is not None:
+                self._take_looked_for(found, there=there)
 
     def take_config(self) -> None:
         """Files that the config names count, whether they were read or not."""
         for text in _texts(self.plan.config):
             if 0 < len(text) < _MAX_PATH and "\0" not in text:
-                path = self._place(os.path.normpath(self.plan.directory / text))
-                if not self._foreign(path) and os.path.isfile(path):
-                    self._take_data(path, None)
+                path = os.path.join(self.plan.directory, text)
+                if os.path.isfile(path):
+                    found = self._reached(path, leads=lead)
+                    if found is not None:
+                        self._take_data(found, None)
+
+    def take_links(self) -> None:
+        """The links that it went along; where the run has made one itself, as it left it."""
+        asked = (each for each in self.links if each not in self._above)
+        asked = (each for each in asked if self._sought(self._place(each) + os.sep))
+        for path in dict.fromkeys([*self._followed, *asked]):
+            target = lead(path) if self._place(path) in self.written else self.links.get(path)
+            target = target if target is not None else lead(path)
+            if target is not None:
+                answer = portable(target, self._root[:-1])
+                self._add(Role.LINK, self._place(path), answer=answer)
 
     def _left(self) -> Iterator[FileFact]:
         """The files that the run has written and left, but for temporary ones."""
@@ -283,21 +325,57 @@ class _View:
         if not self._sought(path + os.sep):
             return
         try:
-            names = os.listdir(path)
+            names = listing_hash(path, own_names(self._shown(path), self.outputs))
         except FileNotFoundError:
-            self._take_looked_for(path, there=False)
+            # What Python has listed is gone because the run has removed it.
+            if native or not self.noted.get("native", True):
+                self._take_looked_for(path, there=False)
             return
         except OSError:  # no folder, or not for us: then not for the run either
             return
-        own = own_names(self._shown(path), self.outputs)
-        self._add(Role.FOLDER, path, sha256=names_hash(set(names) - own))
+        self._add(Role.FOLDER, path, sha256=names, answer="kinds")
+
+    def _take_metadata(
+        self, path: str, asked: int, size: int, mtime_ns: int, kind: str, allowed: Sequence[str]
+    ) -> None:
+        """What was asked about a path, but for what the run has made or removed itself."""
+        if path in self.written or not self._sought(path) or not os.path.lexists(path):
+            return
+        if asked & _BY_PROJECT or allowed:
+            self._meant.add(path)
+        elif kind == "folder" and not path.startswith(self._root):
+            return
+        words = [kind] if asked & _KIND else []
+        if asked & _UNLINKED:
+            words.append("unlinked")
+        words += allowed
+        known = self.inputs.get((path, None))
+        if known is not None and known.role != Role.PRESENT.value:
+            asked &= ~(_SIZE | _LIBRARY_SIZE | _LIBRARY_TIME)
+            words = words[1:] if asked & _KIND else words
+        of_size = kind == "file" and asked & (_SIZE | _LIBRARY_SIZE)
+        of_time = asked & (_FOLDER_TIME if kind == "folder" else _TIME | _LIBRARY_TIME)
+        if not (words or of_size or of_time):
+            return
+        facts: dict[str, Any] = {"answer": " ".join(words)}
+        if of_size:
+            facts["size"] = size
+        if of_time:
+            own = kind == "folder" and any(os.path.dirname(p) == path for p in self.written)
+            facts["mtime_ns"] = os.stat(path).st_mtime_ns if own else mtime_ns
+        self._add(Role.METADATA, path, **facts)
 
     def _take_looked_for(self, path: str, *, there: bool) -> None:
         if path in self.written or not self._sought(path):
             return
         if there:
             # What is gone at the end, the run has removed itself.
-            if (path, False) not in self.inputs and os.path.lexists(path):
+            known = any((path, kind) in self.inputs for kind in (None, *_KEPT_APART))
+            if known or not os.path.lexists(path):
+                return
+            # A library comes by many folders, as of the user's home, on its way elsewhere.
+            meant = path in self._meant or path.startswith(self._root)
+            if meant or not os.path.isdir(path):
                 self._add(Role.PRESENT, path)
         elif path not in self._gone and not os.path.isdir(path):
             self._add(Role.MISSING, path)
@@ -312,12 +390,70 @@ class _View:
             self._add(role, path, **{k: v for k, v in facts.items() if k not in ("path", "role")})
 
     def _add(self, role: Role, path: str, **facts: Any) -> None:
-        known = self.inputs.get((path, role is Role.FOLDER))
+        key = path, role if role in _KEPT_APART else None
+        known = self.inputs.get(key)
         if known is None or known.role == Role.PRESENT.value or role is Role.MODULE:
-            fact = FileFact(self._shown(path), role.value, **facts)
-            self.inputs[path, role is Role.FOLDER] = fact
+            self.inputs[key] = FileFact(self._shown(path), role.value, **facts)
 
     # --- which files count --------------------------------------------------------------------
+
+    def _all_reached(self, paths: Iterable[str]) -> Iterator[str]:
+        found = map(self._reached, paths)
+        return (path for path in found if path is not None)
+
+    def _reached(self, path: str, *, last: bool = True, leads: Leads | None = None) -> str | None:
+        """Where a path led, by the project's names; None if it is not the project's concern.
+
+        The links on its way count with it. Whoever links to a place that is nobody's input means
+        what lies there all the same.
+
+        Args:
+            path: As it was asked for.
+            last: Whether it was followed if it is a link itself.
+            leads: Where links lead, if not as it was noted.
+        """
+        if self._foreign(self._place(path if leads is None else os.path.normpath(path))):
+            return None
+        if last:
+            real, links = self._way(path, leads)
+        else:
+            folder, name = os.path.split(path)
+            real, links = self._way(folder)
+            real = os.path.join(real, name)
+        if not links:
+            return self._place(real)
+        return self._reached_by(real, links)
+
+    def _reached_by(self, real: str, links: Iterable[str]) -> str | None:
+        real = self._place(real)
+        if real.startswith(self._runs) and self._foreign(real):
+            return None
+        self._linked.add(real)
+        inside = real.startswith(self._root)
+        for link in links:
+            # Where the project itself lies behind a link, that counts for what is outside only.
+            if not (inside and link in self._above):
+                self._followed[link] = None
+        return real
+
+    def _way(self, path: str, leads: Leads | None = None) -> tuple[str, tuple[str, ...]]:
+        """Where a path led, and by which links."""
+        if leads is not None and os.name == "posix":
+            way = follow(path, leads)
+            return way.end, way.links
+        if not self.links:
+            return os.path.normpath(path) if leads else path, ()
+        folder, _, name = path.rpartition(os.sep)
+        known = self._ways.get(folder)
+        if known is None:
+            way = follow(folder, self.links.get)
+            known = self._ways[folder] = way.end, way.links
+        real, links = known
+        path = os.path.join(real, name)
+        if path in self.links:
+            way = follow(path, self.links.get)
+            return way.end, (*links, *way.links)
+        return path, links
 
     def _place(self, path: str) -> str:
         """A path by the project root's name, however the kernel came there."""
@@ -328,11 +464,15 @@ class _View:
 
     def _foreign(self, path: str) -> bool:
         """Whether a file is not the project's concern: the system's, the interpreter's, or ours."""
-        if path.startswith((*self._interpreter, *self._private)):
+        if self._linked and path.rstrip(os.sep) in self._linked:
+            return False
+        within = path + os.sep  # a place may be a file
+        if within.startswith((*self._interpreter, *self._private)):
             return True
-        if not path.startswith(self._root):
-            return path.startswith(self._outside)
-        parts = path[len(self._root) :].split(os.sep)
+        inside = path.startswith(self._root)
+        if not inside and (is_system(path) or within.startswith(self._outside)):
+            return True
+        parts = path[len(self._root) if inside else 0 :].split(os.sep)
         if not _PROJECT_OWN.isdisjoint(parts):
             return _CACHED_MODULE.fullmatch(path) is None
         if path.startswith(self._runs):
@@ -340,10 +480,10 @@ class _View:
         return False
 
     def _sought(self, path: str) -> bool:
-        """Whether it can matter that a path is there: in the project, but not in the run's own."""
-        return path.startswith(self._root) and not (
-            path.startswith(self._own) or self._foreign(path) or self._is_temporary(path)
-        )
+        """Whether it can matter that a path is there: anywhere but in the run's own folder."""
+        if (path + os.sep).startswith(self._own):
+            return False
+        return not (self._foreign(path) or self._is_temporary(path))
 
     def _is_temporary(self, path: str) -> bool:
         """Whether it lies where temporary files do.
@@ -387,15 +527,22 @@ def _temporary_folders(environment: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys([*given, *map(os.path.realpath, given)]))
 
 
-def _caches(environment: Mapping[str, str], temporary: Sequence[str]) -> list[str]:
+def _as_now(use: Use) -> Use:
+    """A use of a file of which it is not known what it was before."""
+    try:
+        found = os.stat(use.path)
+    except OSError:
+        return attrs.evolve(use, size=-1, mtime_ns=0, inode=0, ctime_ns=0)
+    size, mtime_ns, inode, ctime_ns = version_of(found)
+    return attrs.evolve(use, size=size, mtime_ns=mtime_ns, inode=inode, ctime_ns=ctime_ns)
+
+
+def _private(environment: Mapping[str, str], temporary: Sequence[str]) -> tuple[str, ...]:
     """What programs keep for themselves in the user's home, and temporary files of ours."""
-    home = os.path.expanduser("~")
-    folders = [os.path.join(home, name) for name in _CACHES]
-    folders += [environment[n] for n in ("XDG_CACHE_HOME", "MPLCONFIGDIR") if environment.get(n)]
-    return [
-        *(folder + os.sep for folder in folders),
-        *(os.path.join(folder, name) for folder in temporary for name in (KERNELS, "ipykernel_")),
-    ]
+    named = (environment.get(name) for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR"))
+    kept = caches(os.path.expanduser("~"), tuple(filter(None, named)))
+    ours = (KERNELS, "ipykernel_", ".X11-unix", ".ICE-unix")
+    return (*kept, *(os.path.join(folder, name) for folder in temporary for name in ours))
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -16,8 +16,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import attrs
 
@@ -44,7 +45,7 @@ class Use:
     """What was made of a path by a kernel or a process that it started.
 
     Attributes:
-        path: Absolute, links kept.
+        path: Absolute, links kept, without `..`.
         read: Whether it was opened for reading, or run.
         written: Whether it was opened for writing, or made by a rename or link.
         updated: Whether it was opened for both at once, as databases are.
@@ -57,6 +58,8 @@ class Use:
         mtime_ns: When it was last changed before that.
         inode: Its number in its file system.
         ctime_ns: When anything about it was last changed before that, which nobody can set.
+        link: Where it led, if it is a link that was followed; its path is without links.
+        named: Whether it was itself made, moved or removed, rather than the file it leads to.
     """
 
     path: str
@@ -70,17 +73,23 @@ class Use:
     tied: bool
     size: int
     mtime_ns: int
-    inode: int
-    ctime_ns: int
+    inode: int = 0
+    ctime_ns: int = 0
+    link: str = ""
+    named: bool = False
 
     @classmethod
-    def of(cls, noted: tuple[str, int, int, int, int, int]) -> Use:
-        """From what an observer or a kernel has noted: path, bits, size, time, inode, time."""
+    def of(cls, noted: Sequence[Any]) -> Use:
+        """From what an observer or a kernel has noted: path, bits, state before, and any link."""
         path, bits, *state = noted
-        return cls(path, *(bool(bits & bit) for bit in _BITS), *state)
+        facts: list[Any] = [path, *(bool(bits & bit) for bit in _BITS), *state[:4]]
+        use = cls(*facts)
+        link, named = "".join(state[4:]), bool(bits & _NAMED)
+        return attrs.evolve(use, link=link, named=named) if link or named else use
 
 
 _BITS = (1, 2, 8, 4, 16, 32, 64, 128)  # in the order of the attributes
+_NAMED = 1024
 
 
 def observer_address() -> str:
@@ -159,7 +168,7 @@ def uses(address: str, token: str) -> list[Use] | None:
         channel.sendall(json.dumps({"do": "take", "token": token}).encode() + b"\n")
         with channel.makefile("rb") as answer:
             noted = json.loads(answer.readline())
-        return None if noted is None else [Use.of(tuple(item)) for item in noted]
+        return None if noted is None else [Use.of(item) for item in noted]
     return None
 
 

@@ -9,26 +9,37 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from importlib.machinery import FileFinder
 from typing import Any
 
+import ductaflow_asking as asking  # beside this file, as the next
+from ductaflow_links import Links
+from ductaflow_packages import package_folders
+
 READ, WRITE, UPDATE = 1, 2, 8  # as the observer has them, and the next
-GONE, FRESH, ARRIVED, TIED, MAKE = 16, 32, 64, 128, 256
+GONE, FRESH, ARRIVED, TIED, MAKE, NAMED = 16, 32, 64, 128, 256, 1024
+
+_UNASKED = ("/proc/", "/sys/", "/usr/lib/", "/usr/share/", "/usr/include/")
 
 
 class Notes:
     """What was noted in this process.
 
     Attributes:
-        root: The project root, absolute and without links; what lies elsewhere is not looked for.
+        root: The project root, absolute and without links.
         native: Whether an observer sees what is opened.
         opened: path → purpose, and size, time, inode, change time before; only where nobody sees it
             from without.
         listed: Folders whose names were read.
         quiet: Folders whose names only the import system has read.
         looked_for: path → whether it was there.
+        asked: path → what else was asked about it (`ductaflow_asking`), and the answer: size, time,
+            kind (`folder`, `file` or `other`).
+        access: path, permissions asked for → whether it had them.
+        links: The links on the way of all these.
         variables: Names of environment variables that the project's code has read.
         declared: Paths that the flow has declared.
         modules: Modules that runs within this one have imported.
@@ -41,9 +52,32 @@ class Notes:
         self.listed: dict[str, None] = {}
         self.quiet: set[str] = set()
         self.looked_for: dict[str, bool] = {}
+        self.asked: dict[str, list[Any]] = {}
+        self.access: dict[tuple[str, int], bool] = {}
+        self.links = Links()
         self.variables: dict[str, None] = {}
         self.declared: dict[str, None] = {}
         self.modules: dict[str, None] = {}
+        self._elsewhere = (*(folder + os.sep for folder in package_folders()), *_UNASKED)
+
+    def kept(self, path: Any) -> str:
+        """A path, absolute and without `..`; the links on its way are noted.
+
+        Returns:
+            It, links kept; empty for a descriptor, and for what is the interpreter's own.
+        """
+        if isinstance(path, int):
+            return ""
+        full = os.fsdecode(path)
+        if not full.startswith("/"):
+            full = os.path.join(os.getcwd(), full)
+        if "/." not in full and "//" not in full:
+            if full.startswith(self._elsewhere):
+                return ""
+            if full in self.looked_for and not self.links.again:
+                return full
+        kept = self.links.walk(full)
+        return "" if kept.startswith(self._elsewhere) else kept
 
 
 _notes: Notes  # of this process: there from `install` on
@@ -57,9 +91,17 @@ def install(notes: Notes) -> None:
         # All that is missing is who lists folders. An audit hook would be called for much else.
         for name in ("listdir", "scandir"):
             _replace(name, _listing)
+        glob = getattr(sys.modules.get("glob"), "_StringGlobber", None)
+        if glob is not None:  # Python 3.13 keeps its own
+            glob.scandir = staticmethod(os.scandir)
         FileFinder._fill_cache = _importing(FileFinder._fill_cache)
     else:
+        _replace("scandir", _listing)  # for what its entries are asked
+        for name in ("chdir", "readlink"):
+            _replace(name, _walking)
         sys.addaudithook(_audit)
+    for name in ("symlink", "rename", "replace"):
+        _replace(name, _relinking)
     for name in ("stat", "lstat", "access"):
         _replace(name, _looking)
     os.environ.__class__ = _NotingEnviron
@@ -76,8 +118,11 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _note_listing(notes: Notes, path: Any, frame: Any = None) -> None:
-    folder = os.path.abspath(_text("." if path is None else path))
-    if _is_importing(frame or sys._getframe(2)):
+    folder = notes.links.walk(_absolute(_text("." if path is None else path)))
+    frame = frame or sys._getframe(2)
+    # A run within this one looks for what others have left in the folder for temporary files.
+    beside = not folder.startswith(notes.root) and asking.is_ours(frame)
+    if beside or _is_importing(frame):
         notes.quiet.add(folder)
     else:
         notes.listed[folder] = None
@@ -87,11 +132,89 @@ def _listing(original: Callable[..., Any]) -> Callable[..., Any]:
     """A function of `os` that lists a folder, and notes it."""
 
     def listed(path: Any = None, *args: Any, **kwargs: Any) -> Any:
+        frame = sys._getframe(1)
+        try:
+            found = original(path, *args, **kwargs)
+        except FileNotFoundError:
+            _note_missing("." if path is None else path)
+            raise
         with contextlib.suppress(OSError, ValueError, TypeError, UnicodeError):
-            _note_listing(_notes, path, sys._getframe(1))
-        return original(path, *args, **kwargs)
+            _note_listing(_notes, path, frame)
+        if isinstance(found, list) or asking.is_library(frame):
+            return found
+        return _Entries(found)
 
     return listed
+
+
+class _Entries:
+    """What `os.scandir` gives the project's code, to note what it asks each entry."""
+
+    def __init__(self, entries: Any) -> None:
+        self._entries = entries
+
+    def __iter__(self) -> _Entries:
+        return self
+
+    def __next__(self) -> _Entry:
+        return _Entry(next(self._entries))
+
+    def __enter__(self) -> _Entries:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries.close()
+
+
+class _Entry:
+    """An `os.DirEntry`, which notes what it is asked; kinds go with the names in the folder."""
+
+    __slots__ = ("_entry",)
+    __class__ = os.DirEntry  # type: ignore[assignment]  # nothing can be derived from it
+
+    def __init__(self, entry: Any) -> None:
+        self._entry = entry
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._entry, name)
+
+    def __fspath__(self) -> Any:
+        return self._entry.__fspath__()
+
+    def __repr__(self) -> str:
+        return repr(self._entry)
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        found: os.stat_result = self._entry.stat(follow_symlinks=follow_symlinks)
+        _note_asked(self._entry.path, found, sys._getframe(1), "stat", follow=follow_symlinks)
+        return found
+
+
+def _walking(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `os` that goes along a path: the links on it count."""
+
+    def walked(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("dir_fd") is None:
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                _notes.kept(path)
+        return original(path, *args, **kwargs)
+
+    return walked
+
+
+def _relinking(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `os` after which a link may lead elsewhere."""
+
+    def relinked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _notes.links.forget()
+
+    return relinked
 
 
 def _importing(original: Callable[..., None]) -> Callable[..., None]:
@@ -133,25 +256,25 @@ def _note_database(notes: Notes, path: Any) -> None:
 def _note_rename(notes: Notes, source: Any, path: Any, *_: Any) -> None:
     if notes.native:
         return
-    old, new = (os.path.abspath(_text(each)) for each in (source, path))
+    old, new = (notes.links.walk(_absolute(_text(each)), last=False) for each in (source, path))
     moved = [old]
     if os.path.isdir(old) and not os.path.islink(old):
         moved += [other for other in notes.opened if other.startswith(old + os.sep)]
     for each in moved:
         made = each in notes.opened and notes.opened[each][0] & FRESH
-        _note_file(notes, each, READ | GONE)
-        _note_file(notes, new + each[len(old) :], WRITE | FRESH | (0 if made else ARRIVED))
+        _note_file(notes, each, READ | GONE | NAMED)
+        _note_file(notes, new + each[len(old) :], WRITE | FRESH | NAMED | (0 if made else ARRIVED))
 
 
 def _note_link(notes: Notes, source: Any, path: Any, *_: Any) -> None:
     if not notes.native:
         _note_file(notes, source, READ | TIED)
-        _note_file(notes, path, WRITE | FRESH)
+        _note_file(notes, path, WRITE | FRESH | NAMED)
 
 
 def _note_symlink(notes: Notes, _: Any, path: Any, *__: Any) -> None:
     if not notes.native:
-        _note_file(notes, path, WRITE | FRESH)
+        _note_file(notes, path, WRITE | FRESH | NAMED)
 
 
 def _note_removal(notes: Notes, path: Any, folder: Any = -1, *_: Any) -> None:
@@ -160,7 +283,7 @@ def _note_removal(notes: Notes, path: Any, folder: Any = -1, *_: Any) -> None:
     text = _text(path)
     if isinstance(folder, int) and folder >= 0:  # as `shutil.rmtree` does
         text = os.path.join(_text(folder), text)
-    _note_file(notes, text, GONE)
+    _note_file(notes, text, GONE | NAMED)
 
 
 def _note_folder(notes: Notes, path: Any, *_: Any) -> None:
@@ -185,7 +308,7 @@ def _note_command(notes: Notes, _: Any, arguments: Any, *__: Any) -> None:
 
 
 def _note_file(notes: Notes, path: Any, bits: int) -> None:
-    full = os.path.abspath(_text(path))
+    full = notes.links.walk(_absolute(_text(path)), last=not bits & NAMED)
     known = notes.opened.get(full)
     if known is not None:
         known[0] |= bits & ~FRESH
@@ -222,6 +345,10 @@ def _text(path: Any) -> str:
     return os.fsdecode(path)
 
 
+def _absolute(path: str) -> str:
+    return os.path.join(os.getcwd(), path)
+
+
 _stat = os.stat
 
 
@@ -244,39 +371,97 @@ def _replace(name: str, noting: Callable[[Callable[..., Any]], Callable[..., Any
 
 
 def _looking(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of `os` that looks for a path, and notes what it has found."""
+    """A function of `os` that looks for a path, and notes what it was asked and has found."""
+    name = original.__name__
 
     def looked(path: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             found = original(path, *args, **kwargs)
         except (FileNotFoundError, NotADirectoryError):
             if kwargs.get("dir_fd") is None:
-                _note_looked_for(path, there=False)
+                _note_missing(path)
             raise
         if kwargs.get("dir_fd") is None:
-            _note_looked_for(path, there=found is not False or _is_there(path))
+            frame = sys._getframe(1)
+            if found is True or found is False:
+                _note_access(path, args[0] if args else kwargs.get("mode", 0), found, frame)
+            else:
+                follow = name != "lstat" and kwargs.get("follow_symlinks", True)
+                _note_asked(path, found, frame, name, follow=follow)
         return found
 
     return looked
 
 
-def _is_there(path: Any) -> bool:
-    try:
-        _stat(path)
-    except OSError:
-        return False
-    return True
-
-
-def _note_looked_for(path: Any, *, there: bool) -> None:
-    if isinstance(path, int):
-        return
+def _note_missing(path: Any) -> None:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        full = os.fsdecode(path)
-        if not os.path.isabs(full) or "/." in full:
-            full = os.path.abspath(full)
-        if full.startswith(_notes.root):
-            _notes.looked_for[full] = there  # the last answer: it may have waited for it
+        full = _notes.kept(path)
+        if full:
+            _notes.looked_for[full] = False  # the last answer: it may have waited for it
+
+
+def _note_asked(
+    path: Any, found: os.stat_result, frame: Any, name: str, *, follow: bool = True
+) -> None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        full = _notes.kept(path)
+        if not full:
+            return
+        if stat.S_ISLNK(found.st_mode):  # where it leads is all that it tells
+            return
+        _notes.looked_for[full] = True
+        what = asking.asked(frame, name)
+        if what:
+            unlinked = not follow and what & asking.KIND
+            _note_answer(_notes, full, found, what | asking.UNLINKED if unlinked else what)
+
+
+def note_state(notes: Notes, path: str, words: list[str], *, size: bool, time: bool) -> None:
+    """Note what a path is, as if that had been asked about it.
+
+    Args:
+        notes: Where.
+        path: The path, as `Notes.kept` has it.
+        words: What was answered when it was asked, as records have it.
+        size: Whether its size counts.
+        time: Whether its modification time counts.
+    """
+    what = asking.BY_PROJECT
+    for word in words:
+        if word.startswith("access"):
+            mode = int(word.removeprefix("access").partition("=")[0])
+            notes.access[path, mode] = os.access(path, mode)
+        else:
+            what |= asking.UNLINKED if word == "unlinked" else asking.KIND
+    what |= asking.SIZE if size else 0
+    what |= asking.TIME | asking.FOLDER_TIME if time else 0
+    try:
+        found = _stat(path)
+    except OSError:
+        notes.looked_for.setdefault(path, False)
+    else:
+        notes.looked_for.setdefault(path, True)
+        _note_answer(notes, path, found, what)
+
+
+def _note_answer(notes: Notes, path: str, found: os.stat_result, what: int) -> None:
+    known = notes.asked.get(path)
+    if known is not None:
+        what |= known[0]
+    folder = stat.S_ISDIR(found.st_mode)
+    kind = "folder" if folder else "file" if stat.S_ISREG(found.st_mode) else "other"
+    notes.asked[path] = [what, found.st_size, found.st_mtime_ns, kind]
+
+
+def _note_access(path: Any, mode: int, found: bool, frame: Any) -> None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        full = _notes.kept(path)
+        if not full:
+            return
+        there = found or os.path.lexists(full)
+        _notes.looked_for[full] = there
+        if there and mode and not asking.is_library(frame):
+            _notes.access[full, mode] = found
 
 
 # --- the environment ----------------------------------------------------------------------------

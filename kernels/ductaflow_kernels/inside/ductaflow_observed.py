@@ -22,7 +22,7 @@ from ductaflow_noting import HERE, Notes
 from ductaflow_packages import installed, package_folders
 
 _ANSWER_TIMEOUT = 5.0  # seconds
-_UNSEEN = ("/proc/", "/sys/", "/dev/")
+_UNSEEN = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/dev/tty", "/dev/pts/", "/dev/fd/")
 
 _attached = False  # whether an observer sees what is opened
 
@@ -96,24 +96,31 @@ def begin(root: str) -> None:
     noting.install(_notes)
 
 
-def declare(path: str, role: str = "data") -> None:
+def declare(
+    path: str, role: str = "data", *, answer: str = "", size: bool = False, time: bool = False
+) -> None:
     """Note that the flow depends on a path, as if it had used it.
 
     Args:
         path: The path.
-        role: `data`, `module`, `folder`, `present` or `missing`.
+        role: `data`, `module`, `folder`, `present`, `missing`, `link` or `metadata`.
+        answer: What was answered, of `metadata`, as records have it.
+        size: Whether its size was asked, likewise.
+        time: Whether its modification time was asked, likewise.
     """
     if _notes is None:
         return
-    full = os.path.abspath(path)
+    full = _notes.links.walk(os.path.join(os.getcwd(), path))
     if role == "data":
         _notes.declared[full] = None
     elif role == "module":
         _notes.modules[full] = None
     elif role == "folder":
         _notes.listed[full] = None
-    else:
-        _notes.looked_for.setdefault(full, role == "present")
+    elif role in ("metadata", "present"):
+        noting.note_state(_notes, full, answer.split(), size=size, time=time)
+    elif role != "link":  # which was noted on the way
+        _notes.looked_for.setdefault(full, False)
 
 
 def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
@@ -125,19 +132,26 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
-        `variables`, `declared`, `modules` (files of the project's modules), `packages` (the names
-        of installed top-level modules), and `folders` (where the interpreter's own files lie).
+        `asked`, `access`, `links`, `variables`, `declared`, `modules` (files of the project's
+        modules), `packages` (the names of installed top-level modules), and `folders` (where the
+        interpreter's own files lie).
     """
     if _notes is None:
         return {}
     modules, packages = _modules(newer)
+    # Where imports are looked for outside the project, as of what is being developed, is listed by
+    # each interpreter that a flow starts.
+    quiet = _notes.quiet.union(path for path in sys.path if not path.startswith(_notes.root))
     packages.update(name for name in ahead if name not in sys.stdlib_module_names)
     return {
         "native": _notes.native,
         "opened": [[path, *facts] for path, facts in _notes.opened.items()],
         "listed": list(_notes.listed),
-        "quiet": sorted(f for f in _notes.quiet.difference(_notes.listed) if not installed(f)),
+        "quiet": sorted(f for f in quiet.difference(_notes.listed) if not installed(f)),
         "looked_for": list(_notes.looked_for.items()),
+        "asked": [[path, *answer] for path, answer in _notes.asked.items()],
+        "access": [[path, mode, found] for (path, mode), found in _notes.access.items()],
+        "links": _notes.links.found,
         "variables": list(_notes.variables),
         "declared": list(_notes.declared),
         "modules": list({**modules, **_notes.modules}),
@@ -161,7 +175,7 @@ def _modules(names: Sequence[str]) -> tuple[dict[str, None], set[str]]:
         top = name.partition(".")[0]
         if not installed(file):
             if not os.path.abspath(file).startswith(HERE):
-                modules[os.path.abspath(file)] = None
+                modules[_notes.links.walk(os.path.abspath(file)) if _notes else file] = None
         elif top not in sys.stdlib_module_names:
             packages.add(top)
     return modules, packages

@@ -10,7 +10,11 @@ Requests come over a Unix socket, one JSON line a connection:
     {"do": "share", "token": …, "pid": …, "ignore": […]}  of a kernel within a watched one
     {"do": "seen", "token": …, "path": …}  answer: whether it has used that
     {"do": "take", "token": …}   answer: what was noted, or null:
-                                 [[path, bits, size, mtime_ns, inode, ctime_ns], …]
+                                 [[path, bits, size, mtime_ns, inode, ctime_ns], …]; the links
+                                 that were followed first, [[path, 512, -1, 0, 0, 0, target], …]
+
+Paths are noted as they were given, but without `.` and `..`; links on the way are kept in them and
+noted beside them (`ductaflow_links`).
 """
 
 from __future__ import annotations
@@ -31,7 +35,8 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.iso
     # Python has left this folder out.
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import ductaflow_boot as boot  # beside this file
+import ductaflow_boot as boot  # beside this file, as the next
+from ductaflow_links import Links
 from ductaflow_syscalls import (
     AT_FDCWD,
     CUT,
@@ -41,6 +46,8 @@ from ductaflow_syscalls import (
     MOVED,
     OPEN_HOW,
     REMOVED,
+    SYMLINKED,
+    WALKED,
     Call,
     calls,
 )
@@ -51,6 +58,8 @@ FRESH = 32  # its first use left nothing of what was there, if anything was
 ARRIVED = 64  # moved here, and not made by the kernel
 TIED = 128  # it has got another name, which changes its change time
 MAKE = 256  # a folder
+LINK = 512  # a link that was followed
+NAMED = 1024  # the name itself was made, moved or removed: the last link was not followed
 
 MAX_REQUEST = 1 << 16
 MAX_MEMORIES = 64
@@ -66,10 +75,12 @@ _REPLY = struct.Struct("=QqiI")
 
 _BITS = {
     MADE: WRITE | FRESH,
-    LINKED: WRITE | FRESH,
-    REMOVED: GONE,
+    LINKED: WRITE | FRESH | NAMED,
+    SYMLINKED: WRITE | FRESH | NAMED,
+    REMOVED: GONE | NAMED,
     CUT: UPDATE,
     FOLDER: MAKE,
+    WALKED: 0,
 }
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _NAMELESS = 0o20000000  # O_TMPFILE, without O_DIRECTORY, which it has in it
@@ -85,10 +96,16 @@ class Watch:
         self.ignore = tuple(ignore)
         self.listener = listener
         self.noted: dict[str, list[int]] | None = {}
+        self.links = Links()
 
     def note(self, path: str, bits: int) -> None:
-        """Note a use of a path."""
-        if self.noted is None or path.startswith(self.ignore):
+        """Note a use of a path, and the links on its way."""
+        plain = "/." not in path and "//" not in path
+        if self.noted is None or (plain and path.startswith(self.ignore)):
+            return
+        if not (plain and path in self.noted) or self.links.again or bits & NAMED:
+            path = self.links.walk(path, last=not bits & NAMED)
+        if not bits or path.startswith(self.ignore):
             return
         known = self.noted.get(path)
         if known is not None:
@@ -105,6 +122,7 @@ class Watch:
 
     def move(self, source: str, path: str) -> None:
         """Note that a path is about to get another name, and with it what lies below."""
+        source, path = self.links.walk(source, last=False), self.links.walk(path, last=False)
         noted = self.noted or {}
         below = f"{source}/"
         moved = [source]
@@ -112,8 +130,8 @@ class Watch:
             moved += [other for other in noted if other.startswith(below)]
         for old in moved:
             made = old in noted and noted[old][0] & FRESH
-            self.note(old, READ | GONE)
-            self.note(path + old[len(source) :], WRITE | FRESH | (0 if made else ARRIVED))
+            self.note(old, READ | GONE | NAMED)
+            self.note(path + old[len(source) :], WRITE | FRESH | NAMED | (0 if made else ARRIVED))
 
 
 class Caller:
@@ -214,7 +232,8 @@ class Observer:
         noted, watch.noted = watch.noted, None
         if watch.listener is None:
             self.sessions.pop(watch.pid, None)
-        return [[path, *facts] for path, facts in noted.items()]
+        links = [[path, LINK, -1, 0, 0, 0, target] for path, target in watch.links.found.items()]
+        return [*links, *([path, *facts] for path, facts in noted.items())]
 
     def forget(self, listener: int) -> None:
         """A kernel and all that it started have ended; what was noted stays until it is taken."""
@@ -254,8 +273,8 @@ class Observer:
             return  # a descriptor itself
         if not path.startswith("/"):
             path = self.absolute(pid, None if folder is None else arguments[folder], path)
-        if "/." in path or "//" in path:
-            path = tidy(path)
+        if does in (MOVED, LINKED, SYMLINKED) and (does == SYMLINKED or watch.links.found):
+            watch.links.forget()  # what is made or moved may be a link, or have one in it
         if does in (MOVED, LINKED):
             source = self.source(pid, call, arguments)
             if does == MOVED:
@@ -268,8 +287,7 @@ class Observer:
             if does == OPEN_HOW:
                 (flags,) = struct.unpack("=Q", self.memory(pid, flags, 8))
             bits = purpose(flags)
-        if bits:
-            watch.note(path, bits)
+        watch.note(path, bits)
 
     def source(self, pid: int, call: Call, arguments: list[int]) -> str:
         """The first path of a call that has two."""
@@ -277,7 +295,7 @@ class Observer:
         path = self.text(pid, arguments[0 if folder is None else 1])
         if not path.startswith("/"):
             path = self.absolute(pid, None if folder is None else arguments[0], path)
-        return tidy(path) if "/." in path or "//" in path else path
+        return path
 
     def nested(self, pid: int) -> Watch | None:
         """The watch of the kernel within a kernel that a process belongs to."""
@@ -336,16 +354,6 @@ def purpose(flags: int) -> int:
     if flags & os.O_TRUNC:
         return WRITE | FRESH
     return WRITE if flags & os.O_WRONLY else UPDATE
-
-
-def tidy(path: str) -> str:
-    """A path without `.` and `..`; one may stand behind a link, so it is followed."""
-    if "/../" in path or path.endswith("/.."):
-        folder, name = os.path.split(path)
-        if name in ("", ".", ".."):
-            return os.path.realpath(path)
-        return os.path.join(os.path.realpath(folder), name)
-    return os.path.normpath(path)
 
 
 def main() -> None:

@@ -22,7 +22,9 @@ from collections.abc import Callable
 AT_FDCWD = -100
 
 OPEN, OPEN_HOW, MADE, RUN = "open", "openat2", "made", "run"
-MOVED, LINKED, REMOVED, CUT, FOLDER = "moved", "linked", "removed", "cut", "folder"
+MOVED, LINKED, SYMLINKED, REMOVED = "moved", "linked", "symlinked", "removed"
+CUT, FOLDER = "cut", "folder"
+WALKED = "walked"  # a path is gone along and no file opened: only the links on it count
 
 # number → what it does; argument with the folder's descriptor or None, with the path, with flags.
 # Calls with two paths have that of the source before these, in the same form.
@@ -40,14 +42,17 @@ _X86_64: dict[int, Call] = {
     316: (MOVED, 2, 3, None),  # renameat2
     86: (LINKED, None, 1, None),  # link
     265: (LINKED, 2, 3, None),  # linkat
-    88: (MADE, None, 1, None),  # symlink
-    266: (MADE, 1, 2, None),  # symlinkat
+    88: (SYMLINKED, None, 1, None),  # symlink
+    266: (SYMLINKED, 1, 2, None),  # symlinkat
     87: (REMOVED, None, 0, None),  # unlink
     84: (REMOVED, None, 0, None),  # rmdir
     263: (REMOVED, 0, 1, None),  # unlinkat
     76: (CUT, None, 0, None),  # truncate
     83: (FOLDER, None, 0, None),  # mkdir
     258: (FOLDER, 0, 1, None),  # mkdirat
+    80: (WALKED, None, 0, None),  # chdir
+    89: (WALKED, None, 0, None),  # readlink
+    267: (WALKED, 0, 1, None),  # readlinkat
 }
 _AARCH64: dict[int, Call] = {
     56: (OPEN, 0, 1, 2),
@@ -57,10 +62,12 @@ _AARCH64: dict[int, Call] = {
     38: (MOVED, 2, 3, None),
     276: (MOVED, 2, 3, None),
     37: (LINKED, 2, 3, None),
-    36: (MADE, 1, 2, None),
+    36: (SYMLINKED, 1, 2, None),
     35: (REMOVED, 0, 1, None),
     45: (CUT, None, 0, None),
     34: (FOLDER, 0, 1, None),
+    49: (WALKED, None, 0, None),
+    78: (WALKED, 0, 1, None),
 }
 # machine → the audit number of its architecture, its number of seccomp(2), its calls
 _MACHINES = {
