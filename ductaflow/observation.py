@@ -121,7 +121,6 @@ class _View:
     _interpreter: tuple[str, ...] = attrs.field(init=False)
     _outside: tuple[str, ...] = attrs.field(init=False)
     _temporary: tuple[str, ...] = attrs.field(init=False)
-    _private: tuple[str, ...] = attrs.field(init=False)
     _gone: frozenset[str] = attrs.field(init=False, default=frozenset())
     _artifacts: frozenset[str] = attrs.field(init=False)
     _known_folders: frozenset[str] = attrs.field(init=False)  # that Python has listed
@@ -135,13 +134,13 @@ class _View:
         self._own = self._place(os.path.realpath(self.plan.directory)) + os.sep
         folders = self.noted.get("folders") or (sys.prefix, sys.base_prefix, sys.exec_prefix)
         places = [self._place(folder) + os.sep for folder in folders]
-        # A project may lie in the folder of an interpreter, as below /usr.
-        self._interpreter = tuple(p for p in places if not self._root.startswith(p))
         temporary = [self._place(folder) for folder in _temporary_folders(self.environment)]
         private = [self._place(folder) for folder in _caches(self.environment, temporary)]
         self._outside = (*_SYSTEM, *places, *private, _INSIDE)
-        # They may lie in the project, and the project may lie in one of them, too.
-        self._private = tuple(p for p in private if p.startswith(self._root))
+        # A project may lie in the folder of an interpreter, as below /usr. What others keep for
+        # themselves may lie in the project, or the project there.
+        within = (p for p in private if p.startswith(self._root))
+        self._interpreter = (*(p for p in places if not self._root.startswith(p)), *within)
         self._temporary = tuple(t + os.sep for t in temporary if t + os.sep != self._root)
         paths = ArtifactPaths.of(self.plan.directory, self.plan.flow.name)
         self._artifacts = frozenset(map(str, paths.all()))
@@ -328,7 +327,7 @@ class _View:
 
     def _foreign(self, path: str) -> bool:
         """Whether a file is not the project's concern: the system's, the interpreter's, or ours."""
-        if path.startswith((*self._interpreter, *self._private)):
+        if path.startswith(self._interpreter):
             return True
         if not path.startswith(self._root):
             return path.startswith(self._outside)
