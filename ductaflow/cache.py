@@ -32,7 +32,7 @@ from ductaflow.fingerprint import (
     variable_hash,
 )
 from ductaflow.hashes import keep_in
-from ductaflow.layout import ArtifactPaths, instance_of, runs_dir, runs_name
+from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.links import ROOT, lead, portable, retargeted
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
@@ -281,7 +281,7 @@ def changed_files(record: RunRecord, root: Path, directory: Path) -> Iterator[Re
         directory: The run's folder.
     """
     base = str(root) + os.sep
-    keep_in(runs_dir(root))
+    keep_in(os.path.dirname(os.path.dirname(directory)))
     for fact in record.inputs:
         path = fact.path if os.path.isabs(fact.path) else base + fact.path
         check = _CHECKS.get(fact.role)

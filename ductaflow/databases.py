@@ -33,9 +33,9 @@ def log_suffix(head: bytes) -> str:
 
 def belongs_to_database(path: str) -> bool:
     """Whether a file is the log, the journal or the lock of a database beside it."""
-    ending = next((end for end in _BESIDE if path.endswith(end)), "")
-    if not ending:
+    if not path.endswith(_BESIDE):
         return False
+    ending = next(end for end in _BESIDE if path.endswith(end))
     try:
         with open(path.removesuffix(ending), "rb", buffering=0) as file:
             head = file.read(HEAD)

@@ -147,12 +147,11 @@ def _learn(key: tuple[str, str], version: Version, value: object) -> None:
 # --- between processes ---------------------------------------------------------------------------
 
 
-def keep_in(folder: Path) -> None:
+def keep_in(folder: str) -> None:
     """From now on keep hashes in a file of this folder."""
     global _kept
-    file = folder / FILE
-    if _kept is None or _kept.file != file:
-        _kept = _Kept(file)
+    if _kept is None or _kept.folder != folder:
+        _kept = _Kept(folder, Path(folder, FILE))
 
 
 @final
@@ -160,6 +159,7 @@ def keep_in(folder: Path) -> None:
 class _Kept:
     """Hashes of files in a file. It may go at any time, and a line may be damaged."""
 
+    folder: str
     file: Path
     _hashes: dict[str, tuple[Version, tuple[str, str]]] | None = None
 

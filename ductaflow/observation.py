@@ -125,7 +125,6 @@ class _View:
     _interpreter: tuple[str, ...] = attrs.field(init=False)
     _outside: tuple[str, ...] = attrs.field(init=False)
     _temporary: tuple[str, ...] = attrs.field(init=False)
-    _private: tuple[str, ...] = attrs.field(init=False)
     _gone: frozenset[str] = attrs.field(init=False, default=frozenset())
     _artifacts: frozenset[str] = attrs.field(init=False)
     _known_folders: frozenset[str] = attrs.field(init=False)  # that Python has listed
@@ -145,13 +144,13 @@ class _View:
         self._own = self._place(os.path.realpath(self.plan.directory)) + os.sep
         folders = self.noted.get("folders") or (sys.prefix, sys.base_prefix, sys.exec_prefix)
         places = tuple(map(self._place, interpreter_places(tuple(folders))))
-        # A project may lie in the folder of an interpreter, as below /usr.
-        self._interpreter = tuple(p for p in places if not self._root.startswith(p))
         temporary = [self._place(folder) for folder in _temporary_folders(self.environment)]
         private = [self._place(folder) for folder in _private(self.environment, temporary)]
         self._outside = (*places, *private, _INSIDE)
-        # They may lie in the project, and the project may lie in one of them, too.
-        self._private = tuple(p for p in private if p.startswith(self._root))
+        # A project may lie in the folder of an interpreter, as below /usr. What others keep for
+        # themselves may lie in the project, or the project there.
+        within = (p for p in private if p.startswith(self._root))
+        self._interpreter = (*(p for p in places if not self._root.startswith(p)), *within)
         self._temporary = tuple(t + os.sep for t in temporary if t + os.sep != self._root)
         paths = ArtifactPaths.of(self.plan.directory, self.plan.flow.name)
         self._artifacts = frozenset(map(str, paths.all()))
@@ -341,6 +340,8 @@ class _View:
         """What was asked about a path, but for what the run has made or removed itself."""
         if path in self.written or not self._sought(path) or not os.path.lexists(path):
             return
+        if self._root.startswith(path + os.sep):
+            asked &= ~_KIND  # the project's own folder, or one above it
         if asked & _BY_PROJECT or allowed:
             self._meant.add(path)
         elif kind == "folder" and not path.startswith(self._root):
@@ -366,7 +367,7 @@ class _View:
         self._add(Role.METADATA, path, **facts)
 
     def _take_looked_for(self, path: str, *, there: bool) -> None:
-        if path in self.written or not self._sought(path):
+        if path in self.written or not self._sought(path) or self._root.startswith(path + os.sep):
             return
         if there:
             # What is gone at the end, the run has removed itself.
@@ -467,7 +468,7 @@ class _View:
         if self._linked and path.rstrip(os.sep) in self._linked:
             return False
         within = path + os.sep  # a place may be a file
-        if within.startswith((*self._interpreter, *self._private)):
+        if within.startswith(self._interpreter):
             return True
         inside = path.startswith(self._root)
         if not inside and (is_system(path) or within.startswith(self._outside)):

@@ -316,9 +316,8 @@ def test_many_processes_keep_hashes_at_once(tmp_path: Path) -> None:
         put(tmp_path / f"{number}.txt", str(number))
     code = f"""
 import os
-from pathlib import Path
 from ductaflow import hashes
-hashes.keep_in(Path({str(tmp_path)!r}))
+hashes.keep_in({str(tmp_path)!r})
 for number in range(40):
     path = {str(tmp_path)!r} + f"/{{number}}.txt"
     while not hashes.is_settled(hashes.version_of(os.stat(path)), __import__("time").time_ns()):
