@@ -58,6 +58,12 @@ def longer(box: Path) -> None:
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
+def same_but_bytes(box: Path) -> None:
+    for path in (box / "v1/x.txt", box / "v2/x.txt"):
+        os.utime(path, ns=(10**18, 10**18))
+    relink(box, "v2/x.txt", "file.txt")
+
+
 def to_folder(box: Path) -> None:
     (box / "v1" / "x.txt").unlink()
     (box / "v1" / "x.txt").mkdir()
@@ -115,6 +121,18 @@ CASES = {
     os.symlink("v1", f"{box}/fresh")
     os.replace(f"{box}/fresh", f"{box}/current")
     open(f"{box}/current/x.txt").read()""", lambda b: relink(b, "v2", "current")),
+    # --- as others were caught out ---
+    "same size and time": Case("open(f'{box}/file.txt').read()", same_but_bytes),  # cargo 15134
+    "shell glob": Case("subprocess.run(f'cat {box}/v1/*.txt', shell=True)", new_beside,
+        True),  # tup 214
+    "edited behind a link": Case("open(f'{box}/chain/x.txt').read()", longer),  # cms 114
+    "module edited behind a link": Case("sys.path.append(f'{box}/cur'); import asked_module",
+        lambda b: (b / "v1/asked_module.py").write_text("value = 3\n")),  # aether 623
+    "link made by a child": Case("""
+    subprocess.run(["ln", "-sfn", "v1", f"{box}/fresh"])
+    open(f"{box}/fresh/x.txt").read()""", lambda b: None, True, stale=False),  # snakemake 1927
+    "a folder's time": Case("assert os.path.exists(f'{box}/v1')", new_beside,
+        stale=False),  # snakemake workflows
     # --- metadata ---
     "getmtime": Case("max(glob.glob(f'{box}/v1/*'), key=os.path.getmtime)", newest),
     "getmtime of a read file":
