@@ -103,7 +103,8 @@ class Watch:
         plain = "/." not in path and "//" not in path
         if self.noted is None or (plain and path.startswith(self.ignore)):
             return
-        if not (plain and path in self.noted) or self.links.again or bits & NAMED:
+        known = self.noted.get(path) if plain else None
+        if known is None or self.links.again or (bits | known[0]) & NAMED:
             path = self.links.walk(path, last=not bits & NAMED)
         if not bits or path.startswith(self.ignore):
             return
