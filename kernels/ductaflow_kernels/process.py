@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from collections.abc import Collection, Iterator
 from typing import IO, Protocol, final
 
 import attrs
@@ -174,6 +175,55 @@ def read_peak_memory(pid: int) -> int | None:
     except OSError:
         return None
     return None
+
+
+def read_work(pid: int, threads: Collection[int]) -> tuple[int, bool] | None:
+    """What threads of a process, and all processes that it has started, have done (proc(5)).
+
+    Args:
+        pid: The process.
+        threads: Ids of the threads that matter.
+
+    Returns:
+        The CPU time that they have used, in clock ticks, and whether one of them is at work now: it
+        runs, waits for a CPU or for a disk. None where that cannot be known.
+    """
+    stats = [f"/proc/{pid}/task/{thread}/stat" for thread in threads]
+    for child in _descendants(pid):
+        stats += [f"/proc/{child}/task/{task}/stat" for task in _entries(f"/proc/{child}/task")]
+    read = list(filter(None, map(_read_stat, stats)))
+    if not read:
+        return None
+    return sum(ticks for ticks, _ in read), any(state in "RD" for _, state in read)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in _entries(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as children:
+                found = children.read().split()
+        except OSError:  # it is gone, or this Linux does not tell
+            continue
+        for child in found:
+            yield int(child)
+            yield from _descendants(int(child))
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return []
+
+
+def _read_stat(file: str) -> tuple[int, str] | None:
+    """The CPU time, in ticks, and the state of a thread."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12]), fields[0]
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def describe_exit(code: int | None) -> str:

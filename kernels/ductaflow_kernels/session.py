@@ -228,13 +228,17 @@ class KernelSession:
         """Ask a managed kernel to run its exit handlers and flush its files.
 
         If one of them may end the process, or a cell has failed, it first sends `last_words`, and
-        waits for `heard`.
+        waits for `heard`. While it waits for threads, it says for which: `ending`.
         """
         return self.request("finish_request", {})
 
     def heard(self) -> None:
         """Tell a kernel that its `last_words` and its status before them are here."""
         self.request("heard_request", {}, channel="control")
+
+    def give_up(self) -> None:
+        """Ask a kernel that ends to wait no longer for its flow's threads."""
+        self.request("give_up_request", {}, channel="control")
 
     def interrupt(self) -> None:
         """Interrupt the running cell, and let no later one begin."""
