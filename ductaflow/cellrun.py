@@ -15,7 +15,7 @@ import attrs
 from ductaflow_kernels.errors import KernelDied
 from ductaflow_kernels.messages import Message
 from ductaflow_kernels.process import describe_exit, read_work
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session import LEFT, KernelSession
 
 from ductaflow.artifacts import Artifacts
 from ductaflow.events import Teller
@@ -278,7 +278,8 @@ class CellRun:
                 f"{message.content.get('evalue')}",
             )
         elif message.channel == "iopub":
-            self._fold(None, message)
+            left = message.parent == LEFT  # by the cell that ran when the kernel died or was stuck
+            self._fold((self._first_unanswered() or self._last_run()) if left else None, message)
 
     def _handle_cell(self, state: _State, message: Message) -> None:
         kind = message.type

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ductaflow_descriptors import flush_c
 from ductaflow_ending import finish, give_up
 from ductaflow_instance import adopt, has_exit_handlers, look_at_path
 from ductaflow_iopub import one_thread
@@ -250,11 +251,19 @@ def kernel_class() -> Any:
                     reply = await super().do_execute(code, *args, **kwargs)
             finally:
                 self._in_cell(False)
+                self._take_below()
             if self._verdict is not None:
                 reply = self._verdict.of(reply)
                 if reply.get("left_early"):
                     self._aborting = True
             return reply
+
+        def _take_below(self) -> None:
+            """Take in what was written below Python, while the cell that did it is known."""
+            if one_thread() and not self.parent.front_end:
+                flush_c()
+                for stream in self.iopub_thread.streams:
+                    stream.flush()
 
         def task_left(self, leaving: SystemExit) -> None:
             """Take in an exit of a task; a cell that waits for that task meets it, too."""
@@ -329,6 +338,7 @@ def kernel_class() -> Any:
                 self.session.send(stream, "ending", content, parent, ident=ident)
 
             self._reply(stream, ident, parent, "finish_reply", finish, tell)
+            self._take_below()
 
         async def abort_request(self, stream: Any, ident: Any, parent: Any) -> None:
             """Run no cell that has not begun."""
