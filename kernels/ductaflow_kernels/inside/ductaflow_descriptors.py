@@ -34,6 +34,7 @@ class Pipe:
         descriptor: Which descriptor it is.
         original: What it was before.
         reading: The end to read from.
+        ready: Called with milliseconds: what is there to be read.
     """
 
     def __init__(self, name: str, folder: str) -> None:
@@ -47,13 +48,14 @@ class Pipe:
         os.dup2(writing, self.descriptor)
         os.close(writing)
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._poll = select.poll()
-        self._poll.register(self.reading, select.POLLIN)
+        poll = select.poll()
+        poll.register(self.reading, select.POLLIN)
+        self.ready = poll.poll
 
     def read(self, write: Callable[[str], object]) -> bool:
         """Hand on what is in it, without waiting; whether there may be more."""
         for _ in range(PIECES):
-            if not self._poll.poll(0):
+            if not self.ready(0):
                 return False
             with contextlib.suppress(BlockingIOError):  # the conductor has been faster
                 write(self._decode(os.read(self.reading, PIECE)))

@@ -335,7 +335,8 @@ def stream_class() -> Any:
 
         def write(self, string: str) -> int | None:
             """Write text, after what was written to the descriptor before."""
-            self.take_below()
+            if self._below is not None and self._below.ready(0):
+                self.take_below()
             written: int | None = super().write(string)
             return written
 
