@@ -64,7 +64,10 @@ def decide(
     if not record.status.ok:
         return CacheDecision(reuse=False, reasons=(Reason("failed", _failed(record)),))
     if not record.observed:
-        why = "it is not known what its last run depends on"
+        given_up = any(note.kind == "unfinished" for note in record.notes)
+        why = "it is not known what its last run depends on" + (
+            ", for its end was given up" if given_up else ""
+        )
         return CacheDecision(reuse=False, reasons=(Reason("unobserved", why),))
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     reasons = (

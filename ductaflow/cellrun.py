@@ -14,8 +14,8 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.errors import KernelDied
 from ductaflow_kernels.messages import Message
-from ductaflow_kernels.process import describe_exit
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.process import describe_exit, read_work
+from ductaflow_kernels.session import LEFT, KernelSession
 
 from ductaflow.artifacts import Artifacts
 from ductaflow.events import Teller
@@ -40,7 +40,8 @@ from ductaflow.warned import WarningCount
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
 TERMINATE_AFTER = 5.0  # seconds after the interrupt
 KILL_AFTER = 7.0  # seconds after the interrupt
-FINISH_WITHIN = 10.0  # seconds for exit handlers and threads after the last cell
+IDLE_FOR = 10.0  # seconds for which what is waited for after the last cell may do nothing
+IDLE_TICKS = 10  # the CPU time that is nothing
 SAMPLE_EVERY = 0.5  # seconds between looks at the kernel's memory
 STOP_POLL = 0.2  # seconds between looks at `Stop`
 
@@ -74,6 +75,7 @@ class Outcome:
         noted: What the kernel has noted of its run.
         observed: What the run depends on and has left.
         warnings: How often it warned.
+        whole: Whether its end was that of an interpreter: threads, exit handlers, files, notes.
     """
 
     status: Status
@@ -88,6 +90,7 @@ class Outcome:
     noted: Mapping[str, Any] = attrs.field(factory=dict)
     observed: Observation = NOTHING
     warnings: int = 0
+    whole: bool = True
 
 
 @final
@@ -104,6 +107,11 @@ class _State:
     idle: bool = False
 
     @property
+    def ran(self) -> bool:
+        """Whether it has begun to run, as one that is aborted has not."""
+        return "iopub.execute_input" in self.times
+
+    @property
     def over(self) -> bool:
         return bool(self.status) and self.idle
 
@@ -117,6 +125,35 @@ class _Ending:
     why: str
     began: float
     stage: int = 0
+
+
+@final
+@attrs.define(eq=False)
+class _Wait:
+    """A wait for the end of a kernel: for as long as what it waits for does something.
+
+    Attributes:
+        since: When it last did something, by the monotonic clock.
+        threads: Ids and names of the flow's threads that the kernel waits for.
+        asked: Whether the kernel was asked to wait no longer.
+        looked: When it was last looked at.
+        ticks: The CPU time that had been used at `since`.
+    """
+
+    since: float
+    threads: Mapping[str, str] = attrs.field(factory=dict)
+    asked: bool = False
+    looked: float = 0.0
+    ticks: int = 0
+
+    def idle(self, pid: int, now: float) -> bool:
+        """Whether nothing has been done for too long; who waits for a CPU is not idle."""
+        if now - self.looked >= STOP_POLL:
+            self.looked = now
+            work = read_work(pid, [*map(int, self.threads), pid] if self.threads else [pid])
+            if work is not None and (work[1] or abs(work[0] - self.ticks) >= IDLE_TICKS):
+                self.since, self.ticks = now, work[0]
+        return now - self.since > IDLE_FOR
 
 
 @final
@@ -150,8 +187,11 @@ class CellRun:
         self._error: ErrorInfo | None = None
         self._failing: int | None = None
         self._ending: _Ending | None = None
+        self._shown: tuple[_State, Mapping[str, Any]] | None = None  # the first traceback
         self._finish_id = ""
-        self._finish_sent: float | None = None
+        self._finish_wait: _Wait | None = None
+        self._whole = not session.spec.managed
+        self._lost: tuple[str, ...] = ()
         self._finish: dict[str, bool] = {"reply": False, "idle": False}
         self._has_last_words = False
         self._died: KernelDied | None = None
@@ -184,7 +224,7 @@ class CellRun:
     def _shut_down(self) -> None:
         """Let a kernel that is not ours end in its own way, so that its files are written."""
         self._session.request("shutdown_request", {"restart": False}, channel="control")
-        end = time.monotonic() + FINISH_WITHIN
+        end = time.monotonic() + IDLE_FOR
         while time.monotonic() < end:
             try:
                 messages = self._session.poll(STOP_POLL)
@@ -192,7 +232,8 @@ class CellRun:
                 return
             for message in messages:
                 self._handle(message)
-        self._note("unfinished", f"the kernel was still there {FINISH_WITHIN:g} s after its end")
+        self._whole = False
+        self._note("unfinished", f"the kernel was still there {IDLE_FOR:g} s after its end")
 
     # --- sending ------------------------------------------------------------------------------
 
@@ -237,7 +278,8 @@ class CellRun:
                 f"{message.content.get('evalue')}",
             )
         elif message.channel == "iopub":
-            self._fold(None, message)
+            left = message.parent == LEFT  # by the cell that ran when the kernel died or was stuck
+            self._fold((self._first_unanswered() or self._last_run()) if left else None, message)
 
     def _handle_cell(self, state: _State, message: Message) -> None:
         kind = message.type
@@ -272,15 +314,23 @@ class CellRun:
         started = message.metadata.get("started")
         if started:
             state.times["shell.execute_reply.started"] = str(started)
-        failed = state.status == "error" and Tag.RAISES not in state.cell.tags
-        if failed and self._error is None and self._ending is None:
+        if state.status == "error" and Tag.RAISES not in state.cell.tags:
+            self._fail(state, state.reply)
+        elif state.reply.get("left_early"):
+            number = state.cell.number
+            where = f"cell {number}" if number else "an inserted cell"
+            self._note("early", f"ended early in {where}: later cells did not run")
+
+    def _fail(self, state: _State, content: Mapping[str, Any]) -> None:
+        if self._error is None and self._ending is None:
             self._failing = state.index
-            self._error = self._cell_error(state)
+            self._error = self._cell_error(state, content)
 
     def _settle(self, state: _State) -> None:
         """A cell is over."""
         if self._running is state:
             self._running = None
+        self._fail_if_shown()
         if state.status != "aborted":
             notebook = self._artifacts.notebook
             notebook.set_execution(state.index, state.reply.get("execution_count"), state.times)
@@ -295,28 +345,44 @@ class CellRun:
     def _handle_finish(self, message: Message) -> None:
         if message.type == "finish_reply":
             self._finish["reply"] = True
+            self._take_end(message.content)
             self._peak = message.content.get("peak_memory") or self._peak
             self._noted = message.content.get("observed", {})
             self._warned.logged(message.content.get("warnings"))
             if self._plan.options.preload is not None and leaves_environment_alone(self._plan.flow):
                 self._session.imported = message.content.get("imported", ())
-            if message.content.get("status") != "ok":
-                self._note("unfinished", f"ending the kernel: {message.content.get('evalue')}")
         elif message.type == "status":
             if message.content.get("execution_state") == "busy":
-                self._finish_sent = time.monotonic()
+                self._finish_wait = _Wait(time.monotonic())
                 self._say_heard()
             else:
                 self._finish["idle"] = True
         elif message.type == "last_words":
             self._has_last_words = True
             self._say_heard()
+        elif message.type == "ending" and self._finish_wait is not None:
+            self._finish_wait.threads = message.content.get("threads", {})
         elif message.channel == "iopub":
-            self._fold(None, message)
+            self._fold(self._last_run(), message)
+
+    def _take_end(self, content: Mapping[str, Any]) -> None:
+        """Take in how the kernel came to its end."""
+        asked = self._finish_wait is not None and self._finish_wait.asked
+        self._whole = bool(content.get("whole")) and not asked
+        self._lost = tuple(content.get("lost", ()))
+        problems = list(content.get("problems", ()))
+        if content.get("status") != "ok":
+            problems.append(f"ending the kernel: {content.get('ename')}: {content.get('evalue')}")
+        for problem in problems:
+            self._note("unfinished", f"at the run's end: {problem}")
+
+    def _last_run(self) -> _State | None:
+        """The cell that ran last: what is printed after it is printed there."""
+        return next((s for s in reversed(self._states.values()) if s.ran), None)
 
     def _say_heard(self) -> None:
         """Let a kernel that waits for it go on to its exit handlers: both channels are read."""
-        if self._has_last_words and self._finish_sent is not None:
+        if self._has_last_words and self._finish_wait is not None:
             self._session.heard()
 
     def _fold(self, state: _State | None, message: Message) -> None:
@@ -331,12 +397,19 @@ class CellRun:
                 self._teller.stream(name, text)
         elif message.type in ("error", "execute_result", "display_data"):
             if message.type == "error":
+                if state is not None and Tag.RAISES not in state.cell.tags:
+                    self._shown = self._shown or (state, {**message.content})
                 self._annotate(message)
             self._artifacts.log.output(message.type, message.content)
         changed = self._folder.apply(state.index if state else None, message)
         for index in changed:
             self._artifacts.notebook.set_outputs(index, partial(self._folder.outputs, index))
         self._artifacts.changed(*changed)
+
+    def _fail_if_shown(self) -> None:
+        """A traceback on the page is a failure, whatever the kernel says of the cell."""
+        if self._shown is not None:
+            self._fail(*self._shown)
 
     def _tell_widgets(self) -> None:
         """Let Output widgets in the kernel know what they have captured, as a front end does."""
@@ -384,18 +457,31 @@ class CellRun:
                 self._end(Status.INTERRUPTED, "interrupted", now)
             elif deadline is not None and now >= deadline[0]:
                 self._end(Status.TIMED_OUT, f"it took longer than {deadline[1]}", now)
-            elif self._finish_sent and now - self._finish_sent > FINISH_WITHIN:
-                self._give_up_on_finish()
+            elif self._finish_wait is not None and self._finish_wait.idle(
+                self._session.process.pid, now
+            ):
+                self._give_up_on_finish(self._finish_wait, now)
         else:
             self._escalate(self._ending, now)
 
-    def _give_up_on_finish(self) -> None:
+    def _give_up_on_finish(self, wait: _Wait, now: float) -> None:
+        """Have the kernel go on with its end; if it cannot, end it."""
+        names = ", ".join(sorted(set(wait.threads.values())))
+        what = f"threads of the flow ({names})" if names else "exit handlers or open files"
+        if wait.asked:
+            self._note("unfinished", f"{what} kept the kernel from its end; it was killed")
+            self._finish = {"reply": True, "idle": True}
+            return
+        wait.asked, wait.since = True, now
+        remedy = "; join them, or make them daemons" if names else ""
         self._note(
             "unfinished",
-            f"threads or exit handlers of the flow still ran {FINISH_WITHIN:g} s after its last "
-            "cell and were ended; join them, or make the threads daemons",
+            f"{what} had done nothing for {IDLE_FOR:g} s after the last cell, and were not waited "
+            f"for any longer{remedy}",
         )
-        self._finish = {"reply": True, "idle": True}
+        self._session.give_up()
+        if not names:  # they run in the main thread
+            self._session.interrupt()
 
     def _end(self, status: Status, why: str, now: float) -> None:
         running = self._running
@@ -430,6 +516,8 @@ class CellRun:
     def _outcome(self) -> Outcome:
         notebook = self._artifacts.notebook
         notebook.widget_state = self._folder.widget_state()
+        if self._died is None:
+            self._fail_if_shown()
         status, error, failing = Status.SUCCEEDED, self._error, self._failing
         if self._ending is not None:
             status = self._ending.status
@@ -442,6 +530,8 @@ class CellRun:
             error = self._death(self._died)
         elif error is not None:
             status = Status.FAILED
+        elif self._lost:
+            status, error = Status.FAILED, self._lost_error()
         kernel: dict[str, Any] = {"source": self._session.source, "pid": self._session.process.pid}
         if self._died is not None:
             kernel["exit"] = describe_exit(self._died.exit_code)
@@ -457,6 +547,15 @@ class CellRun:
             metrics=self._metrics,
             noted=self._noted,
             warnings=self._warned.total,
+            whole=self._whole,
+        )
+
+    def _lost_error(self) -> ErrorInfo:
+        return ErrorInfo(
+            kind="end",
+            type="OutputLost",
+            message=f"what the flow had written could not be saved at its end: "
+            f"{'; '.join(self._lost)}",
         )
 
     def _peak_memory(self) -> int | None:
@@ -489,8 +588,8 @@ class CellRun:
         """The cell that a dead kernel was running: its last words may be lost, not the order."""
         return next((state for state in self._states.values() if not state.status), None)
 
-    def _cell_error(self, state: _State) -> ErrorInfo:
-        reply, cell = state.reply, state.cell
+    def _cell_error(self, state: _State, reply: Mapping[str, Any]) -> ErrorInfo:
+        cell = state.cell
         name, message = str(reply.get("ename", "")), str(reply.get("evalue", ""))
         if name == "StdinNotImplementedError":
             message = "a run has nobody to answer input(); take the value from the config"

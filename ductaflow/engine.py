@@ -137,6 +137,8 @@ def _attempt(
                 outcome = _without_observer(outcome)
             else:
                 found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
+                if not outcome.whole:  # what it was about to do is not known
+                    found = attrs.evolve(found, how="")
                 outcome = attrs.evolve(outcome, observed=found)
         return attrs.evolve(outcome, notes=(*_preload_notes(session), *outcome.notes))
     finally:

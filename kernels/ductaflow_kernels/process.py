@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Collection, Iterator
 from typing import IO, NamedTuple, Protocol, final
 
 import attrs
@@ -236,33 +237,76 @@ class Progress(NamedTuple):
 
 def read_progress(pid: int) -> Progress | None:
     """What a live process has used; None where the system does not say (proc(5): stat, io)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            fields = stat.read().rpartition(b")")[2].split()
-        with open(f"/proc/{pid}/io", "rb") as io:
-            moved = sum(
-                int(line.split()[1]) for line in io if line.startswith((b"rchar", b"wchar"))
-            )
-    except (OSError, IndexError, ValueError):
+    processes = (pid, *_descendants(pid))
+    read = list(filter(None, (_read_stat(f"/proc/{each}/stat") for each in processes)))
+    if not read:
         return None
-    parts = [Progress(sum(map(int, fields[11:15])) / _TICKS, moved, fields[0] == b"R")]
-    parts += filter(None, map(read_progress, _children(pid)))
     return Progress(
-        sum(part.seconds for part in parts),
-        sum(part.moved for part in parts),
-        any(part.runnable for part in parts),
+        sum(ticks for ticks, _ in read) / _TICKS,
+        sum(map(_read_moved, processes)),
+        any(state == "R" for _, state in read),
     )
 
 
-def _children(pid: int) -> list[int]:
+def _read_moved(pid: int) -> int:
+    """The bytes that a process has read and written."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as children:
-            return [int(child) for child in children.read().split()]
-    except (OSError, ValueError):  # it has ended, or the system does not say
-        return []
+        with open(f"/proc/{pid}/io", "rb") as io:
+            return sum(int(line.split()[1]) for line in io if line[:5] in (b"rchar", b"wchar"))
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+def read_work(pid: int, threads: Collection[int]) -> tuple[int, bool] | None:
+    """What threads of a process, and all processes that it has started, have done (proc(5)).
+
+    Args:
+        pid: The process.
+        threads: Ids of the threads that matter.
+
+    Returns:
+        The CPU time that they have used, in clock ticks, and whether one of them is at work now: it
+        runs, waits for a CPU or for a disk. None where that cannot be known.
+    """
+    stats = [f"/proc/{pid}/task/{thread}/stat" for thread in threads]
+    for child in _descendants(pid):
+        stats += [f"/proc/{child}/task/{task}/stat" for task in _entries(f"/proc/{child}/task")]
+    read = list(filter(None, map(_read_stat, stats)))
+    if not read:
+        return None
+    return sum(ticks for ticks, _ in read), any(state in "RD" for _, state in read)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in _entries(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as children:
+                found = children.read().split()
+        except OSError:  # it is gone, or this Linux does not tell
+            continue
+        for child in found:
+            yield int(child)
+            yield from _descendants(int(child))
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return []
+
+
+def _read_stat(file: str) -> tuple[int, str] | None:
+    """The CPU time, in ticks, and the state of a thread or process."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12]), fields[0]
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def describe_exit(code: int | None) -> str:

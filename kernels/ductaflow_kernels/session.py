@@ -6,10 +6,13 @@ difference whether the caller runs a loop of its own.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import os
+import select
 import signal
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +37,11 @@ PROCESS_POLL = 0.1  # seconds, where the process has no sentinel
 ASK_AGAIN = 0.05  # seconds between questions to a kernel that is coming up
 DELIM = b"<IDS|MSG>"  # ends the routing ids of a message
 SILENT_LONG = 5.0  # seconds without a message, after which its observer is looked at
+LEFT = "left"  # the parent of text that is found in a kernel's pipes: nobody has said what it is
+PIPES = {"stdout": "1", "stderr": "2"}  # stream and file of what is written below Python
+PIPE_FULL = 60_000  # bytes, of 65,536
+PIECE, PIECES = 1 << 16, 64
+STUCK_FOR = 20  # milliseconds for which to wait for more from a kernel that is stuck
 LAST_WORDS = 0.2  # seconds to read on after the process has ended
 
 
@@ -85,6 +93,8 @@ class KernelSession:
     _sockets: dict[str, Any] = attrs.field(init=False, factory=dict, repr=False)
     _parent: tuple[bytes, str] = attrs.field(init=False, default=(b"", ""), repr=False)
     _poller: zmq.Poller = attrs.field(init=False, factory=zmq.Poller, repr=False)
+    _pipes: dict[str, int] = attrs.field(init=False, factory=dict, repr=False)
+    _was_full: bool = attrs.field(init=False, default=False, repr=False)
     _gone: KernelDied | None = attrs.field(init=False, default=None, repr=False)
     _silent_since: float = attrs.field(init=False, factory=time.monotonic, repr=False)
 
@@ -122,6 +132,15 @@ class KernelSession:
         self._shake_hands(patience)
         if self.spec.managed:
             self._rehearse(patience)
+            self._open_pipes()
+
+    def _open_pipes(self) -> None:
+        """Have what the kernel writes below Python outlive it; it reads these pipes itself."""
+        if hasattr(os, "mkfifo"):
+            for name, file in PIPES.items():
+                with contextlib.suppress(OSError):  # an older ipykernel has pipes without names
+                    path = self.connection.folder / file
+                    self._pipes[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def _shake_hands(self, patience: Patience) -> None:
         # A SUB socket hears only what is published after its subscription has arrived. Recent
@@ -171,6 +190,9 @@ class KernelSession:
         for socket in self._sockets.values():
             socket.close(linger=0)
         self._sockets.clear()
+        for pipe in self._pipes.values():
+            os.close(pipe)
+        self._pipes.clear()
         self.process.close()
         self.connection.remove()
 
@@ -231,13 +253,17 @@ class KernelSession:
         """Ask a managed kernel to run its exit handlers and flush its files.
 
         If one of them may end the process, or a cell has failed, it first sends `last_words`, and
-        waits for `heard`.
+        waits for `heard`. While it waits for threads, it says for which: `ending`.
         """
         return self.request("finish_request", {})
 
     def heard(self) -> None:
         """Tell a kernel that its `last_words` and its status before them are here."""
         self.request("heard_request", {}, channel="control")
+
+    def give_up(self) -> None:
+        """Ask a kernel that ends to wait no longer for its flow's threads."""
+        self.request("give_up_request", {}, channel="control")
 
     def interrupt(self) -> None:
         """Interrupt the running cell, and let no later one begin."""
@@ -288,6 +314,8 @@ class KernelSession:
                 self._gone = self._death()
                 if not messages:
                     raise self._gone
+            elif not ready:
+                messages += self._relieve()
             if messages or (time.monotonic() >= deadline and timeout is not None):
                 return messages
 
@@ -312,7 +340,17 @@ class KernelSession:
         end = time.monotonic() + LAST_WORDS
         while time.monotonic() < end and sockets.poll(int(LAST_WORDS / 4 * 1000)):
             messages += self._read(self._sockets.values())
+        for name, pipe in self._pipes.items():
+            messages += _stream(name, _drain(pipe))
         return messages
+
+    def _relieve(self) -> list[Message]:
+        """What is in a pipe that stays full: native code that writes to it may hold the GIL."""
+        full = [name for name, pipe in self._pipes.items() if _waiting(pipe) > PIPE_FULL]
+        was_full, self._was_full = self._was_full, bool(full)
+        if not was_full:
+            return []
+        return [m for name in full for m in _stream(name, _drain(self._pipes[name], STUCK_FOR))]
 
     def _death(self) -> KernelDied:
         code = self.process.poll()
@@ -368,3 +406,33 @@ class KernelSession:
     def __str__(self) -> str:
         name = self.spec.name or self.spec.display_name
         return f"kernel {name!r} (pid {self.process.pid})"
+
+
+def _stream(name: str, data: bytes) -> list[Message]:
+    """The message in which a kernel would have told of it."""
+    content = {"name": name, "text": data.decode(errors="replace")}
+    return [Message("iopub", "stream", LEFT, "", content)] if data else []
+
+
+def _waiting(pipe: int) -> int:
+    """How many bytes are in a pipe."""
+    import fcntl
+    import termios
+
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _drain(pipe: int, wait: int = 0) -> bytes:
+    """What is in a pipe, up to some megabytes, and what comes within so many milliseconds."""
+    pieces: list[bytes] = []
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    while len(pieces) < PIECES and poller.poll(wait):
+        try:
+            piece = os.read(pipe, PIECE)
+        except BlockingIOError:  # the kernel has been faster
+            break
+        if not piece:  # it is gone
+            break
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -27,6 +27,7 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.iso
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_ending as ending
 import ductaflow_instance as instance
 import ductaflow_iopub as iopub
 import ductaflow_kernel as kernel
@@ -127,6 +128,7 @@ def prepare(folder: str) -> Any:
     app.load_extensions()
     app.load_code()
     app.make_kernel()
+    _keep_the_way_out_open()
     # Making a class empties Python's cache of attributes: so make them before the fork.
     iopub.iopub_thread_class(front_end=False)
     iopub.stream_class()
@@ -139,6 +141,17 @@ def prepare(folder: str) -> Any:
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     instance.note_own_modules()
     return app
+
+
+def _keep_the_way_out_open() -> None:
+    """Spare from the exit handlers what carries large messages.
+
+    They are not copied, and without its collector ZeroMQ cannot send them. It would be imported for
+    the first of them, which may be a flow's last word.
+    """
+    from zmq.utils import garbage
+
+    atexit.unregister(garbage.gc._atexit)
 
 
 def import_without_debugger() -> None:
@@ -251,7 +264,7 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     _when_serving(ready)
     app.start()
     if launch:
-        instance.finish()
+        ending.finish()
         os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What makes a waiting kernel one instance's, and what ends it: folder, environment, exit handlers.
+"""What makes a waiting kernel one instance's: folder, environment, what it has imported.
 
 Beside `ductaflow_boot.py`; as that, it needs the interpreter's own ipykernel and nothing else.
 """
@@ -6,18 +6,14 @@ Beside `ductaflow_boot.py`; as that, it needs the interpreter's own ipykernel an
 from __future__ import annotations
 
 import atexit
-import gc
 import importlib.machinery
-import io
 import os
 import sys
-import threading
 import types
 from collections.abc import Iterator
 from typing import Any
 
-import ductaflow_ahead as ahead_of_need  # beside this file, as the next
-import ductaflow_observed as observed
+import ductaflow_observed as observed  # beside this file, as the next
 import ductaflow_warned as warned
 
 
@@ -89,13 +85,14 @@ def note_modules() -> None:
 
     Only the newest are looked at: each that is touched is a page copied in a forked process.
     """
-    new = list(_newer_modules())
+    new = list(newer_modules())
     _modules_at_start.update(new)
     ahead.update({name.partition(".")[0] for name in new} - _own)
     _accept_path()
 
 
-def _newer_modules() -> Iterator[str]:
+def newer_modules() -> Iterator[str]:
+    """Names of the modules that the flow made it import, the newest first."""
     for name in reversed(sys.modules):
         if name in _modules_at_start:
             return
@@ -165,51 +162,6 @@ def _note_exit_handlers() -> None:
 def has_exit_handlers() -> bool:
     """Whether the flow, or what it has imported, has registered exit handlers."""
     return atexit._ncallbacks() > _handlers_at_start
-
-
-def finish() -> dict[str, Any]:
-    """What the interpreter does on its way out, without going: a kernel is killed afterwards.
-
-    Returns:
-        `peak_memory` in bytes, `imported`: the modules that the flow made it import, `observed`:
-        what was noted of the run, and `warnings`: how many records of WARNING and above there were.
-    """
-    imported = list(_newer_modules())[::-1]
-    # Not threading._shutdown(), which also declares this thread dead: ipykernel then closes the
-    # socket over which the answer would leave.
-    for leave in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
-        leave()
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join()
-    _keep_the_way_out_open()
-    atexit._run_exitfuncs()
-    gc.collect()
-    for item in gc.get_objects():
-        if type(item) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
-            try:
-                if not item.closed:
-                    item.flush()
-            except (OSError, ValueError) as e:
-                print(f"cannot flush {getattr(item, 'name', item)!r}: {e}", file=sys.stderr)
-    noted = observed.report(ahead, imported)
-    ahead_of_need.end()
-    return {
-        "peak_memory": peak_memory(),
-        "imported": imported,
-        "observed": noted,
-        "warnings": warned.warnings(),
-    }
-
-
-def _keep_the_way_out_open() -> None:
-    """Spare from the exit handlers what still carries our messages."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    garbage = sys.modules.get("zmq.utils.garbage")  # imported for the first large message
-    if garbage is not None:
-        # Large messages are not copied: without its collector, ZeroMQ cannot send them.
-        atexit.unregister(garbage.gc._atexit)
 
 
 forked = False  # whether this process has run no other program before

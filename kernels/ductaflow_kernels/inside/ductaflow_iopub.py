@@ -25,6 +25,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from ductaflow_descriptors import POSSIBLE, REST, Pipe  # beside this file
+
 FLUSH_EVERY = 0.2  # seconds, as ipykernel's OutStream.flush_interval
 
 
@@ -80,6 +82,8 @@ def flow_thread_class() -> Any:
             self._pipe_flag = pipe
             self._events: collections.deque[Callable[[], object]] = collections.deque()
             self._event_pipes: dict[Any, Any] = {}  # the base's stop() closes them
+            self._poller = zmq.Poller()
+            self._readers: dict[Any, Callable[[], None]] = {}
             self._waking = False
             self._wake, self._woken = sockets.socketpair()
             self._wake.setblocking(False)
@@ -134,8 +138,9 @@ def flow_thread_class() -> Any:
         # --- in the thread ----------------------------------------------------------------------
 
         def _thread_main(self) -> None:
-            poller = zmq.Poller()
-            readers: dict[Any, Callable[[], None]] = {self._woken.fileno(): self._run_events}
+            poller = self._poller
+            readers = self._readers
+            readers[self._woken.fileno()] = self._run_events
             if self.socket.type == zmq.XPUB:
                 readers[self.socket] = self._reader(self.socket, self._handle_subscription)
             if self._pipe_in is not None:
@@ -180,6 +185,18 @@ def flow_thread_class() -> Any:
                     handle(frames)
 
             return read
+
+        def read_below(self, stream: Any, pipe: int) -> None:
+            """Read what is written below a stream whenever there is something; in any thread."""
+            self._readers[pipe] = functools.partial(self._read_below, stream, pipe)
+            self.schedule(functools.partial(self._poller.register, pipe, zmq.POLLIN))
+
+        def _read_below(self, stream: Any, pipe: int) -> None:
+            more = stream.take_below()
+            stream._flush()  # a crash may follow
+            if not more:
+                self._poller.unregister(pipe)
+                self.io_loop.call_later(REST, self._poller.register, pipe, zmq.POLLIN)
 
         def _handle_control(self, frames: list[bytes]) -> None:
             if self.on_control is not None:
@@ -286,11 +303,42 @@ def stream_class() -> Any:
     class FlowOutStream(iostream.OutStream):  # type: ignore[misc]
         pending_since = 0.0  # by the monotonic clock
         _flush_pending: bool
+        _below: Pipe | None = None
 
-        def __init__(self, session: Any, pub_thread: Any, *args: Any, **kwargs: Any) -> None:
-            super().__init__(session, pub_thread, *args, **kwargs)
+        def __init__(
+            self, session: Any, pub_thread: Any, name: str, *args: Any, **kwargs: Any
+        ) -> None:
+            if one_thread() and POSSIBLE:
+                kwargs["watchfd"] = False
+            super().__init__(session, pub_thread, name, *args, **kwargs)
             if one_thread():
                 pub_thread.streams.append(self)
+                with contextlib.suppress(FileExistsError):  # the kernel's own is there already
+                    self._below = Pipe(name, pub_thread.folder) if POSSIBLE else None
+            if self._below is not None:
+                self._original_stdstream_copy = self._below.original
+                pub_thread.read_below(self, self._below.reading)
+
+        def fileno(self) -> int:
+            """The descriptor whose text is published; ipykernel's own is that of a terminal."""
+            if self._below is not None:
+                return self._below.descriptor
+            watched = getattr(self, "_original_stdstream_fd", None)
+            return int(super().fileno() if watched is None else watched)
+
+        def take_below(self) -> bool:
+            """Take in what has been written to the descriptor; whether there may be more."""
+            if self._below is None or not self._is_master_process() or self.closed:
+                return False
+            with self._buffer_lock:
+                return self._below.read(super().write)
+
+        def write(self, string: str) -> int | None:
+            """Write text, after what was written to the descriptor before."""
+            if self._below is not None and self._below.ready(0):
+                self.take_below()
+            written: int | None = super().write(string)
+            return written
 
         def _schedule_flush(self) -> None:
             if not one_thread():
@@ -307,6 +355,7 @@ def stream_class() -> Any:
             After a cell ipykernel flushes both streams twice. All messages leave in the order in
             which they are queued, so there is nothing to wait for.
             """
+            self.take_below()
             if self.pub_thread is None or self.pub_thread.in_cell:
                 super().flush()
             elif self._buffers:

@@ -18,8 +18,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ductaflow_instance import adopt, finish, has_exit_handlers, look_at_path
+from ductaflow_descriptors import flush_c
+from ductaflow_ending import finish, give_up
+from ductaflow_instance import adopt, has_exit_handlers, look_at_path
 from ductaflow_iopub import one_thread
+from ductaflow_verdict import Verdict
 from ductaflow_wire import in_one_context, session_class, shell_stream_class
 
 LINGER = 0.0005  # seconds for which the last word of a cell waits for the first of the next
@@ -154,6 +157,22 @@ def app_class() -> Any:
             if self.front_end:
                 super()._run_startup_files()
 
+        def start(self) -> None:
+            """Serve, also after an exit in a task of asyncio, which ends the loop that runs it."""
+            serve = super().start
+            while not self._served(serve):
+                serve = self.io_loop.start
+
+        def _served(self, serve: Callable[[], None]) -> bool:
+            try:
+                serve()
+            except SystemExit as e:
+                if self.front_end:
+                    raise
+                self.kernel.task_left(e)
+                return False
+            return True
+
         def init_heartbeat(self) -> None:
             """None for a flow: a conductor learns of a kernel's death from its process."""
             if self.front_end:
@@ -179,7 +198,9 @@ def kernel_class() -> Any:
             self.shell_handlers["finish_request"] = self.finish_request
             self.control_handlers["abort_request"] = self.abort_request
             self.control_handlers["heard_request"] = self.heard_request
+            self.control_handlers["give_up_request"] = self.give_up_request
             self._hear: Callable[[], object] = _hear_nothing
+            self._verdict: Verdict | None = None  # for a flow only
 
         def connect(self, app: Any) -> None:
             """Get sockets and what publishes over them, in the process that is to be the kernel."""
@@ -201,7 +222,7 @@ def kernel_class() -> Any:
                 super().start()
                 return
             self._execute_sleep = 0.0  # a remedy for flushes that did wait
-            self.shell.ask_exit = _refuse_exit
+            self._verdict = Verdict(self.shell)
             if one_thread():
                 self.iopub_thread.on_control = self.serve_control
             super().start()
@@ -214,6 +235,9 @@ def kernel_class() -> Any:
         async def execute_request(self, *args: Any, **kwargs: Any) -> None:
             """Execute a cell; what it flushes itself has left when flush() returns."""
             self._in_cell(True)  # before the first message of it wakes the thread
+            if self._verdict is not None:
+                stops = self.get_parent("shell").get("content", {}).get("stop_on_error", True)
+                self._verdict.begin(may_leave=stops)
             try:
                 await super().execute_request(*args, **kwargs)
             finally:
@@ -224,9 +248,27 @@ def kernel_class() -> Any:
             look_at_path()
             try:
                 with _transformed_once(self.shell):
-                    return await super().do_execute(code, *args, **kwargs)
+                    reply = await super().do_execute(code, *args, **kwargs)
             finally:
                 self._in_cell(False)
+                self._take_below()
+            if self._verdict is not None:
+                reply = self._verdict.of(reply)
+                if reply.get("left_early"):
+                    self._aborting = True
+            return reply
+
+        def _take_below(self) -> None:
+            """Take in what was written below Python, while the cell that did it is known."""
+            if one_thread() and not self.parent.front_end:
+                flush_c()
+                for stream in self.iopub_thread.streams:
+                    stream.flush()
+
+        def task_left(self, leaving: SystemExit) -> None:
+            """Take in an exit of a task; a cell that waits for that task meets it, too."""
+            assert self._verdict is not None
+            self._verdict.escaped(leaving)
 
         def _in_cell(self, whether: bool) -> None:
             self.iopub_thread.in_cell = whether
@@ -291,12 +333,22 @@ def kernel_class() -> Any:
                 self._hear = lambda: loop.call_soon_threadsafe(heard.set)
                 self.session.send(stream, "last_words", {}, parent, ident=ident)
                 await heard.wait()
-            self._reply(stream, ident, parent, "finish_reply", finish)
+
+            def tell(content: dict[str, Any]) -> None:
+                self.session.send(stream, "ending", content, parent, ident=ident)
+
+            self._reply(stream, ident, parent, "finish_reply", finish, tell)
+            self._take_below()
 
         async def abort_request(self, stream: Any, ident: Any, parent: Any) -> None:
             """Run no cell that has not begun."""
             self._aborting = True
             self._reply(stream, ident, parent, "abort_reply", dict)
+
+        async def give_up_request(self, stream: Any, ident: Any, parent: Any) -> None:
+            """Wait no longer for the flow's threads."""
+            give_up()
+            self._reply(stream, ident, parent, "give_up_reply", dict)
 
         async def heard_request(self, stream: Any, ident: Any, parent: Any) -> None:
             """Learn that the conductor has heard all that was said."""
@@ -308,7 +360,7 @@ def kernel_class() -> Any:
         ) -> bool:
             try:
                 content = {"status": "ok", **do(*args)}
-            except Exception as e:
+            except BaseException as e:  # an interrupt, too, is answered
                 content = {"status": "error", "ename": type(e).__name__, "evalue": str(e)}
             self.session.send(stream, name, content, parent, ident=ident)
             return bool(content["status"] == "ok")
@@ -361,8 +413,3 @@ def _no_modules(ipkernel: Any) -> Iterator[None]:
 
 def _hear_nothing() -> None:
     """Nobody waits for it."""
-
-
-def _refuse_exit() -> None:
-    # ipykernel would go on with the cells that were sent ahead, and leave a little later.
-    raise SystemExit("exit() was called; no later cell has run")
