@@ -12,13 +12,14 @@ import platform
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ductaflow.ages import age_told, limit_told
 from ductaflow.facts import CacheDecision, FileFact, Reason, Role
 from ductaflow.fingerprint import (
     code_hash,
@@ -27,6 +28,7 @@ from ductaflow.fingerprint import (
     same_grammar,
     variable_hash,
 )
+from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
@@ -69,6 +71,7 @@ def decide(
         *_variables(record, options, environment),
         *changed_files(record, plan.root, plan.directory),
         *_artifacts(plan, record, paths),
+        *_age(plan, record),
     )
     return CacheDecision(reuse=not reasons, reasons=reasons)
 
@@ -313,6 +316,18 @@ def _clock(iso: str) -> str:
         return ""
     today = then.date() == datetime.now(then.tzinfo).date()
     return f", run {then:%H:%M}" if today else f", run {then:%Y-%m-%d %H:%M}"
+
+
+def _age(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
+    """What other hosts would answer now cannot be known: it may be too long ago that they did."""
+    limit = plan.options.max_age
+    if limit is None or not record.hosts:
+        return
+    age = (datetime.now(timezone.utc) - datetime.fromisoformat(record.started)).total_seconds()
+    if age >= limit:
+        hosts = listed(record.hosts)
+        why = f"it is {age_told(age)} old, max_age is {limit_told(limit)}, and it read from {hosts}"
+        yield Reason("age", why)
 
 
 @lru_cache(maxsize=64)

@@ -26,6 +26,8 @@ def depends_on(run: RunRecord, flow: str, root: Path) -> None:
         observed.declare(flow)
         for fact in run.inputs:
             observed.declare(os.path.join(root, fact.path), fact.role)
+        for host in run.hosts:
+            observed.declare(host, "host")
 
 
 def is_observed() -> bool:

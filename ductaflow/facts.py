@@ -68,7 +68,7 @@ class Reason:
     Attributes:
         kind: `new`, `failed`, `forced`, `off`, `unobserved`, `code`, `config`, `module`, `data`,
             `present`, `missing`, `folder`, `python`, `package`, `kernel`, `variable`, `output`,
-            `report`.
+            `report`, `age`.
         message: One for people, as `code/zones.py changed`.
         path: The file that it is about, as in `FileFact`, or the empty string.
     """

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, final
 
 import attrs
-from ductaflow_kernels.observer import Use
+from ductaflow_kernels.observer import CONNECTED, Use
 
 from ductaflow.facts import FileFact, Role
 from ductaflow.fingerprint import code_hash, file_hash, names_hash, variable_hash
+from ductaflow.hosts import hosts_of
 from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.model import InstancePlan
 from ductaflow.packages import versions
@@ -52,6 +53,7 @@ class Observation:
         packages: The installed modules that it has imported, and their packages' versions.
         folders: Where those packages lie.
         variables: The environment variables that its code has read, and hashes of their values.
+        hosts: The other hosts that it has connected to.
     """
 
     how: str = ""
@@ -60,6 +62,7 @@ class Observation:
     packages: Mapping[str, str] = attrs.field(factory=dict)
     folders: tuple[str, ...] = ()
     variables: Mapping[str, str] = attrs.field(factory=dict)
+    hosts: tuple[str, ...] = ()
 
 
 NOTHING = Observation()
@@ -85,6 +88,8 @@ def observe(
         return NOTHING
     if uses is None:
         uses = [Use.of(tuple(item)) for item in noted.get("opened", ())]
+    addresses = [use.path for use in uses if use.path.startswith(CONNECTED)]
+    uses = [use for use in uses if not use.path.startswith(CONNECTED)]
     view = _View(plan, noted, began_ns)
     view.take_uses(uses)
     view.take_notes()
@@ -97,6 +102,9 @@ def observe(
         packages=versions(noted.get("packages", ()), folders),
         folders=folders,
         variables={n: variable_hash(n, environment) for n in noted.get("variables", ())},
+        hosts=hosts_of(
+            noted.get("network", {}), [host.removeprefix(CONNECTED) for host in addresses]
+        ),
     )
 
 

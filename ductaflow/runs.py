@@ -44,6 +44,7 @@ class Call:
             "timeout": options.timeout,
             "cell_timeout": options.cell_timeout,
             "kernel_name": options.kernel_name,
+            "max_age": options.max_age,
             "preload": False if options.preload is None else list(options.preload) or None,
         }
         chosen = files if isinstance(files, str) else list(files)

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from ductaflow.ages import Age
 from ductaflow.crew import Crew
 from ductaflow.delivery import target_of
 from ductaflow.entries import Entry
@@ -64,6 +65,7 @@ def sweep(
     kernel_name: str | None = None,
     html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
+    max_age: Age | None = None,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
 
@@ -110,6 +112,7 @@ def sweep(
         kernel_name: A kernelspec's name.
         html: Whether to write HTML reports, or how they are to look.
         preload: See `run_step_flow`.
+        max_age: For how long runs that connected to other hosts are reused; see `run_step_flow`.
 
     Returns:
         The runs, in the order of the table; those that failed are among them.
@@ -132,7 +135,7 @@ def sweep(
             force=force, reuse=reuse, ignore=ignore, export_to=export_to,
             export_files=export_files, progress=progress, on_event=on_event, live=live,
             timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
-            preload=preload,
+            preload=preload, max_age=max_age,
         ),
     )  # fmt: skip
     if dry_run:
@@ -188,7 +191,7 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     budget = share(os.environ, settings.workers)
     options.run_options(settings, None)  # is it all in order?
     parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
-    settings = settings.of(language(parsed))
+    settings = settings.of(language(parsed), parsed.metadata, parsed.path)
     options = attrs.evolve(options, kernel_name=options.kernel_name or settings.kernel)
     require_parameters(parsed)
     spec = kernel_spec(parsed, options.kernel_name)

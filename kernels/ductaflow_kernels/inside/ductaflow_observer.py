@@ -26,8 +26,9 @@ import socket
 import struct
 import sys
 
-import ductaflow_boot as boot  # beside this file
-from ductaflow_syscalls import AT_FDCWD, MADE, OPEN_HOW, Call, calls
+import ductaflow_boot as boot  # beside this file, as the next
+from ductaflow_network import MARK, remote
+from ductaflow_syscalls import AT_FDCWD, CONNECT, MADE, OPEN_HOW, Call, calls
 
 READ, WRITE, LIST, UPDATE = 1, 2, 4, 8  # UPDATE: opened for both; what came of it, time tells
 
@@ -46,6 +47,7 @@ _REPLY = struct.Struct("=QqiI")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _NAMELESS = 0o20000000  # O_TMPFILE, without O_DIRECTORY, which it has in it
 _PAGE = 4096
+_SOCKET_ADDRESS = 28  # bytes of the longest that has a host in it: sockaddr_in6
 
 
 class Watch:
@@ -205,6 +207,12 @@ class Observer:
         if self.sessions:
             watch = self.nested(pid) or watch
         if watch.noted is None:
+            return
+        if does == CONNECT:
+            size = min(arguments[2], _SOCKET_ADDRESS)
+            host = remote(self.memory(pid, arguments[path_at], size))
+            if host:
+                watch.note(MARK + host, 0)
             return
         path = self.text(pid, arguments[path_at])
         if not path:

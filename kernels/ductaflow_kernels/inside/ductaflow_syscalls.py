@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 AT_FDCWD = -100
 
-OPEN, OPEN_HOW, MADE, RUN = "open", "openat2", "made", "run"
+OPEN, OPEN_HOW, MADE, RUN, CONNECT = "open", "openat2", "made", "run", "connect"
 
 # number → what it does; argument with the folder's descriptor or None, with the path, with flags
 Call = tuple[str, "int | None", int, "int | None"]
@@ -40,6 +40,7 @@ _X86_64: dict[int, Call] = {
     265: (MADE, 2, 3, None),  # linkat
     88: (MADE, None, 1, None),  # symlink
     266: (MADE, 1, 2, None),  # symlinkat
+    42: (CONNECT, None, 1, 2),  # connect: its address, and how long that is
 }
 _AARCH64: dict[int, Call] = {
     56: (OPEN, 0, 1, 2),
@@ -50,6 +51,7 @@ _AARCH64: dict[int, Call] = {
     276: (MADE, 2, 3, None),
     37: (MADE, 2, 3, None),
     36: (MADE, 1, 2, None),
+    203: (CONNECT, None, 1, 2),
 }
 # machine → the audit number of its architecture, its number of seccomp(2), its calls
 _MACHINES = {
