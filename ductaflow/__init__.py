@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ductaflow._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ductaflow.audits import verify as verify
     from ductaflow.catalog import get_all_instances as get_all_instances
     from ductaflow.catalog import runs_table as runs_table
     from ductaflow.conductor import run_notebook as run_notebook
@@ -66,8 +67,10 @@ if TYPE_CHECKING:
     from ductaflow.updates import accept as accept
     from ductaflow.updates import explain as explain
     from ductaflow.updates import update as update
+    from ductaflow.verification import Verification as Verification
 
 _HOMES = {
+    "ductaflow.audits": ("verify",),
     "ductaflow.catalog": ("get_all_instances", "runs_table"),
     "ductaflow.conductor": ("run_notebook", "run_step_flow"),
     "ductaflow.errors": (
@@ -98,6 +101,7 @@ _HOMES = {
     "ductaflow.statusreport": ("generate_status_report",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),
     "ductaflow.updates": ("accept", "explain", "update"),
+    "ductaflow.verification": ("Verification",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import final
 
@@ -13,8 +14,9 @@ from ductaflow_kernels.machine import start_thread
 from ductaflow import jsonio
 from ductaflow.errors import ArtifactError
 from ductaflow.html import Fragment, Head, renderer
+from ductaflow.inject import config_table
 from ductaflow.layout import INDEX_PAGE, ArtifactPaths, runs_dir
-from ductaflow.model import Cell, InstancePlan, RunRecord, Tag
+from ductaflow.model import Cell, InstancePlan, Note, RunRecord, Tag
 from ductaflow.notebook import FAILING_ANCHOR, Notebook
 from ductaflow.options import HtmlOptions
 from ductaflow.records import write_record
@@ -77,6 +79,13 @@ class Artifacts:
         """Put a cell of our own before the one at `index`."""
         self.notebook.insert(index, cell)
         self._fragments = {i + (i >= index): part for i, part in self._fragments.items()}
+
+    def tell(self, notes: Sequence[Note]) -> None:
+        """Let the table at the top tell these notes, if there is one."""
+        first = self.notebook.cell(0)
+        if self.plan.config is not None and Tag.CONFIG_TABLE in first["metadata"].get("tags", ()):
+            self.notebook.set_source(0, config_table(self.plan.config, notes))
+            self.changed(0)
 
     def prepare(self) -> None:
         """Make the parts of what will not change, while the kernel begins."""

@@ -46,6 +46,7 @@ def from_brief(own: str, shared: str) -> RunRecord:
         values["fingerprints"] = {**common["fingerprints"], "config": config}
     values["status"] = Status.of(values["status"])
     values["outputs"] = tuple(map(FileFact.from_json, values["outputs"]))
+    values["hosts"] = tuple(values.get("hosts", ()))
     if values["error"]:
         values["error"] = ErrorInfo(**values["error"])
     return RunRecord(**{**common, **values}, partial=True)

@@ -13,13 +13,14 @@ import re
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ductaflow.ages import age_told, limit_told
 from ductaflow.databases import has_log
 from ductaflow.facts import CacheDecision, FileFact, Reason, Role, own_names
 from ductaflow.fingerprint import (
@@ -32,6 +33,7 @@ from ductaflow.fingerprint import (
     variable_hash,
 )
 from ductaflow.hashes import keep_in
+from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.links import ROOT, lead, portable, retargeted
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
@@ -78,6 +80,7 @@ def decide(
         *_variables(record, options, environment),
         *changed_files(record, plan.root, plan.directory),
         *_artifacts(plan, record, paths),
+        *_age(plan, record),
     )
     return CacheDecision(reuse=not reasons, reasons=reasons)
 
@@ -420,6 +423,18 @@ def _clock(iso: str) -> str:
         return ""
     today = then.date() == datetime.now(then.tzinfo).date()
     return f", run {then:%H:%M}" if today else f", run {then:%Y-%m-%d %H:%M}"
+
+
+def _age(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
+    """What other hosts would answer now cannot be known: it may be too long ago that they did."""
+    limit = plan.options.max_age
+    if limit is None or not record.hosts:
+        return
+    age = (datetime.now(timezone.utc) - datetime.fromisoformat(record.started)).total_seconds()
+    if age >= limit:
+        hosts = listed(record.hosts)
+        why = f"it is {age_told(age)} old, max_age is {limit_told(limit)}, and it read from {hosts}"
+        yield Reason("age", why)
 
 
 @lru_cache(maxsize=64)

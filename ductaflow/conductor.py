@@ -12,6 +12,7 @@ from ductaflow_kernels import session
 from ductaflow_kernels.pool import shared_pool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
+from ductaflow.ages import Age
 from ductaflow.dualmode import PROJECT_ROOT_KEY
 from ductaflow.errors import FlowError
 from ductaflow.flow import read_flow, resolve_flow
@@ -22,7 +23,7 @@ from ductaflow.layout import (
     kernel_environment,
 )
 from ductaflow.layout import project_root as find_project_root
-from ductaflow.model import InstancePlan
+from ductaflow.model import Flow, InstancePlan
 from ductaflow.options import HtmlOptions
 from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.settings import load_settings
@@ -49,6 +50,7 @@ def run_step_flow(
     force: bool = False,
     reuse: bool = True,
     ignore: Sequence[str] = (),
+    max_age: Age | None = None,
 ) -> Run:
     """Run a flow as the instance `runs/{step_name}/{instance_name}/` of the project.
 
@@ -76,6 +78,10 @@ def run_step_flow(
         reuse: Whether the last run may serve at all; False runs always, and looks at nothing.
         ignore: Changes that do not count: `python`, `package`, `variable`, or one of these as
             `package:numpy`.
+        max_age: For how long a run that connected to other hosts is reused, for these cannot be
+            asked whether they would answer the same again: a number of seconds, a `timedelta`, or
+            text as `30m`, `12h`, `1d`, `2w`. If left out, as the flow's header or the project's
+            settings say, else for ever. A run that connected to none does not age.
 
     Returns:
         The finished run; its `reused` and `reasons` say whether and why it was executed.
@@ -108,10 +114,11 @@ def run_step_flow(
         kernel_name=kernel_name,
         html=html,
         preload=preload,
-        settings=settings.of(language(flow)),
+        settings=settings.of(language(flow), flow.metadata, path),
         force=force,
         reuse=reuse,
         ignore=ignore,
+        max_age=max_age,
     )
     plan = plan_instance(
         flow, config, step, instance, directory, project, options, with_config=True
@@ -174,13 +181,13 @@ def run_notebook(
         kernel_name=kernel_name,
         html=html,
         preload=preload,
-        settings=settings.of(language(parsed)),
+        settings=settings.of(language(parsed), parsed.metadata, path),
     )
     plan = plan_instance(
         parsed, config, "", "", folder, project, options, with_config=config is not None
     )
     paths = ArtifactPaths.of(folder, parsed.name)
-    if paths.notebook == parsed.path and "ductaflow" not in parsed.metadata:
+    if paths.notebook == parsed.path and not _is_executed_copy(parsed):
         raise FlowError(
             f"running {parsed.path} in its own folder would overwrite it with its executed copy; "
             "give execution_dir="
@@ -193,6 +200,12 @@ def run_notebook(
 
 
 # --- running ------------------------------------------------------------------------------------
+
+
+def _is_executed_copy(flow: Flow) -> bool:
+    """Whether a notebook is what a run has left; a flow's header may have settings there, too."""
+    own = flow.metadata.get("ductaflow")
+    return isinstance(own, Mapping) and "version" in own
 
 
 def _run(plan: InstancePlan) -> Run:

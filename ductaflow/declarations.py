@@ -32,6 +32,8 @@ def depends_on(run: RunRecord, flow: str, root: Path) -> None:
                 size=fact.size >= 0,
                 time=bool(fact.mtime_ns),
             )
+        for host in run.hosts:
+            observed.declare(host, "host")
 
 
 def is_observed() -> bool:

@@ -14,6 +14,7 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,11 +26,13 @@ from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow import observation
 from ductaflow._version import __version__
+from ductaflow.ages import limit_told
 from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.errors import ArtifactError
 from ductaflow.events import Teller
 from ductaflow.facts import Reason
+from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
@@ -140,7 +143,8 @@ def _attempt(
                 if not outcome.whole:  # what it was about to do is not known
                     found = attrs.evolve(found, how="")
                 outcome = attrs.evolve(outcome, observed=found)
-        return attrs.evolve(outcome, notes=(*_preload_notes(session), *outcome.notes))
+        notes = (*_preload_notes(session), *outcome.notes, *_network_notes(plan, outcome.observed))
+        return attrs.evolve(outcome, notes=notes)
     finally:
         pool.retire(session)
 
@@ -171,6 +175,20 @@ def _preload_notes(session: KernelSession) -> list[Note]:
         Note("preload", f"{name.replace(':', '.')} is not imported ahead of need: {why}")
         for name, why in new.items()
     ]
+
+
+def _network_notes(plan: InstancePlan, observed: observation.Observation) -> list[Note]:
+    """That a run depends on other hosts, and for how long it is reused nevertheless."""
+    if not observed.hosts:
+        return []
+    limit = plan.options.max_age
+    till = (
+        "it is reused for ever unless max_age is set"
+        if limit is None
+        else f"it is reused until it is {limit_told(limit)} old (max_age)"
+    )
+    told = f"It read from {listed(observed.hosts)}, which cannot be asked whether it would answer"
+    return [Note("network", f"{told} the same again: {till}.")]
 
 
 def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
@@ -225,6 +243,7 @@ def _last_record(record: RunRecord, outcome: Outcome, duration: float) -> RunRec
         packages=outcome.observed.packages,
         package_folders=outcome.observed.folders,
         variables=outcome.observed.variables,
+        hosts=outcome.observed.hosts,
         warnings=outcome.warnings,
     )
 
@@ -236,10 +255,13 @@ def _metadata(plan: InstancePlan, spec: KernelSpec, record: RunRecord) -> dict[s
         "display_name": spec.display_name,
         "language": spec.language,
     }
+    header = plan.flow.metadata.get("ductaflow")
+    own = header if isinstance(header, Mapping) else {}
     return {
         **plan.flow.metadata,
         "kernelspec": kernelspec,
         "ductaflow": {
+            **own,
             "version": __version__,
             "flow": record.flow,
             "step": plan.step,
@@ -258,6 +280,8 @@ def _conclude(
     artifacts: Artifacts,
 ) -> None:
     """Put the end of the run into the notebook and the log."""
+    if outcome.observed.hosts and plan.config is not None:
+        artifacts.tell((*plan.notes, *_network_notes(plan, outcome.observed)))
     notebook.metadata["ductaflow"].update(status=record.status.value, duration=record.duration)
     for note in outcome.notes:
         artifacts.log.say(f"note: {note.message}")

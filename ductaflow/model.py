@@ -173,6 +173,7 @@ class RunOptions:
         reuse: Whether an earlier run may serve in its place, if nothing has changed.
         force: Whether to run though nothing has changed.
         ignore: Kinds of change that do not count, as `python`, `package`, `variable`.
+        max_age: Seconds for which a run that connected to other hosts is reused; None for ever.
     """
 
     timeout: float | None = None
@@ -184,6 +185,7 @@ class RunOptions:
     reuse: bool = True
     force: bool = False
     ignore: tuple[str, ...] = ()
+    max_age: float | None = None
 
     @property
     def looks(self) -> HtmlOptions | None:
@@ -300,6 +302,7 @@ class RunRecord:
         packages: Versions of the installed packages it imported, by module.
         package_folders: Where they lie.
         variables: Environment variables that its code read, and hashes of their values.
+        hosts: Other hosts that it connected to or could not find, by name where that is known.
         options: How it was run, as far as it can be run so again.
         conductor: Process id, host and user of the process that ran it.
         kernel: Interpreter, kernelspec name, source of the kernel, its exit if it died.
@@ -330,6 +333,7 @@ class RunRecord:
     packages: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     package_folders: tuple[str, ...] = ()
     variables: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    hosts: tuple[str, ...] = ()
     options: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     conductor: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     kernel: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
@@ -363,7 +367,8 @@ class RunRecord:
         values["reasons"] = tuple(Reason(**_known(Reason, r)) for r in data.get("reasons", ()))
         for name in ("inputs", "outputs"):
             values[name] = tuple(map(FileFact.from_json, data.get(name, ())))
-        values["package_folders"] = tuple(data.get("package_folders", ()))
+        for name in ("package_folders", "hosts"):
+            values[name] = tuple(data.get(name, ()))
         if data.get("error"):
             error = _known(ErrorInfo, data["error"])
             error["traceback"] = tuple(error.get("traceback", ()))

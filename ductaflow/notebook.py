@@ -129,6 +129,10 @@ class Notebook:
         slot.json = None
         slot.outputs = outputs if callable(outputs) else lambda: outputs
 
+    def set_source(self, index: int, source: str) -> None:
+        """Replace the text of a cell."""
+        self._slots[index].change(source=source)
+
     def set_execution(
         self, index: int, count: int | None, timing: Mapping[str, str] | None = None
     ) -> None:

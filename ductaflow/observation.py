@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, final
 
 import attrs
-from ductaflow_kernels.observer import Use
+from ductaflow_kernels.observer import CONNECTED, Use
 
 from ductaflow.databases import belongs_to_database
 from ductaflow.facts import FileFact, Role, own_names
 from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash, variable_hash
 from ductaflow.hashes import version_of
+from ductaflow.hosts import hosts_of
 from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.links import Leads, follow, lead, portable
 from ductaflow.model import InstancePlan
@@ -55,6 +56,7 @@ class Observation:
         packages: The installed modules that it has imported, and their packages' versions.
         folders: Where those packages lie.
         variables: The environment variables that its code has read, and hashes of their values.
+        hosts: The other hosts that it has connected to.
     """
 
     how: str = ""
@@ -63,6 +65,7 @@ class Observation:
     packages: Mapping[str, str] = attrs.field(factory=dict)
     folders: tuple[str, ...] = ()
     variables: Mapping[str, str] = attrs.field(factory=dict)
+    hosts: tuple[str, ...] = ()
 
 
 NOTHING = Observation()
@@ -88,6 +91,8 @@ def observe(
         return NOTHING
     if uses is None:
         uses = [Use.of(item) for item in noted.get("opened", ())]
+    addresses = [use.path for use in uses if use.path.startswith(CONNECTED)]
+    uses = [use for use in uses if not use.path.startswith(CONNECTED)]
     links = {use.path: use.link for use in uses if use.link}
     view = _View(plan, noted, began_ns, environment, {**noted.get("links", {}), **links})
     view.take_uses(uses)
@@ -102,6 +107,9 @@ def observe(
         packages=versions(noted.get("packages", ()), folders),
         folders=folders,
         variables={n: variable_hash(n, environment) for n in noted.get("variables", ())},
+        hosts=hosts_of(
+            noted.get("network", {}), [host.removeprefix(CONNECTED) for host in addresses]
+        ),
     )
 
 

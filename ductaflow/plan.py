@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from ductaflow.ages import Age, seconds_of
 from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
 from ductaflow.fingerprint import fingerprints
@@ -114,17 +115,20 @@ def make_options(
     reuse: bool = True,
     force: bool = False,
     ignore: Sequence[str] = (),
+    max_age: Age | None = None,
 ) -> RunOptions:
     """The options as callers give them, in one object; the project's settings where they do not.
 
     Raises:
         TypeError: `preload` or `ignore` is a single string, or a time limit no number.
-        ValueError: A time limit is not above 0, or `ignore` names nothing that can be ignored.
+        ValueError: A time limit is not above 0, `max_age` is no age, or `ignore` names nothing that
+            can be ignored.
     """
     timeout = _limit("timeout", settings.timeout if timeout is None else timeout)
     cell_timeout = _limit(
         "cell_timeout", settings.cell_timeout if cell_timeout is None else cell_timeout
     )
+    age = settings.max_age if max_age is None else seconds_of(max_age, "max_age")
     kernel_name = settings.kernel if kernel_name is None else kernel_name
     html = settings.html if html is None else html
     preload = settings.preload if preload is None else preload
@@ -150,6 +154,7 @@ def make_options(
         reuse=reuse,
         force=force,
         ignore=tuple(ignore),
+        max_age=None if age == math.inf else age,
     )
 
 

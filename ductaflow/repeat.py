@@ -15,6 +15,8 @@ from ductaflow.model import InstancePlan, RunOptions
 from ductaflow.options import HtmlOptions
 from ductaflow.plan import plan_instance
 from ductaflow.run import Run
+from ductaflow.settings import load_settings
+from ductaflow.syntax import language
 
 
 def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
@@ -32,9 +34,14 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
             values[name] = tuple(values[name])
     if isinstance(values.get("html"), Mapping):
         values["html"] = HtmlOptions(**values["html"])
+    flow = read_flow(path)
+    now = load_settings(root).of(language(flow), flow.metadata, path).max_age
+    ages = [age for age in (values.get("max_age"), now) if age is not None]
+    # What it was called with, or what is said now: by neither is it to be too old.
+    values["max_age"] = min(ages, default=None)
     options = RunOptions(**{**values, "force": force})
     return plan_instance(
-        read_flow(path), run.config, run.step, run.instance, run.dir, root, options,
+        flow, run.config, run.step, run.instance, run.dir, root, options,
         with_config=True,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from ductaflow.model import ErrorInfo, RunOptions, Status
 from ductaflow.run import Run
 from ductaflow.table import Kind, Row, Table
 from ductaflow.template import leaves
+from ductaflow.verification import Verifications
 
 _SHOWN = 100  # rows of a table in a notebook
 _LISTED = 10  # causes of failure in a summary
@@ -44,6 +45,7 @@ class Call:
             "timeout": options.timeout,
             "cell_timeout": options.cell_timeout,
             "kernel_name": options.kernel_name,
+            "max_age": options.max_age,
             "preload": False if options.preload is None else list(options.preload) or None,
         }
         chosen = files if isinstance(files, str) else list(files)
@@ -108,6 +110,9 @@ def _source(value: Any) -> str:
     return quoted(value) if isinstance(value, str) else repr(value)
 
 
+_NONE_VERIFIED = Verifications()
+
+
 @final
 @attrs.frozen(repr=False)
 class Runs(Sequence[Run]):
@@ -118,12 +123,14 @@ class Runs(Sequence[Run]):
         root: The project root.
         table: The control table, or None.
         call: How they were run.
+        verified: What came of verifying some of those reused; see `sweep`.
     """
 
     entries: tuple[Entry, ...]
     root: Path
     table: Table | None = attrs.field(default=None, eq=False)
     call: Call = Call()
+    verified: Verifications = _NONE_VERIFIED
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -177,6 +184,8 @@ class Runs(Sequence[Run]):
         Of a dry run: what would run, and with what.
         """
         lines = [self._headline()]
+        if self.verified:
+            lines.append(str(self.verified))
         planned = [entry for entry in self.entries if entry.planned is not None]
         for entry in planned[:_PLANNED]:
             symbol, config = entry.status.symbol, jsonio.canonical(entry.planned)
@@ -284,6 +293,7 @@ class Runs(Sequence[Run]):
         return (
             f"<p>{html.escape(self._headline())}</p><table><thead><tr>{head}</tr></thead>"
             f"<tbody>{rows}</tbody></table>{foot}"
+            + (self.verified._repr_html_() if self.verified else "")
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
+from ductaflow.ages import seconds_of
 from ductaflow.errors import SettingsError
 
 SETTINGS_FILE = "ductaflow.toml"
@@ -55,6 +56,13 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _age(value: Any) -> float:
+    try:
+        return seconds_of(value, "max_age")
+    except (TypeError, ValueError):
+        raise ValueError("an age, as 3600 (seconds), '30m', '12h', '1d' or '2w'") from None
+
+
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("a kernelspec's name")
@@ -75,6 +83,9 @@ def _modules(value: Any) -> _Preload:
     return tuple(value)
 
 
+_NO_HEADER: Mapping[str, Any] = {}
+
+
 @final
 @attrs.frozen
 class Settings:
@@ -89,6 +100,7 @@ class Settings:
         kernel: A kernelspec's name; None for the conductor's own interpreter.
         html: Whether to write HTML reports.
         preload: Modules to import ahead besides those that the flow imports; False for none.
+        max_age: Seconds for which a run that connected to other hosts is reused; None for ever.
     """
 
     runs: str = attrs.field(default="runs", metadata={"check": _folder})
@@ -99,10 +111,27 @@ class Settings:
     kernel: str | None = attrs.field(default=None, metadata={"check": _name})
     html: bool = attrs.field(default=True, metadata={"check": _switch})
     preload: _Preload = attrs.field(default=True, metadata={"check": _modules})
+    max_age: float | None = attrs.field(default=None, metadata={"check": _age})
 
-    def of(self, language: str) -> Settings:
-        """Those for a flow in a language: the kernel is one for Python."""
-        return self if language == "python" else attrs.evolve(self, kernel=None)
+    def of(
+        self, language: str, header: Mapping[str, Any] = _NO_HEADER, flow: object = ""
+    ) -> Settings:
+        """Those for one flow: the kernel is one for Python, and `max_age` may be in its header.
+
+        Args:
+            language: The flow's language.
+            header: Its notebook metadata, where `ductaflow: {max_age: 1d}` may stand.
+            flow: What to call it in a message.
+
+        Raises:
+            SettingsError: The header's `max_age` is no age.
+        """
+        own = header.get("ductaflow")
+        given = own.get("max_age") if isinstance(own, Mapping) else None
+        changes: dict[str, Any] = {} if language == "python" else {"kernel": None}
+        if given is not None:
+            changes["max_age"] = _checked("max_age", given, f"the header of {flow}: ductaflow")
+        return attrs.evolve(self, **changes) if changes else self
 
 
 DEFAULTS = Settings()

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
+from ductaflow.ages import Age
 from ductaflow.events import Listener
 from ductaflow.model import ErrorInfo, RunOptions
 from ductaflow.options import HtmlOptions
@@ -58,6 +59,7 @@ class SweepOptions:
     kernel_name: str | None = None
     html: bool | HtmlOptions | None = None
     preload: Sequence[str] | bool | None = None
+    max_age: Age | None = None
 
     @on_error.validator
     def _check_on_error(self, _: object, value: object) -> None:
@@ -100,6 +102,7 @@ class SweepOptions:
             force=self.force,
             reuse=self.reuse,
             ignore=self.ignore,
+            max_age=self.max_age,
         )
 
     def retried(self, error: ErrorInfo | None) -> bool:

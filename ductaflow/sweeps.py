@@ -13,6 +13,8 @@ from typing import Any
 
 import attrs
 
+from ductaflow.ages import Age
+from ductaflow.audits import checked_fraction, sampled, verify_runs
 from ductaflow.crew import Crew
 from ductaflow.delivery import target_of
 from ductaflow.entries import Entry
@@ -64,6 +66,8 @@ def sweep(
     kernel_name: str | None = None,
     html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
+    max_age: Age | None = None,
+    verify: float = 0,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
 
@@ -110,6 +114,10 @@ def sweep(
         kernel_name: A kernelspec's name.
         html: Whether to write HTML reports, or how they are to look.
         preload: See `run_step_flow`.
+        max_age: For how long runs that connected to other hosts are reused; see `run_step_flow`.
+        verify: Which fraction of the runs that were reused, as 0.02, is run again in a scratch
+            folder and compared, at least one if there is one; chosen at random, so that in time
+            all have their turn. What came of it is in the runs' `verified`. See `ductaflow.verify`.
 
     Returns:
         The runs, in the order of the table; those that failed are among them.
@@ -124,6 +132,9 @@ def sweep(
         SweepFailed: With `on_error="stop"`, an instance failed.
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
+    fraction = checked_fraction(verify)
+    if fraction and dry_run:
+        raise ValueError("dry_run runs nothing, so verify has nothing to compare")
     crew = _prepare(
         flow, table, root,
         SweepOptions(
@@ -132,7 +143,7 @@ def sweep(
             force=force, reuse=reuse, ignore=ignore, export_to=export_to,
             export_files=export_files, progress=progress, on_event=on_event, live=live,
             timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
-            preload=preload,
+            preload=preload, max_age=max_age,
         ),
     )  # fmt: skip
     if dry_run:
@@ -148,6 +159,8 @@ def sweep(
             f"{e or 'interrupted'}: {runs!r}; the same call goes on where it stopped", runs
         ) from None
     runs = _runs(crew, entries)
+    if fraction:
+        runs = _verified(crew, runs, fraction)
     if on_error == "stop" and runs.failed:
         raise SweepFailed(runs.summary(), runs)
     return runs
@@ -188,7 +201,7 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     budget = share(os.environ, settings.workers)
     options.run_options(settings, None)  # is it all in order?
     parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
-    settings = settings.of(language(parsed))
+    settings = settings.of(language(parsed), parsed.metadata, parsed.path)
     options = attrs.evolve(options, kernel_name=options.kernel_name or settings.kernel)
     require_parameters(parsed)
     spec = kernel_spec(parsed, options.kernel_name)
@@ -219,6 +232,14 @@ def _target(template: str | None, step: str, flow: str) -> Callable[[str, Row], 
     if template is None:
         return None
     return lambda name, row: target_of(template, row, step=step, instance=name, flow=flow)
+
+
+def _verified(crew: Crew, runs: Runs, fraction: float) -> Runs:
+    """The runs, some of those reused verified."""
+    chosen = sampled(runs.reused, fraction)
+    options = crew.outlook.options
+    found = verify_runs(chosen, crew.outlook.root, options, min(crew.workers, max(1, len(chosen))))
+    return attrs.evolve(runs, verified=found)
 
 
 def _runs(crew: Crew, entries: Sequence[Entry]) -> Runs:

@@ -18,6 +18,7 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.pool import shared_pool
 
+from ductaflow.ages import Age
 from ductaflow.cache import ACCEPTABLE, decide, renewed
 from ductaflow.catalog import all_runs, load_run
 from ductaflow.cellrun import Stop
@@ -29,13 +30,15 @@ from ductaflow.graph import Graph, Label
 from ductaflow.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.lock import instance_lock
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
-from ductaflow.plan import names_of, plan_instance
+from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.progress import REFRESH, Tally, choose_display
 from ductaflow.records import read_record, write_record
 from ductaflow.repeat import plan_again, standing_of
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
 from ductaflow.runs import Runs
+from ductaflow.settings import load_settings
+from ductaflow.syntax import language
 from ductaflow.workers import worker_count
 
 PathLike = str | os.PathLike[str]
@@ -55,6 +58,7 @@ def explain(
     *,
     root: PathLike | None = None,
     ignore: Sequence[str] = (),
+    max_age: Age | None = None,
 ) -> CacheDecision:
     """Whether `run_step_flow` would run an instance, and why; nothing is run.
 
@@ -65,12 +69,13 @@ def explain(
         config: What the flow would get; if left out, what its last run had.
         root: The project root; see `run_step_flow`.
         ignore: Changes that do not count; see `run_step_flow`.
+        max_age: For how long runs that connected to other hosts are reused; likewise.
 
     Raises:
         DuctaflowError: There is no such flow, or its config or a name is not fit; see
             `run_step_flow`.
     """
-    plan = _plan(flow, step, instance, config, root, RunOptions(ignore=tuple(ignore)))
+    plan = _plan(flow, step, instance, config, root, RunOptions(ignore=tuple(ignore)), max_age)
     return look(plan, kernel_environment(plan.root))[1]
 
 
@@ -126,6 +131,7 @@ def _plan(
     config: Mapping[str, Any] | None,
     root: PathLike | None,
     options: RunOptions,
+    max_age: Age | None = None,
 ) -> InstancePlan:
     project = project_root(root)
     path = resolve_flow(flow, project, Path.cwd())
@@ -134,8 +140,12 @@ def _plan(
     if config is None:
         last = load_run(directory)
         config = last.config if last is not None else None
+    parsed = read_flow(path)
+    settings = load_settings(project).of(language(parsed), parsed.metadata, path)
+    age = make_options(max_age=max_age, settings=settings).max_age
+    options = attrs.evolve(options, max_age=age)
     return plan_instance(
-        read_flow(path), config, step, instance, directory, project, options, with_config=True
+        parsed, config, step, instance, directory, project, options, with_config=True
     )
 
 

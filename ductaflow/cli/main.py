@@ -30,6 +30,7 @@ COMMANDS = {
     "explain": "Say whether a run would be reused, and why not.",
     "update": "Bring runs up to date.",
     "rerun": "Run instances again.",
+    "verify": "Run again what would be reused, and compare.",
     "export": "Deliver runs' files to folders or URLs.",
     "index": "Make the page that leads to all runs.",
     "script": "Make a script that runs a flow.",

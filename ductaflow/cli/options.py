@@ -70,6 +70,16 @@ config_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Run even if nothing has changed.")
 
 
+def _age(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """An age in seconds."""
+    from ductaflow.ages import seconds_of
+
+    try:
+        return None if value is None else seconds_of(value, "--max-age")
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from None
+
+
 def run_options(command: Command) -> Command:
     """The options of `run_step_flow` that are about how to run."""
     for option in reversed(
@@ -77,6 +87,12 @@ def run_options(command: Command) -> Command:
             click.option("--timeout", type=float, metavar="S", help="Seconds for one instance."),
             click.option("--cell-timeout", type=float, metavar="S", help="Seconds for one cell."),
             click.option("--kernel", metavar="NAME", help="A kernelspec; this Python otherwise."),
+            click.option(
+                "--max-age",
+                callback=_age,
+                metavar="AGE",
+                help="How long runs that used the network are reused: 30m, 12h, 1d, 2w.",
+            ),
             click.option("--html/--no-html", default=None, help="Whether to write HTML reports."),
         ]
     ):

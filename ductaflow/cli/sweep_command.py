@@ -40,6 +40,7 @@ from ductaflow.cli.output import dump, run_facts, say
 @click.option("--stop-on-error", is_flag=True, help="Start no more after one has failed.")
 @click.option("--export-to", metavar="TEMPLATE", help="Deliver each that succeeds; see `export`.")
 @click.option("-n", "--dry-run", is_flag=True, help="Run nothing; say what would run.")
+@click.option("--verify", type=float, metavar="FRACTION", help="Verify so many of the reused.")
 @options.run_options
 @options.force_option
 @options.root_option
@@ -59,6 +60,7 @@ def command(
     stop_on_error: bool,
     export_to: str | None,
     dry_run: bool,
+    verify: float | None,
     root: str | None,
     as_json: bool,
     **how: Any,
@@ -77,6 +79,10 @@ def command(
 
     if (table_file is None) == (not axes):
         raise click.UsageError("give either --table FILE or --grid KEY=A,B (once for each key)")
+    if verify is not None and not 0 <= verify <= 1:
+        raise click.UsageError(f"--verify must be from 0 to 1, as 0.02 for 2 %, not {verify}")
+    if verify and dry_run:
+        raise click.UsageError("--dry-run runs nothing, so --verify has nothing to compare")
     project = project_root(root)
     path = resolve_flow(flow, project, Path.cwd())
     config = _over(chosen_config(read_flow(path), config_file, params), instance)
@@ -98,6 +104,7 @@ def command(
             on_error="stop" if stop_on_error else "continue",
             export_to=export_to,
             dry_run=dry_run,
+            verify=verify or 0,
             progress=not as_json,
             root=project,
             **options.as_arguments(how),
@@ -111,7 +118,7 @@ def command(
             for run in runs:
                 say(f"{run.label}  {'reused' if run.reused else 'would run'}")
         say(runs.summary())
-    return 1 if runs.failed else 0
+    return 1 if runs.failed or runs.verified.differing else 0
 
 
 def _over(base: dict[str, Any], instance: str | None) -> Any:

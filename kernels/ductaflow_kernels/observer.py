@@ -36,6 +36,9 @@ root by `sudo` unless it is root already.
 
 OFF = "off"
 
+CONNECTED = "connect:"
+"""Before an address: what `Use.path` is of a host that was connected to."""
+
 ANSWER_TIMEOUT = 60.0  # seconds; a run may have used a hundred thousand files
 HANGS_AFTER = 10.0  # seconds in which it neither answers nor does anything
 
@@ -45,7 +48,7 @@ class Use:
     """What was made of a path by a kernel or a process that it started.
 
     Attributes:
-        path: Absolute, links kept, without `..`.
+        path: Absolute, links kept, without `..`; or `CONNECTED` and a host's address.
         read: Whether it was opened for reading, or run.
         written: Whether it was opened for writing, or made by a rename or link.
         updated: Whether it was opened for both at once, as databases are.

@@ -35,6 +35,7 @@ from ductaflow import (
     sweep,
     sweep_iter,
     unpack_config,
+    verify,
     zip_grid,
 )
 from ductaflow.delivery import Delivery
@@ -140,3 +141,13 @@ run_step_flow("analysis", "scenario_A", config, timeout="1 min")  # type: ignore
 run_step_flow("analysis", "scenario_A", config, cel_timeout=1)  # type: ignore[call-arg]
 run_notebook(None)  # type: ignore[arg-type]
 run.status = Status.FAILED  # type: ignore[misc]
+
+# Verifying.
+found = verify("analysis", "scenario_A")
+assert_type(found, ductaflow.Verification)
+assert_type(verify(run).ok, bool)
+assert_type(found.causes, tuple[Reason, ...])
+assert_type(
+    sweep("flow/analysis.py", [{"seed": 1}], verify=0.02, max_age="1d").verified.differing[0].label,
+    str,
+)

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import ductaflow_noting as noting  # beside this file, as the next
+import ductaflow_network as network  # beside this file, as the next
+import ductaflow_noting as noting
 import ductaflow_syscalls as syscalls
 from ductaflow_noting import HERE, Notes
 from ductaflow_packages import installed, package_folders
@@ -94,6 +95,7 @@ def begin(root: str) -> None:
     global _notes
     _notes = Notes(os.path.realpath(root), native=_attached)
     noting.install(_notes)
+    network.install()
 
 
 def declare(
@@ -103,12 +105,16 @@ def declare(
 
     Args:
         path: The path.
-        role: `data`, `module`, `folder`, `present`, `missing`, `link` or `metadata`.
+        role: `data`, `module`, `folder`, `present`, `missing`, `link` or `metadata`; `host` of a
+            host's name.
         answer: What was answered, of `metadata`, as records have it.
         size: Whether its size was asked, likewise.
         time: Whether its modification time was asked, likewise.
     """
     if _notes is None:
+        return
+    if role == "host":
+        network.note(path)
         return
     full = _notes.links.walk(os.path.join(os.getcwd(), path))
     if role == "data":
@@ -133,8 +139,8 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
         `asked`, `access`, `links`, `variables`, `declared`, `modules` (files of the project's
-        modules), `packages` (the names of installed top-level modules), and `folders` (where the
-        interpreter's own files lie).
+        modules), `packages` (the names of installed top-level modules), `folders` (where the
+        interpreter's own files lie), and `network` (see `ductaflow_network.report`).
     """
     if _notes is None:
         return {}
@@ -157,6 +163,7 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
         "modules": list({**modules, **_notes.modules}),
         "packages": sorted(packages),
         "folders": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *package_folders()}),
+        "network": network.report(),
     }
 
 

@@ -37,8 +37,10 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.iso
 
 import ductaflow_boot as boot  # beside this file, as the next
 from ductaflow_links import Links
+from ductaflow_network import MARK, remote
 from ductaflow_syscalls import (
     AT_FDCWD,
+    CONNECT,
     CUT,
     FOLDER,
     LINKED,
@@ -85,6 +87,7 @@ _BITS = {
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _NAMELESS = 0o20000000  # O_TMPFILE, without O_DIRECTORY, which it has in it
 _PAGE = 4096
+_SOCKET_ADDRESS = 28  # bytes of the longest that has a host in it: sockaddr_in6
 
 
 class Watch:
@@ -268,6 +271,12 @@ class Observer:
         if self.sessions:
             watch = self.nested(pid) or watch
         if watch.noted is None:
+            return
+        if does == CONNECT:
+            size = min(arguments[2], _SOCKET_ADDRESS)
+            host = remote(self.memory(pid, arguments[path_at], size))
+            if host:
+                watch.noted.setdefault(MARK + host, [0, -1, 0, 0, 0])
             return
         path = self.text(pid, arguments[path_at])
         if not path:

@@ -23,7 +23,7 @@ AT_FDCWD = -100
 
 OPEN, OPEN_HOW, MADE, RUN = "open", "openat2", "made", "run"
 MOVED, LINKED, SYMLINKED, REMOVED = "moved", "linked", "symlinked", "removed"
-CUT, FOLDER = "cut", "folder"
+CUT, FOLDER, CONNECT = "cut", "folder", "connect"
 WALKED = "walked"  # a path is gone along and no file opened: only the links on it count
 
 # number → what it does; argument with the folder's descriptor or None, with the path, with flags.
@@ -53,6 +53,7 @@ _X86_64: dict[int, Call] = {
     80: (WALKED, None, 0, None),  # chdir
     89: (WALKED, None, 0, None),  # readlink
     267: (WALKED, 0, 1, None),  # readlinkat
+    42: (CONNECT, None, 1, 2),  # connect: its address, and how long that is
 }
 _AARCH64: dict[int, Call] = {
     56: (OPEN, 0, 1, 2),
@@ -68,6 +69,7 @@ _AARCH64: dict[int, Call] = {
     34: (FOLDER, 0, 1, None),
     49: (WALKED, None, 0, None),
     78: (WALKED, 0, 1, None),
+    203: (CONNECT, None, 1, 2),
 }
 # machine → the audit number of its architecture, its number of seccomp(2), its calls
 _MACHINES = {
