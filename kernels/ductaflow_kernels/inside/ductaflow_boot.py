@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_cell as cell
 import ductaflow_instance as instance
 import ductaflow_iopub as iopub
 import ductaflow_kernel as kernel
@@ -108,8 +109,8 @@ def prepare(folder: str) -> Any:
     with _environment(IPYTHONDIR=folder):
         app = kernel.app_class().instance(kernel_class=kernel.kernel_class())
         app.initialize_base([])
-        app.config.HistoryManager.enabled = False
-        app.user_ns = {}
+        app.config.HistoryManager.hist_file = ":memory:"  # as nbclient's kernels have it
+        app.config.IPKernelApp.connection_file = os.path.join(folder, "kernel.json")
         app.init_pdb()
         shell = ZMQInteractiveShell.instance(
             parent=app,
@@ -130,6 +131,9 @@ def prepare(folder: str) -> Any:
     _launcher()  # it looks for a file
     _exercise(shell)
     warned.count_warnings()
+    app.init_surroundings()
+    cell.set_arguments(_launcher(), os.path.join(folder, "kernel.json"))
+    cell.make_streams(app.session)
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     instance.note_own_modules()
@@ -187,6 +191,8 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
         app.log.setLevel(app.log_level)  # else it writes every message that nobody will see
         iostream.OutStream = iopub.stream_class()
         kernelapp.ShellChannelThread = _no_thread
+    else:
+        iostream.OutStream = cell.reused(iostream.OutStream)
     _renew_session(app.session)
     app.connection_file = connection_file
     app.move_profile(folder)
@@ -235,7 +241,8 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     if launch:
         _become_ordinary(app, launch)
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
-    sys.argv = [_launcher(), "-f", connection_file]
+    cell.set_arguments(_launcher(), connection_file)
+    app.config.IPKernelApp.connection_file = connection_file
     complete(app, connection_file, folder)
     instance.note_modules()
     if not launch:

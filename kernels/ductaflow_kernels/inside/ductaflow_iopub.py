@@ -25,6 +25,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from ductaflow_cell import named_as, reused  # beside this file
+
 FLUSH_EVERY = 0.2  # seconds, as ipykernel's OutStream.flush_interval
 
 
@@ -283,7 +285,7 @@ def stream_class() -> Any:
     """The OutStream of ipykernel, which waits for nothing after a cell."""
     from ipykernel import iostream
 
-    class FlowOutStream(iostream.OutStream):  # type: ignore[misc]
+    class FlowOutStream(reused(iostream.OutStream)):  # type: ignore[misc]
         pending_since = 0.0  # by the monotonic clock
         _flush_pending: bool
 
@@ -312,4 +314,4 @@ def stream_class() -> Any:
             elif self._buffers:
                 self._flush()
 
-    return FlowOutStream
+    return named_as(iostream.OutStream)(FlowOutStream)

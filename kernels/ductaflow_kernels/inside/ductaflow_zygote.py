@@ -12,7 +12,6 @@ with file descriptors beside it where one is handed on.
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.util
 import json
 import os
@@ -24,10 +23,11 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
 import ductaflow_boot as boot
+import ductaflow_cell as cell
 import ductaflow_instance as instance
 import ductaflow_matplotlib as plotting
 import ductaflow_observed as observed
@@ -36,6 +36,7 @@ import ductaflow_syscalls as syscalls
 from ductaflow_packages import installed, package_folders
 
 MAX_PACKET = 1 << 20
+Result = TypeVar("Result")
 
 
 # --- packets ------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     instance.take_environment(order["env"])
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
-    _preload_all(channel, order["preload"])
+    _preload_all(channel, app.shell, order["preload"])
     ahead = ahead_of_need.Ahead()
     while True:
         next_order, fds = receive(channel)
@@ -198,25 +199,28 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
         elif next_order["do"] == "fork":
             _fork_instance(app, channel, lifeline, ahead, next_order, fds)
         elif next_order["do"] == "learn":
-            _preload_all(channel, next_order["modules"], settle=app.shell)
+            _preload_all(channel, app.shell, next_order["modules"], settle=True)
             ahead = ahead_of_need.Ahead()  # of other modules, another flow
         elif next_order["do"] == "reap":
             ahead.ended(next_order["pid"])
             _reap(channel, next_order["pid"])
 
 
-def _preload_all(channel: socket.socket, names: list[str], settle: Any = None) -> None:
+def _preload_all(
+    channel: socket.socket, shell: Any, names: list[str], *, settle: bool = False
+) -> None:
     """Import modules, and say so.
 
     Args:
         channel: Where to.
+        shell: The shell that the modules will find.
         names: See `preload`.
-        settle: The shell, if nobody waits for the first kernel any more: then what makes the later
-            ones faster is done, too.
+        settle: Whether nobody waits for the first kernel any more: then what makes the later ones
+            faster is done, too.
     """
     for name in names:
         send(channel, importing=name, pid=os.getpid())
-        problem = preload(name)
+        problem = preload(shell, name)
         if problem:
             # An import cannot be undone: the conductor asks for a template without this one.
             send(channel, bad=name, why=problem)
@@ -224,8 +228,8 @@ def _preload_all(channel: socket.socket, names: list[str], settle: Any = None) -
     if "matplotlib.pyplot" in sys.modules:
         with contextlib.suppress(ImportError):
             plotting.read_inline_backend()
-    if settle is not None:
-        _settle(settle)
+    if settle:
+        _settle(shell)
     instance.note_modules()
     ahead = sorted(instance.ahead - sys.stdlib_module_names)  # which come first on the path
     send(channel, ready=True, pid=os.getpid(), ahead=ahead, **_surroundings())
@@ -263,12 +267,13 @@ def _reap(channel: socket.socket, pid: int) -> None:
         send(channel, exit=os.waitstatus_to_exitcode(status), peak=usage.ru_maxrss * 1024)
 
 
-def preload(name: str) -> str:
+def preload(shell: Any, name: str) -> str:
     """Import a module ahead of need.
 
     Code of the project is left alone, so that an edit is always seen, and so is what is not there.
 
     Args:
+        shell: The shell that it will find.
         name: `package.module`, or `package:name` for `from package import name`.
 
     Returns:
@@ -280,10 +285,12 @@ def preload(name: str) -> str:
     if not installed(_origin(module.partition(".")[0])):
         return ""
     before = set(sys.modules)
-    try:
-        printed = _printed(lambda: __import__(module, fromlist=[attribute or "__name__"]))
-    except BaseException as e:
-        return f"{type(e).__name__}: {e}"
+    code = f"__import__({module!r}, fromlist=[{attribute or '__name__'!r}])"
+    (raised, problem), printed = _printed(lambda: cell.run(shell, code))
+    if raised is not None:
+        return f"{type(raised).__name__}: {raised}"
+    if problem:
+        return problem
     if printed:
         return "prints when it is imported"
     if threading.active_count() > 1:
@@ -310,24 +317,22 @@ def _origin(top: str) -> str:
     return spec.origin or ""
 
 
-def _printed(do: Callable[[], object]) -> bytes:
-    """What is printed while something is done, in Python or below it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _printed(do: Callable[[], Result]) -> tuple[Result, bytes]:
+    """Do something; what it returns, and what is printed meanwhile, in Python or below it."""
+    cell.flush()
     kept = os.dup(1), os.dup(2)
     with tempfile.TemporaryFile(buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            do()
+            result = do()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            cell.flush()
             os.dup2(kept[0], 1)
             os.dup2(kept[1], 2)
             os.close(kept[0])
             os.close(kept[1])
-        return os.pread(file.fileno(), 1000, 0)
+        return result, os.pread(file.fileno(), 1000, 0)
 
 
 def _fork_instance(
@@ -347,8 +352,7 @@ def _fork_instance(
                 ahead_of_need.look(order["folder"])
             elif for_flow:
                 ahead.get_ready()
-            gc.freeze()  # its collector leaves the shared pages alone
-            gc.enable()  # see main()
+            cell.collect_again()
             channel.close()
             os.setsid()
             boot.arm_lifeline(lifeline)
@@ -384,9 +388,7 @@ def _reseed_numpy() -> None:
 
 def main() -> None:
     """Entry point: `zygote.py FD [debugger]`, where FD is the channel to the conductor."""
-    # Until there is an instance. It slows large imports, for little that could be freed; and
-    # what was freed would leave holes, into which an instance writes: pages that it has to copy.
-    gc.disable()
+    cell.collect_nothing()  # until there is an instance
     del sys.path[0]
     note_environment()
     lifeline, ready = boot.take_standard_pipes()
