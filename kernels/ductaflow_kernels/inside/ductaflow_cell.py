@@ -65,6 +65,8 @@ def _early_stream_class() -> Any:
             self._parent_header_global: dict[str, Any] = {}
             self._original_stdstream_copy = {"stdout": 1, "stderr": 2}[name]
 
+        closed = False
+
         @property
         def parent_header(self) -> dict[str, Any]:
             return {}
@@ -99,7 +101,9 @@ def reused(stream: type) -> type:
             made = _early.pop(name, None)
             if made is None:
                 return super().__new__(cls)
-            vars(made).clear()  # IPython, too, has put its own write() there
+            below = made.fileno()  # the base looks for it here
+            vars(made).clear()  # IPython has put a write() there
+            made._original_stdstream_copy = below
             made.__class__ = cls
             return made
 

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import ductaflow_noting as noting  # beside this file, as the next
+import ductaflow_asked as asked  # beside this file, as the next
+import ductaflow_noting as noting
 import ductaflow_syscalls as syscalls
 from ductaflow_noting import HERE, Notes
 from ductaflow_packages import installed, package_folders
@@ -130,6 +131,8 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
     """
     if _notes is None:
         return {}
+    for path, there in asked.inputs():  # by what was imported ahead
+        declare(path, "data" if there else "missing")
     modules, packages = _modules(newer)
     packages.update(name for name in ahead if name not in sys.stdlib_module_names)
     return {

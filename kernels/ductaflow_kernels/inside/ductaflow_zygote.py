@@ -15,19 +15,21 @@ import contextlib
 import importlib.util
 import json
 import os
-import random
 import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_asked as asked
 import ductaflow_boot as boot
 import ductaflow_cell as cell
+import ductaflow_chance as chance
 import ductaflow_instance as instance
 import ductaflow_matplotlib as plotting
 import ductaflow_observed as observed
@@ -74,14 +76,34 @@ def note_environment() -> None:
     _replace_environment(_NotingEnvironment(_behind_environment()))
 
 
-def _surroundings() -> dict[str, list[str]]:
+def _surroundings() -> dict[str, Any]:
     """What the imports so far can have seen: variables looked up, native libraries loaded."""
     behind = _behind_environment()
     read = behind.looked_up if isinstance(behind, _NotingEnvironment) else ()
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         parts = [line.rstrip("\n").split(None, 5) for line in maps]
     libraries = {p[5] for p in parts if len(p) == 6 and "x" in p[1] and p[5].startswith("/")}
-    return {"read": sorted(read), "libraries": sorted(libraries)}
+    # Too long for a packet, perhaps.
+    name = os.path.abspath(f"files-{os.getpid()}.json")
+    with open(name, "w", encoding="utf-8", errors="surrogateescape") as file:
+        files = {
+            "since": _since,
+            "reads": asked.reads(),
+            "folders": asked.module_folders(),
+            "files": asked.package_files(),
+        }
+        json.dump(files, file)
+    near = asked.near()
+    return {"read": sorted(read), "libraries": sorted(libraries), "files": name, "near": near}
+
+
+_COARSE = 5  # CLOCK_REALTIME_COARSE: what files are stamped with (clock_gettime(2))
+_since = 0  # when this process began to import, by the clock of files
+
+
+def _begin() -> None:
+    global _since
+    _since = time.clock_gettime_ns(_COARSE)
 
 
 def _behind_environment() -> dict[Any, Any]:
@@ -187,9 +209,11 @@ def _reap_silently() -> None:
 
 def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> None:
     """Import what the flow imports, then fork an instance for every order."""
+    _begin()
     instance.take_environment(order["env"])
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
+    asked.problem()  # ipykernel's own are none
     _preload_all(channel, app.shell, order["preload"])
     ahead = ahead_of_need.Ahead()
     while True:
@@ -231,6 +255,8 @@ def _preload_all(
     if settle:
         _settle(shell)
     instance.note_modules()
+    chance.find()
+    asked.prepare()
     ahead = sorted(instance.ahead - sys.stdlib_module_names)  # which come first on the path
     send(channel, ready=True, pid=os.getpid(), ahead=ahead, **_surroundings())
 
@@ -289,6 +315,7 @@ def preload(shell: Any, name: str) -> str:
     (raised, problem), printed = _printed(lambda: cell.run(shell, code))
     if raised is not None:
         return f"{type(raised).__name__}: {raised}"
+    problem = problem or asked.problem()
     if problem:
         return problem
     if printed:
@@ -365,8 +392,8 @@ def _fork_instance(
             os.chdir(order["folder"])
             _replace_environment(dict(_behind_environment()))
             instance.forked = True
-            random.seed()
-            _reseed_numpy()
+            asked.stop()
+            chance.renew()
             boot.serve(app, order["file"], order["folder"], ready, order.get("launch", ""))
         except BaseException:
             traceback.print_exc()
@@ -379,17 +406,14 @@ def _fork_instance(
     send(channel, pid=pid)
 
 
-def _reseed_numpy() -> None:
-    """Generators that a library seeded when it was imported must not repeat across forks."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
-
-
 def main() -> None:
     """Entry point: `zygote.py FD [debugger]`, where FD is the channel to the conductor."""
     cell.collect_nothing()  # until there is an instance
     del sys.path[0]
+    _begin()
+    asked.note_start()
+    asked.watch()
+    chance.watch()
     note_environment()
     lifeline, ready = boot.take_standard_pipes()
     os.close(ready)
