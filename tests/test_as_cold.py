@@ -6,14 +6,11 @@ import copy
 import json
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
-from conftest import Project
-from ductaflow_kernels.forked import ForkSource
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from jupyter_client.manager import KernelManager
@@ -51,7 +48,7 @@ def cold(request: KernelRequest, *codes: str) -> list[list[tuple[str, dict[str, 
 
 # --- what an import can ask ---------------------------------------------------------------------
 
-PROBE = '''
+PROBE = """
 import ast, asyncio, atexit, builtins, gc, inspect, io, locale, logging, os, shutil, signal, sys, threading, warnings
 def look():
     import multiprocessing
@@ -126,7 +123,7 @@ def look():
       "oom": open("/proc/self/oom_score_adj").read(), "tracemalloc": __import__("tracemalloc").is_tracing(), "tmp": __import__("tempfile").gettempdir(), "linecache": kind(__import__("linecache").getlines), "lc": sorted(n[:20] for n in __import__("linecache").cache if n.startswith("<")),
     }
 SEEN = look()
-'''
+"""
 
 # What differs, and why.
 BY_DESIGN = {
@@ -311,6 +308,10 @@ def test_only_generators_that_were_given_a_seed_repeat(
     source: str, interpreter: Interpreter, tmp_path: Path
 ) -> None:
     (interpreter.site / "chancy.py").write_text(GENERATORS)
+    ours = Path(numpy.__file__).parents[1]
+    for folder in {"numpy", "numpy.libs"} & {path.name for path in ours.iterdir()}:
+        if not (interpreter.site / folder).exists():  # an installed package there, too
+            (interpreter.site / folder).symlink_to(ours / folder)
     with KernelPool(managed=SOURCES[source](), spare=0) as pool:
         request = interpreter.request(tmp_path, "chancy")
         sessions = [pool.lease(request) for _ in range(3)]
@@ -331,6 +332,47 @@ def test_a_seed_given_by_an_import_is_kept(interpreter: Interpreter, tmp_path: P
     assert draws[0] == draws[1]
 
 
+# --- what imports have read ---------------------------------------------------------------------
+
+
+def test_what_an_import_read_is_seen_when_it_changes(
+    interpreter: Interpreter, tmp_path: Path
+) -> None:
+    """A module edited in place, a file read or looked for, one in the instance's own folder."""
+    given = tmp_path / "given.cfg"
+    module = interpreter.site / "frozen.py"
+    module.write_text(
+        "import os\nread = lambda p: open(p).read() if os.path.exists(p) else 'none'\n"
+        f"given, near, edited = read({str(given)!r}), read('near.cfg'), 1\n"
+    )
+    seen = "[(f := __import__('frozen')).given, f.near, f.edited]"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "near.cfg").write_text("near")
+    with KernelPool() as pool:
+
+        def found(folder: str) -> object:
+            return printed(pool.lease(interpreter.request(tmp_path / folder, "frozen")), seen)
+
+        assert found("a") == ["none", "none", 1]
+        assert found("b") == ["none", "near", 1]
+        given.write_text("first")
+        assert found("a") == ["first", "none", 1]
+        given.write_text("other")
+        assert found("a") == ["other", "none", 1]
+        module.write_text(module.read_text().replace("'), 1", "'), 22"))
+        assert found("a") == ["other", "none", 22]
+        (interpreter.site / "sitecustomize.py").write_text("import sys; sys.customised = 1")
+        assert printed(
+            pool.lease(interpreter.request(tmp_path, "frozen")), "__import__('sys').customised"
+        ) == 1  # fmt: skip
+        (interpreter.site / "sitecustomize.py").write_text("import sys; sys.customised = 22")
+        assert printed(
+            pool.lease(interpreter.request(tmp_path, "frozen")), "__import__('sys').customised"
+        ) == 22  # fmt: skip
+        (interpreter.site / "sitecustomize.py").unlink()
+
+
 # --- history ------------------------------------------------------------------------------------
 
 
@@ -341,7 +383,9 @@ def test_history_is_in_memory_and_begins_in_the_folder(source: str, tmp_path: Pa
         session = pool.lease(_request(tmp_path))
         # As the notebook that nbclient tests itself with.
         ask = "from IPython import get_ipython\nip = get_ipython()\n"
-        ask += "assert ip.history_manager.hist_file == ':memory:'\nprint(ip.history_manager.enabled)"
+        ask += (
+            "assert ip.history_manager.hist_file == ':memory:'\nprint(ip.history_manager.enabled)"
+        )
         assert text(run(session, ask)) == "True\n"
         assert "from IPython import get_ipython" in text(run(session, "%history"))
         assert printed(session, "[str(d) for d in _dh]") == [str(tmp_path)]

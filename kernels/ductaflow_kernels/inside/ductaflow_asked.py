@@ -120,7 +120,11 @@ def _asker(frame: FrameType | None) -> FrameType | None:
 def _by_module(original: Any) -> Any:
     def noted() -> Any:
         frame = _asker(sys._getframe(1))
-        if _originals and frame is not None and not any(frame.f_globals is known for known in _askers):
+        if (
+            _originals
+            and frame is not None
+            and not any(frame.f_globals is known for known in _askers)
+        ):
             _askers.append(frame.f_globals)
         return original()
 

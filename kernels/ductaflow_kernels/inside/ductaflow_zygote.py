@@ -313,11 +313,11 @@ def preload(shell: Any, name: str) -> str:
     before = set(sys.modules)
     code = f"__import__({module!r}, fromlist=[{attribute or '__name__'!r}])"
     (raised, problem), printed = _printed(lambda: cell.run(shell, code))
-    if raised is not None:
-        return f"{type(raised).__name__}: {raised}"
-    problem = problem or asked.problem()
+    problem = problem or asked.problem()  # before an error: it may be the cause
     if problem:
         return problem
+    if raised is not None:
+        return f"{type(raised).__name__}: {raised}"
     if printed:
         return "prints when it is imported"
     if threading.active_count() > 1:
