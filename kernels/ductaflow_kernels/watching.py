@@ -1,4 +1,4 @@
-"""Whether files in the folders of packages have been changed: told by Linux as soon as it happens."""
+"""Whether files in the folders of packages have been changed, which Linux tells at once."""
 
 from __future__ import annotations
 

@@ -159,9 +159,8 @@ def find_kept() -> None:
         for name, value in list(namespace.items()):
             if type(value) is int and value == process:
                 _kept.append((namespace, name, value, False))
-            elif type(value) is str or isinstance(value, PurePath):
-                if str(value) == folder:
-                    _kept.append((namespace, name, value, True))
+            elif (type(value) is str or isinstance(value, PurePath)) and str(value) == folder:
+                _kept.append((namespace, name, value, True))
     _askers.clear()
 
 
@@ -186,10 +185,8 @@ def reads() -> dict[str, Stamp]:
         if path.startswith(_temporary()) and stamp(path) != seen:
             continue  # it was of the import only
         found[path] = seen
-    for path, seen in _listed.items():
-        if seen is not None and path not in sys.path and not _is_left_out(path):
-            found[path] = seen
-    return found
+    listed = {p: s for p, s in _listed.items() if p not in sys.path and not _is_left_out(p)}
+    return {**found, **{path: seen for path, seen in listed.items() if seen is not None}}
 
 
 def near() -> list[str]:
@@ -224,9 +221,8 @@ def module_folders() -> list[str]:
 def package_files() -> list[str]:
     """What of the packages' own files was read that is no module."""
     folders = package_folders()
-    code = (".py", ".pyc")
-    return [p for p, seen in _used.items() if seen and p.startswith(folders) and not p.endswith(code)
-            and not os.path.isdir(p)]  # fmt: skip
+    own = [path for path, seen in _used.items() if seen and path.startswith(folders)]
+    return [p for p in own if not p.endswith((".py", ".pyc")) and not os.path.isdir(p)]
 
 
 def _is_left_out(path: str) -> bool:

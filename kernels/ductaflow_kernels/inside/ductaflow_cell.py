@@ -2,8 +2,8 @@
 
     shell.run_cell("import x")   with the streams, the event loop and the prompts of a kernel
 
-Libraries ask where they are when they are imported: for `get_ipython`, for the type of `sys.stdout`,
-whether a loop runs, which program this is. Beside `ductaflow_zygote.py`, which imports through this.
+Libraries ask where they are when they are imported: for `get_ipython`, the type of `sys.stdout`,
+whether a loop runs, which program this is. Beside `ductaflow_zygote.py`, which uses it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Class = TypeVar("Class", bound=type)
 
 
 def named_as(base: type) -> Callable[[Class], Class]:
-    """Give a class the name of the one that it stands in for, by which libraries tell a notebook."""
+    """Give a class the name of the one that it stands in for: libraries look at it."""
 
     def rename(cls: Class) -> Class:
         cls.__name__, cls.__qualname__, cls.__module__ = (
@@ -96,8 +96,8 @@ def make_streams(session: Any) -> None:
 def reused(stream: type) -> type:
     """A class of OutStream whose instances are those that imports have found, if they have."""
 
-    class Reused(stream):  # type: ignore[misc,valid-type]
-        def __new__(cls, session: Any, thread: Any, name: str, *_: Any, **__: Any) -> Any:
+    class Reused(stream):  # type: ignore[misc]
+        def __new__(cls, _s: Any, _t: Any, name: str, *_: Any, **__: Any) -> Any:
             made = _early.pop(name, None)
             if made is None:
                 return super().__new__(cls)
