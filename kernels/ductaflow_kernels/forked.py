@@ -20,7 +20,6 @@ from ductaflow_kernels.observer import observer_address
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import START_TIMEOUT, give_up, spawn
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
-from ductaflow_kernels.surroundings import shadowed
 from ductaflow_kernels.tree import (
     Branch,
     ForkedProcess,
@@ -116,7 +115,7 @@ class ForkSource:
                 for (preload, _), template in zygote.templates.items()
                 if preload == request.preload
             ]
-        if any(shadowed(request.cwd, template.ahead) for template in known):
+        if any(template.differs_in(request.cwd) for template in known):
             return attrs.evolve(request, preload=())
         return request
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -64,6 +65,23 @@ def stamps(folders: Iterable[str]) -> dict[str, int]:
         with contextlib.suppress(OSError):
             found[folder] = Path(folder).stat().st_mtime_ns
     return found
+
+
+def as_before(reads: Mapping[str, list[int]]) -> bool:
+    """Whether files are as an import found them.
+
+    Args:
+        reads: path → time, size and inode, or nothing where there was no file.
+    """
+    return all(_stamp(path) == before for path, before in reads.items())
+
+
+def _stamp(path: str) -> list[int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return []
+    return [found.st_mtime_ns, found.st_size, found.st_ino]
 
 
 def shadowed(folder: Path, modules: frozenset[str]) -> bool:

@@ -33,7 +33,15 @@ from ductaflow_kernels.process import (
 )
 from ductaflow_kernels.sources import INSIDE, tail, wait_for_ready
 from ductaflow_kernels.spec import KernelRequest
-from ductaflow_kernels.surroundings import VOLATILE, changed, matter, stamps
+from ductaflow_kernels.surroundings import (
+    VOLATILE,
+    as_before,
+    changed,
+    matter,
+    shadowed,
+    stamps,
+)
+from ductaflow_kernels.watching import Watch
 
 ZYGOTE = INSIDE / "ductaflow_zygote.py"
 PRELOAD_TIMEOUT = 30.0  # seconds for which the import of one module may do nothing
@@ -60,6 +68,8 @@ class Branch:
         read: Names of the variables that its imports looked up.
         libraries: Files of the native libraries that they loaded.
         ahead: Top-level names of the modules that a template has imported for a flow.
+        near: Names that its imports have looked for in the working directory.
+        reads: Files outside the packages that they have read or looked for; see `as_before`.
         learnt: Modules that a template was told to import later on.
         forked: Whether a template has forked a kernel.
         settled: Whether it has done what only kernels after the first are to wait for.
@@ -75,10 +85,14 @@ class Branch:
     read: set[str] = attrs.field(factory=set)
     libraries: tuple[str, ...] = attrs.field(default=(), repr=False)
     ahead: frozenset[str] = attrs.field(default=frozenset(), repr=False)
+    near: frozenset[str] = attrs.field(default=frozenset(), repr=False)
+    reads: dict[str, list[int]] = attrs.field(factory=dict, repr=False)
     learnt: set[str] = attrs.field(factory=set)
     forked: bool = False
     settled: bool = False
     info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    _parent: Branch | None = attrs.field(default=None, repr=False)
+    _watch: Watch | None = attrs.field(default=None, repr=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def ask(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -182,20 +196,38 @@ class Branch:
         return not matter(different, self.read, self.libraries) and not self.outdated()
 
     def outdated(self) -> bool:
-        """Whether packages have been installed, upgraded or removed since it was made."""
-        return stamps(self.package_folders) != self.package_folders
+        """Whether packages, or files that its imports have read, have changed since it was made."""
+        if stamps(self.package_folders) != self.package_folders or not as_before(self.reads):
+            return True
+        # What its zygote has read is among what it has itself.
+        watches = (self._watch, self._parent._watch if self._parent is not None else None)
+        return any(watch is not None and watch.changed() for watch in watches)
+
+    def differs_in(self, folder: Path) -> bool:
+        """Whether its imports would have found something else in this working directory."""
+        return shadowed(folder, self.ahead) or any((folder / name).exists() for name in self.near)
 
     def learn_surroundings(self, word: Mapping[str, Any]) -> None:
         """Take in what it says that its imports have looked up, and loaded."""
         self.read.update(set(word["read"]) - VOLATILE)
         self.libraries = tuple(word["libraries"])
         self.ahead = frozenset(word.get("ahead", ()))
+        self.near = frozenset(word["near"])
+        with open(word["files"], encoding="utf-8", errors="surrogateescape") as file:
+            files = json.load(file)
+        self.reads.update(files["reads"])
+        before = self._watch
+        self._watch = Watch(files["folders"], files["files"], files["since"])
+        if before is not None:
+            before.close()
 
     def end(self) -> None:
         """End it, from any thread; kernels that it has forked live on."""
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)  # wakes whoever listens
         self.channel.close()
+        if self._watch is not None:
+            self._watch.close()
         if self.pid:
             signal_group(self.pid, signal.SIGKILL)
             self.pid = 0
@@ -270,7 +302,9 @@ class Zygote:
                 ours.close()
                 raise
         folders = self.branch.package_folders
-        return Branch(ours, self.kernels, package_folders=folders, environment=environment)
+        return Branch(
+            ours, self.kernels, package_folders=folders, environment=environment, parent=self.branch
+        )
 
     def wither(self) -> None:
         """End it and its templates; their kernels live on."""

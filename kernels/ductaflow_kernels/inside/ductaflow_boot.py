@@ -27,6 +27,7 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.iso
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_cell as cell
 import ductaflow_ending as ending
 import ductaflow_instance as instance
 import ductaflow_iopub as iopub
@@ -114,8 +115,8 @@ def prepare(folder: str) -> Any:
     with _environment(IPYTHONDIR=folder):
         app = kernel.app_class().instance(kernel_class=kernel.kernel_class())
         app.initialize_base([])
-        app.config.HistoryManager.enabled = False
-        app.user_ns = {}
+        app.config.HistoryManager.hist_file = ":memory:"  # as nbclient's kernels have it
+        app.config.IPKernelApp.connection_file = os.path.join(folder, "kernel.json")
         app.init_pdb()
         shell = ZMQInteractiveShell.instance(
             parent=app,
@@ -137,6 +138,9 @@ def prepare(folder: str) -> Any:
     _launcher()  # it looks for a file
     _exercise(shell)
     warned.count_warnings()
+    app.init_surroundings()
+    cell.set_arguments(_launcher(), os.path.join(folder, "kernel.json"))
+    cell.make_streams(app.session)
     # As IPKernelApp.init_gui_pylab does before a flow's first import.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     instance.note_own_modules()
@@ -205,6 +209,8 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
         app.log.setLevel(app.log_level)  # else it writes every message that nobody will see
         iostream.OutStream = iopub.stream_class()
         kernelapp.ShellChannelThread = _no_thread
+    else:
+        iostream.OutStream = cell.reused(iostream.OutStream)
     _renew_session(app.session)
     app.connection_file = connection_file
     app.move_profile(folder)
@@ -253,7 +259,8 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     if launch:
         _become_ordinary(app, launch)
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
-    sys.argv = [_launcher(), "-f", connection_file]
+    cell.set_arguments(_launcher(), connection_file)
+    app.config.IPKernelApp.connection_file = connection_file
     complete(app, connection_file, folder)
     instance.note_modules()
     if not launch:

@@ -13,7 +13,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import ductaflow_observed as observed  # beside this file, as the next
+import ductaflow_asked as asked  # beside this file, as the next
+import ductaflow_observed as observed
 import ductaflow_warned as warned
 
 
@@ -21,12 +22,24 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     """Give a kernel that was started ahead of need the folder and environment of its instance."""
     take_environment(content["env"])
     os.chdir(content["cwd"])
+    asked.put_right()
+    _start_history(content["cwd"])
     _accept_path()  # the conductor has looked whether anything there would come first
     warned.begin()
     _note_exit_handlers()
     if content.get("observe"):
         observed.begin(content["observe"])
     return {}
+
+
+def _start_history(folder: str) -> None:
+    """Let IPython's history of folders begin with the instance's own (`_dh`, `%cd -`)."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    shell.starting_dir = folder
+    visited = shell.user_ns["_dh"]
+    visited[:] = [type(visited[0])(folder)] if visited else []
 
 
 _given: dict[str, str] = dict(os.environ)  # the environment as it was given last

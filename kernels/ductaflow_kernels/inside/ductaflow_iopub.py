@@ -25,7 +25,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ductaflow_descriptors import POSSIBLE, REST, Pipe  # beside this file
+from ductaflow_cell import named_as, reused  # beside this file, as the next
+from ductaflow_descriptors import POSSIBLE, REST, Pipe
 
 FLUSH_EVERY = 0.2  # seconds, as ipykernel's OutStream.flush_interval
 
@@ -300,7 +301,7 @@ def stream_class() -> Any:
     """The OutStream of ipykernel, which waits for nothing after a cell."""
     from ipykernel import iostream
 
-    class FlowOutStream(iostream.OutStream):  # type: ignore[misc]
+    class FlowOutStream(reused(iostream.OutStream)):  # type: ignore[misc]
         pending_since = 0.0  # by the monotonic clock
         _flush_pending: bool
         _below: Pipe | None = None
@@ -361,4 +362,4 @@ def stream_class() -> Any:
             elif self._buffers:
                 self._flush()
 
-    return FlowOutStream
+    return named_as(iostream.OutStream)(FlowOutStream)

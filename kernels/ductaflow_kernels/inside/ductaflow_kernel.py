@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ductaflow_cell import named_as
 from ductaflow_descriptors import flush_c
 from ductaflow_ending import finish, give_up
 from ductaflow_instance import adopt, has_exit_handlers, look_at_path
@@ -52,6 +53,7 @@ def app_class() -> Any:
         def initialize(self, argv: Any = None) -> None:
             """Nothing is left to do."""
 
+    @named_as(IPKernelApp)
     class FlowKernelApp(IPKernelApp, Base):  # type: ignore[misc]
         """An IPKernelApp that is initialised in two steps."""
 
@@ -88,6 +90,18 @@ def app_class() -> Any:
 
         def init_extensions(self) -> None:
             """They are loaded."""
+
+        def init_surroundings(self) -> None:
+            """What an import finds that `initialize` would make later, before the fork."""
+            super().init_path()
+            super().configure_tornado_logger()
+            super().patch_io()
+
+        def configure_tornado_logger(self) -> None:
+            """It is done."""
+
+        def patch_io(self) -> None:
+            """It is done."""
 
         def load_code(self) -> None:
             """What `init_code` does where nothing is to be run, before the fork."""
@@ -186,6 +200,7 @@ def kernel_class() -> Any:
     from ipykernel import ipkernel
     from ipykernel.ipkernel import IPythonKernel
 
+    @named_as(IPythonKernel)
     class FlowKernel(IPythonKernel):  # type: ignore[misc]
         """An IPython kernel for one flow: it can be adopted, stays aborted, and ends tidily."""
 

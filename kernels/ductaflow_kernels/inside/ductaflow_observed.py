@@ -16,7 +16,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import ductaflow_network as network  # beside this file, as the next
+import ductaflow_asked as asked  # beside this file, as the next
+import ductaflow_network as network
 import ductaflow_noting as noting
 import ductaflow_syscalls as syscalls
 from ductaflow_noting import HERE, Notes
@@ -144,6 +145,8 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
     """
     if _notes is None:
         return {}
+    for path, there in asked.inputs():  # by what was imported ahead
+        declare(path, "data" if there else "missing")
     modules, packages = _modules(newer)
     # Where imports are looked for outside the project, as of what is being developed, is listed by
     # each interpreter that a flow starts.

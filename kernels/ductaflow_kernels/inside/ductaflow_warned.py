@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 _MACHINERY = ("IPKernelApp", "traitlets", "tornado", "asyncio", "ipykernel")
@@ -12,6 +13,7 @@ def count_warnings() -> None:
     """Begin to count what `logging` is told at WARNING and above."""
     handle = logging.Logger.handle
 
+    @functools.wraps(handle)
     def counted(self: logging.Logger, record: logging.LogRecord) -> None:
         # Jupyter's own machinery is no part of the flow.
         if record.levelno >= logging.WARNING and not record.name.startswith(_MACHINERY):

@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
+from ductaflow_cell import named_as  # beside this file
+
 
 @functools.lru_cache(maxsize=1)
 def session_class() -> Any:
@@ -47,6 +49,7 @@ def session_class() -> Any:
                     header["date"] = parse_date(date)
         return header
 
+    @named_as(Session)
     class FlowSession(Session):  # type: ignore[misc]
         """Reads and writes the same messages as its base."""
 

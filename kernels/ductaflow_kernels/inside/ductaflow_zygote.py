@@ -12,26 +12,28 @@ with file descriptors beside it where one is handed on.
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.util
 import json
 import os
-import random
 import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.isolated)):
     # Python has left this folder out.
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_asked as asked
 import ductaflow_boot as boot
+import ductaflow_cell as cell
+import ductaflow_chance as chance
 import ductaflow_instance as instance
 import ductaflow_matplotlib as plotting
 import ductaflow_observed as observed
@@ -40,6 +42,7 @@ import ductaflow_syscalls as syscalls
 from ductaflow_packages import installed, package_folders
 
 MAX_PACKET = 1 << 20
+Result = TypeVar("Result")
 
 
 # --- packets ------------------------------------------------------------------------------------
@@ -77,14 +80,34 @@ def note_environment() -> None:
     _replace_environment(_NotingEnvironment(_behind_environment()))
 
 
-def _surroundings() -> dict[str, list[str]]:
+def _surroundings() -> dict[str, Any]:
     """What the imports so far can have seen: variables looked up, native libraries loaded."""
     behind = _behind_environment()
     read = behind.looked_up if isinstance(behind, _NotingEnvironment) else ()
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         parts = [line.rstrip("\n").split(None, 5) for line in maps]
     libraries = {p[5] for p in parts if len(p) == 6 and "x" in p[1] and p[5].startswith("/")}
-    return {"read": sorted(read), "libraries": sorted(libraries)}
+    # Too long for a packet, perhaps.
+    name = os.path.abspath(f"files-{os.getpid()}.json")
+    with open(name, "w", encoding="utf-8", errors="surrogateescape") as file:
+        files = {
+            "since": _since,
+            "reads": asked.reads(),
+            "folders": asked.module_folders(),
+            "files": asked.package_files(),
+        }
+        json.dump(files, file)
+    near = asked.near()
+    return {"read": sorted(read), "libraries": sorted(libraries), "files": name, "near": near}
+
+
+_COARSE = 5  # CLOCK_REALTIME_COARSE: what files are stamped with (clock_gettime(2))
+_since = 0  # when this process began to import, by the clock of files
+
+
+def _begin() -> None:
+    global _since
+    _since = time.clock_gettime_ns(_COARSE)
 
 
 def _behind_environment() -> dict[Any, Any]:
@@ -191,10 +214,12 @@ def _reap_silently() -> None:
 def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> None:
     """Import what the flow imports, then fork an instance for every order."""
     send(channel, pid=os.getpid())
+    _begin()
     instance.take_environment(order["env"])
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
-    _preload_all(channel, order["preload"])
+    asked.problem()  # ipykernel's own are none
+    _preload_all(channel, app.shell, order["preload"])
     ahead = ahead_of_need.Ahead()
     while True:
         next_order, fds = receive(channel)
@@ -203,25 +228,28 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
         elif next_order["do"] == "fork":
             _fork_instance(app, channel, lifeline, ahead, next_order, fds)
         elif next_order["do"] == "learn":
-            _preload_all(channel, next_order["modules"], settle=app.shell)
+            _preload_all(channel, app.shell, next_order["modules"], settle=True)
             ahead = ahead_of_need.Ahead()  # of other modules, another flow
         elif next_order["do"] == "reap":
             ahead.ended(next_order["pid"])
             _reap(channel, next_order["pid"])
 
 
-def _preload_all(channel: socket.socket, names: list[str], settle: Any = None) -> None:
+def _preload_all(
+    channel: socket.socket, shell: Any, names: list[str], *, settle: bool = False
+) -> None:
     """Import modules, and say so.
 
     Args:
         channel: Where to.
+        shell: The shell that the modules will find.
         names: See `preload`.
-        settle: The shell, if nobody waits for the first kernel any more: then what makes the later
-            ones faster is done, too.
+        settle: Whether nobody waits for the first kernel any more: then what makes the later ones
+            faster is done, too.
     """
     for name in names:
         send(channel, importing=name, pid=os.getpid())
-        problem = preload(name)
+        problem = preload(shell, name)
         if problem:
             # An import cannot be undone: the conductor asks for a template without this one.
             send(channel, bad=name, why=problem)
@@ -229,9 +257,11 @@ def _preload_all(channel: socket.socket, names: list[str], settle: Any = None) -
     if "matplotlib.pyplot" in sys.modules:
         with contextlib.suppress(ImportError):
             plotting.read_inline_backend()
-    if settle is not None:
-        _settle(settle)
+    if settle:
+        _settle(shell)
     instance.note_modules()
+    chance.find()
+    asked.prepare()
     ahead = sorted(instance.ahead - sys.stdlib_module_names)  # which come first on the path
     send(channel, ready=True, pid=os.getpid(), ahead=ahead, **_surroundings())
 
@@ -268,12 +298,13 @@ def _reap(channel: socket.socket, pid: int) -> None:
         send(channel, exit=os.waitstatus_to_exitcode(status), peak=usage.ru_maxrss * 1024)
 
 
-def preload(name: str) -> str:
+def preload(shell: Any, name: str) -> str:
     """Import a module ahead of need.
 
     Code of the project is left alone, so that an edit is always seen, and so is what is not there.
 
     Args:
+        shell: The shell that it will find.
         name: `package.module`, or `package:name` for `from package import name`.
 
     Returns:
@@ -285,10 +316,13 @@ def preload(name: str) -> str:
     if not installed(_origin(module.partition(".")[0])):
         return ""
     before = set(sys.modules)
-    try:
-        printed = _printed(lambda: __import__(module, fromlist=[attribute or "__name__"]))
-    except BaseException as e:
-        return f"{type(e).__name__}: {e}"
+    code = f"__import__({module!r}, fromlist=[{attribute or '__name__'!r}])"
+    (raised, problem), printed = _printed(lambda: cell.run(shell, code))
+    problem = problem or asked.problem()  # before an error: it may be the cause
+    if problem:
+        return problem
+    if raised is not None:
+        return f"{type(raised).__name__}: {raised}"
     if printed:
         return "prints when it is imported"
     if threading.active_count() > 1:
@@ -315,24 +349,22 @@ def _origin(top: str) -> str:
     return spec.origin or ""
 
 
-def _printed(do: Callable[[], object]) -> bytes:
-    """What is printed while something is done, in Python or below it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _printed(do: Callable[[], Result]) -> tuple[Result, bytes]:
+    """Do something; what it returns, and what is printed meanwhile, in Python or below it."""
+    cell.flush()
     kept = os.dup(1), os.dup(2)
     with tempfile.TemporaryFile(buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            do()
+            result = do()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            cell.flush()
             os.dup2(kept[0], 1)
             os.dup2(kept[1], 2)
             os.close(kept[0])
             os.close(kept[1])
-        return os.pread(file.fileno(), 1000, 0)
+        return result, os.pread(file.fileno(), 1000, 0)
 
 
 def _fork_instance(
@@ -352,8 +384,7 @@ def _fork_instance(
                 ahead_of_need.look(order["folder"])
             elif for_flow:
                 ahead.get_ready()
-            gc.freeze()  # its collector leaves the shared pages alone
-            gc.enable()  # see main()
+            cell.collect_again()
             channel.close()
             os.setsid()
             boot.arm_lifeline(lifeline)
@@ -366,8 +397,8 @@ def _fork_instance(
             os.chdir(order["folder"])
             _replace_environment(dict(_behind_environment()))
             instance.forked = True
-            random.seed()
-            _reseed_numpy()
+            asked.stop()
+            chance.renew()
             boot.serve(app, order["file"], order["folder"], ready, order.get("launch", ""))
         except BaseException:
             traceback.print_exc()
@@ -380,19 +411,14 @@ def _fork_instance(
     send(channel, pid=pid)
 
 
-def _reseed_numpy() -> None:
-    """Generators that a library seeded when it was imported must not repeat across forks."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
-
-
 def main() -> None:
     """Entry point: `zygote.py FD [debugger]`, where FD is the channel to the conductor."""
-    # Until there is an instance. It slows large imports, for little that could be freed; and
-    # what was freed would leave holes, into which an instance writes: pages that it has to copy.
-    gc.disable()
+    cell.collect_nothing()  # until there is an instance
     del sys.path[0]
+    _begin()
+    asked.note_start()
+    asked.watch()
+    chance.watch()
     note_environment()
     lifeline, ready = boot.take_standard_pipes()
     os.close(ready)
