@@ -19,6 +19,7 @@ _unseeded: dict[int, weakref.ref[random.Random]] = {}  # generators of Python, b
 _drawn: set[int] = set()  # what numpy has got from the system to seed generators with
 _numpy: list[Any] = []  # its generators and seed sequences that were seeded so
 _given = [False]  # whether an import has seeded Python's own generator
+_state: list[Any] = []  # then what that has come to, which Python itself forgets in a forked child
 
 _seed = random.Random.seed
 _seed_global = random.seed
@@ -55,7 +56,8 @@ def _noted_randbits(k: int) -> int:
 
 
 def find() -> None:
-    """Find, before the fork, what of numpy was seeded from the system."""
+    """Find, before the fork, what an import has seeded, and what of numpy the system has."""
+    _state[:] = [random.getstate()] if _given[0] else []
     known = sys.modules.get("numpy.random.bit_generator")
     if known is None:
         return
@@ -103,6 +105,15 @@ def renew() -> None:
     for item in _numpy:
         item.__init__()  # in place: others hold it
     _renew_key()
+
+
+def restore() -> None:
+    """Give Python's own generator the state that an import has left it in.
+
+    Late: a kernel draws while it starts, for the tip in its banner.
+    """
+    if _state:
+        random.setstate(_state[0])
 
 
 def _renew_key() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ductaflow_asked as asked  # beside this file, as the next
+import ductaflow_chance as chance
 import ductaflow_observed as observed
 import ductaflow_warned as warned
 
@@ -22,6 +23,7 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     """Give a kernel that was started ahead of need the folder and environment of its instance."""
     take_environment(content["env"])
     os.chdir(content["cwd"])
+    chance.restore()
     asked.put_right()
     _start_history(content["cwd"])
     _accept_path()  # the conductor has looked whether anything there would come first
