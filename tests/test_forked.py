@@ -535,7 +535,9 @@ def test_the_first_kernel_does_not_wait_for_what_helps_the_later_ones(tmp_path: 
 
 def test_what_a_traceback_imports_is_not_the_flows(project: Project) -> None:
     project.write(
-        "oops", "try:\n    1 / 0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()"
+        "oops",
+        '# %% tags=["raises-exception"]\n'
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()\n",
     )
     runs = [project.run("oops", reuse=False).record for _ in range(2)]
     assert [record.packages for record in runs] == [{}, {}]

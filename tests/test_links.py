@@ -69,6 +69,8 @@ def exists(path: str) -> bool:
 @given(TREES, LINKS, PATHS)
 def test_walked_as_the_system_does(links_class, tree, links, paths) -> None:
     with tempfile.TemporaryDirectory() as base:
+        base = os.path.join(base, *"deeply")  # `..` must not lead out of it
+        os.makedirs(base)
         grow(base, tree, links)
         walker = links_class()
         for parts in paths:
@@ -90,6 +92,8 @@ def test_walked_as_the_system_does(links_class, tree, links, paths) -> None:
 @given(TREES, LINKS, PATHS)
 def test_named_things_are_not_followed(links_class, tree, links, paths) -> None:
     with tempfile.TemporaryDirectory() as base:
+        base = os.path.join(base, *"deeply")  # `..` must not lead out of it
+        os.makedirs(base)
         grow(base, tree, links)
         walker = links_class()
         for parts in paths:

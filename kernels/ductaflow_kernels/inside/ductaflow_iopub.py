@@ -193,11 +193,17 @@ def flow_thread_class() -> Any:
             self.schedule(functools.partial(self._poller.register, pipe, zmq.POLLIN))
 
         def _read_below(self, stream: Any, pipe: int) -> None:
+            # Not at once: often a crash follows, and what is in the pipe then outlives it.
+            self._poller.unregister(pipe)
+            self.io_loop.call_later(REST, self._take_below, stream, pipe)
+
+        def _take_below(self, stream: Any, pipe: int) -> None:
             more = stream.take_below()
-            stream._flush()  # a crash may follow
-            if not more:
-                self._poller.unregister(pipe)
-                self.io_loop.call_later(REST, self._poller.register, pipe, zmq.POLLIN)
+            stream._flush()
+            if more:
+                self.io_loop.call_later(0, self._take_below, stream, pipe)
+            else:
+                self._poller.register(pipe, zmq.POLLIN)
 
         def _handle_control(self, frames: list[bytes]) -> None:
             if self.on_control is not None:
