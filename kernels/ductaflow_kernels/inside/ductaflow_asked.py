@@ -226,7 +226,7 @@ def package_files() -> list[str]:
 
 
 def _is_left_out(path: str) -> bool:
-    return path.startswith(_left_out())
+    return (path + os.sep).startswith(_left_out())  # such a folder itself, too
 
 
 @functools.lru_cache(maxsize=1)
