@@ -21,7 +21,7 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow_kernels.connection import Connection, home, new_connection
+from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.process import (
     UNKNOWN_EXIT,
@@ -215,8 +215,7 @@ class Branch:
         self.near = frozenset(word["near"])
         with open(word["files"], encoding="utf-8", errors="surrogateescape") as file:
             files = json.load(file)
-        ours = str(home())  # where it works until there is an instance
-        self.reads.update((k, v) for k, v in files["reads"].items() if not k.startswith(ours))
+        self.reads.update(files["reads"])
         before = self._watch
         self._watch = Watch(files["folders"], files["files"], files["since"])
         if before is not None:
