@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
 from ductaflow.model import INSERTED_TAGS, Cell, Flow, Tag
 from ductaflow.settings import load_settings
@@ -88,13 +90,42 @@ def _parse(path: Path, data: bytes, sha256: str) -> Flow:
     raw_cells: list[dict[str, Any]] = notebook["cells"]
     sources = [(c["cell_type"], c["source"]) for c in raw_cells]
     lines = [None] * len(sources) if is_json else _align(sources, text)
+    found = list(zip(raw_cells, lines, strict=True))
+    cells = _cells(found, INSERTED_TAGS, keep_ids=is_json)
+    return Flow(
+        path=path,
+        name=path.stem,
+        cells=cells,
+        parameters=next(iter(_parameters_cells(cells)), None),
+        metadata=notebook["metadata"],
+        sha256=sha256,
+        written=_cells(found, frozenset({Tag.BANNER}), keep_ids=is_json),
+    )
+
+
+def as_written(flow: Flow) -> Flow:
+    """The flow with the cells that an earlier execution has inserted, where nothing replaces them.
+
+    Only the banner of a failure is left out: it tells of that execution.
+    """
+    if len(flow.written) == len(flow.cells):
+        return flow
+    parameters = next(iter(_parameters_cells(flow.written)), None)
+    return attrs.evolve(flow, cells=flow.written, parameters=parameters)
+
+
+def _cells(
+    found: Sequence[tuple[Mapping[str, Any], int | None]],
+    without: frozenset[str],
+    *,
+    keep_ids: bool,
+) -> tuple[Cell, ...]:
+    """The cells of a notebook and their lines, but for those with one of the tags in `without`."""
     kept = [
-        (raw, line)
-        for raw, line in zip(raw_cells, lines, strict=True)
-        if INSERTED_TAGS.isdisjoint(raw["metadata"].get("tags", ()))
+        (raw, line) for raw, line in found if without.isdisjoint(raw["metadata"].get("tags", ()))
     ]
-    ids = _cell_ids([raw for raw, _ in kept], keep=is_json)
-    cells = tuple(
+    ids = _cell_ids([raw for raw, _ in kept], keep=keep_ids)
+    return tuple(
         Cell(
             kind=raw["cell_type"],
             source=raw["source"],
@@ -105,14 +136,6 @@ def _parse(path: Path, data: bytes, sha256: str) -> Flow:
             attachments=raw.get("attachments"),
         )
         for number, ((raw, line), cell_id) in enumerate(zip(kept, ids, strict=True), 1)
-    )
-    return Flow(
-        path=path,
-        name=path.stem,
-        cells=cells,
-        parameters=next(iter(_parameters_cells(cells)), None),
-        metadata=notebook["metadata"],
-        sha256=sha256,
     )
 
 

@@ -38,7 +38,7 @@ class Tag:
 
 
 INSERTED_TAGS = frozenset({Tag.INJECTED, Tag.FLATTEN, Tag.CONFIG_TABLE, Tag.BANNER})
-"""Cells with one of these were put in by ductaflow and are replaced on a re-run."""
+"""Cells with one of these were put in and are replaced on a re-run with a config."""
 
 
 class Status(Enum):
@@ -134,6 +134,7 @@ class Flow:
         parameters: Index into `cells` of the parameters cell; None if there is none.
         metadata: The notebook's metadata (the YAML header, or the `.ipynb`'s own).
         sha256: Hash of the file's bytes.
+        written: Its cells with those that an earlier execution had inserted; see `flow.as_written`.
     """
 
     path: Path
@@ -142,6 +143,7 @@ class Flow:
     parameters: int | None
     metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     sha256: str = ""
+    written: tuple[Cell, ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen

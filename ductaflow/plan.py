@@ -14,7 +14,7 @@ from ductaflow.ages import Age, seconds_of
 from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
 from ductaflow.fingerprint import fingerprints
-from ductaflow.flow import default_config, require_parameters
+from ductaflow.flow import as_written, default_config, require_parameters
 from ductaflow.inject import prepare
 from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions
@@ -85,6 +85,8 @@ def plan_instance(
     if with_config:
         require_parameters(flow)
         values = normalise(config if config is not None else _default(flow))
+    else:
+        flow = as_written(flow)
     return InstancePlan(
         flow=flow,
         config=values,

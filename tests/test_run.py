@@ -427,3 +427,15 @@ def test_a_kernel_that_is_not_ours(project: Project, monkeypatch: pytest.MonkeyP
 def test_html_may_be_left_out(project: Project) -> None:
     project.write("bare", "1")
     assert not project.run("bare", html=False).html.exists()
+
+
+def test_nothing_is_removed_where_nothing_is_injected(project: Project) -> None:
+    injected = '# %% tags=["injected-parameters"]\nmsg = "Hello"'
+    path = project.write("flow", injected, "print(msg)", parameters="msg = None\nconfig = {}")
+    run = run_notebook(path, execution_dir="bare")
+    assert "Hello" in run.log.read_text()
+    again = run_notebook(run.notebook, execution_dir="again")
+    assert "Hello" in again.log.read_text()
+    replaced = run_notebook(path, {"msg": "Goodbye"}, execution_dir="given")
+    assert "Goodbye" in replaced.log.read_text()
+    assert "Hello" not in replaced.notebook.read_text()
