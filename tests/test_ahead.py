@@ -52,7 +52,9 @@ class Field:
     folder: Path
 
     def lease(self, size: int) -> KernelSession:
-        (self.interpreter.site / "large.py").write_text(MODULE.format(size))
+        module = self.interpreter.site / "large.py"
+        if not module.exists() or module.read_text() != MODULE.format(size):
+            module.write_text(MODULE.format(size))  # another one would need another template
         return self.pool.lease(self.interpreter.request(self.folder, "large"))
 
 

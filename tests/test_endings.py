@@ -91,7 +91,9 @@ def test_each_step_of_the_end_is_made(project: Project) -> None:
     assert zipfile.ZipFile(run.dir / "archive.zip").read("a") == b"kept"
     assert outputs(run)[-3].strip() == "é" * 300_000
     said = [note.message for note in run.record.notes if note.kind == "unfinished"]
-    assert any("its exit handler handler raised ValueError: a handler" in note for note in said)
+    assert any("its exit handler handler raised ValueError: a handler" in note for note in said), (
+        said
+    )
     assert any("executors: ZeroDivisionError" in note for note in said)
     assert not run.record.observed, "its end was not whole"
     assert run.record.packages or run.record.outputs, "but what is known of it is kept"

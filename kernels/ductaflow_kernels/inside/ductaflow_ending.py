@@ -13,6 +13,7 @@ import contextlib
 import gc
 import io
 import os
+import re
 import stat
 import sys
 import threading
@@ -173,8 +174,8 @@ def _run_exit_handlers(ending: _Ending) -> None:
 
     def hook(unraisable: Any) -> None:
         if "atexit" in (unraisable.err_msg or ""):
-            name = getattr(unraisable.object, "__name__", repr(unraisable.object))
-            problem = f"its exit handler {name} raised {_described(unraisable.exc_value)}"
+            problem = f"its exit handler {_called(unraisable)} raised "
+            problem += _described(unraisable.exc_value)
             ending.problems.append(problem)
         tell(unraisable)
 
@@ -183,6 +184,14 @@ def _run_exit_handlers(ending: _Ending) -> None:
         atexit._run_exitfuncs()
     finally:
         sys.unraisablehook = tell
+
+
+def _called(unraisable: Any) -> str:
+    """The name of the handler; since Python 3.13 it stands in the message alone."""
+    told = re.search(r"callback <(?:built-in )?\w+ (\S+)", unraisable.err_msg)
+    if unraisable.object is None and told is not None:
+        return told[1]
+    return str(getattr(unraisable.object, "__name__", repr(unraisable.object)))
 
 
 # --- files ----------------------------------------------------------------------------------------
