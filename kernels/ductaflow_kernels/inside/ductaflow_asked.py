@@ -245,11 +245,19 @@ def _temporary() -> str:
 
 
 def inputs() -> Iterator[tuple[str, bool]]:
-    """Of all that was read or looked for: its path, and whether it was there."""
-    yield from ((path, bool(seen)) for path, seen in reads().items() if path not in _listed)
+    """Of all that imports have read or looked for: its path, and whether it was there."""
+    yield from _inputs
     yield from ((path, False) for path in _looked_for_here)
 
 
+def _asked_for() -> Iterator[tuple[str, bool]]:
+    for path, seen in reads().items():
+        # Where the interpreter looks at its start, and finds nothing, counts for the template only.
+        if path not in _listed and (seen or path not in _start_files):
+            yield path, bool(seen)
+
+
+_inputs: list[tuple[str, bool]] = []  # see `inputs`, but for those in the kernel's own folder
 _near: list[str] = []  # see `near`
 _looked_for_here: list[str] = []  # the same in the folder of this kernel
 
@@ -258,5 +266,6 @@ def prepare() -> None:
     """Do, before the fork, what each kernel would do."""
     find_kept()
     _near[:] = near()
+    _inputs[:] = _asked_for()
     _left_out()
     _temporary()
