@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -81,6 +82,15 @@ _configs = st.lists(st.dictionaries(_texts, _values, max_size=3), max_size=6)
 once = settings(max_examples=5, suppress_health_check=list(HealthCheck))
 
 
+def lines_of(command: list[str], source: str) -> list[str]:
+    """What an interpreter prints; not by `splitlines`, for which texts have more line ends."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    said = subprocess.run(
+        command, input=source.encode(), capture_output=True, check=True, env=environment
+    )
+    return [line for line in said.stdout.decode().split("\n") if line]
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 @once
 @given(_configs)
@@ -91,9 +101,8 @@ def test_javascript_has_the_same_values(configs: list[dict[str, Any]]) -> None:
         for c in configs
         if "__proto__" not in json.dumps(c)
     )
-    said = subprocess.run(["node", "-"], input=source, capture_output=True, text=True, check=True)
     for line, config in zip(
-        said.stdout.splitlines(),
+        lines_of(["node", "-"], source),
         [c for c in configs if "__proto__" not in json.dumps(c)],
         strict=True,
     ):
@@ -156,11 +165,8 @@ def test_r_has_the_same_values(configs: list[dict[str, Any]]) -> None:
         "digits = NA), '\\n')\n"
         for c in configs
     )
-    said = subprocess.run(
-        ["R", "--vanilla", "--slave", "--encoding=UTF-8"],
-        input=source, capture_output=True, text=True, check=True, env={"LC_ALL": "C.UTF-8"},
-    )  # fmt: skip
-    for line, config in zip(said.stdout.splitlines(), configs, strict=True):
+    told = lines_of(["R", "--vanilla", "--slave", "--encoding=UTF-8"], source)
+    for line, config in zip(told, configs, strict=True):
         assert json.loads(line) == pytest.approx(config, rel=1e-12) if _flat(config) else True
 
 
