@@ -273,7 +273,7 @@ plt.plot([1, 2]); plt.show()
     done = project.run("flow")
     assert {fact.path for fact in done.record.outputs} == set()
     given = "given.csv" if place == "." else f"{place}/given.csv"
-    files = {fact.path for fact in done.record.inputs if fact.role != "folder"}
+    files = {fact.path for fact in done.record.inputs if fact.role == "data"}
     assert files == {given}
     assert standing()
     (folder / "dfk-other").mkdir()  # another conductor
