@@ -179,20 +179,21 @@ def put_right() -> None:
 def reads() -> dict[str, Stamp]:
     """Files outside the packages that were read or looked for, and folders that were listed."""
     found = dict(_start_files)
-    for path, seen in _used.items():
+    # A copy: the debugger's threads, and what is asked here itself, go on opening files.
+    for path, seen in list(_used.items()):
         if seen is None or path in _written or _is_left_out(path) or os.path.isdir(path):
             continue
         if path.startswith(_temporary()) and stamp(path) != seen:
             continue  # it was of the import only
         found[path] = seen
-    listed = {p: s for p, s in _listed.items() if p not in sys.path and not _is_left_out(p)}
+    listed = {p: s for p, s in list(_listed.items()) if p not in sys.path and not _is_left_out(p)}
     return {**found, **{path: seen for path, seen in listed.items() if seen is not None}}
 
 
 def near() -> list[str]:
     """What was looked for in the working directory, by the names that it had there."""
     here = _getcwd() + os.sep
-    return sorted(p[len(here) :] for p in _used if p.startswith(here) and p not in _written)
+    return sorted(p[len(here) :] for p in list(_used) if p.startswith(here) and p not in _written)
 
 
 def note_start() -> None:
@@ -221,7 +222,7 @@ def module_folders() -> list[str]:
 def package_files() -> list[str]:
     """What of the packages' own files was read that is no module."""
     folders = package_folders()
-    own = [path for path, seen in _used.items() if seen and path.startswith(folders)]
+    own = [path for path, seen in list(_used.items()) if seen and path.startswith(folders)]
     return [p for p in own if not p.endswith((".py", ".pyc")) and not os.path.isdir(p)]
 
 
