@@ -79,7 +79,9 @@ def graph_of(instances: Sequence[InstanceFacts], root: Path) -> Graph:
 
 def _read(facts: InstanceFacts, root: Path) -> Iterable[str]:
     for fact in facts.inputs:
-        if fact.get("role") in DRAWN:
+        # What is looked for outside the project, and is not there, are settings of libraries.
+        sought = fact.get("role") == "missing" and posixpath.isabs(str(fact["path"]))
+        if fact.get("role") in DRAWN and not sought:
             path = Path(fact["path"])
             if path.is_absolute() and path.is_relative_to(root):
                 path = path.relative_to(root)
