@@ -47,7 +47,7 @@ def scratch_tree(
     """
     runs = Path(os.path.realpath(runs_dir(root)))
     try:
-        with FileLock(runs / f"{PREFIX}lock"):
+        with _clearing(runs):
             _clear(runs.parent)
             base = Path(tempfile.mkdtemp(prefix=PREFIX, dir=runs.parent))
             lock = FileLock(base / _LOCK, thread_local=False)
@@ -65,8 +65,14 @@ def scratch_tree(
     try:
         yield base, base / step / instance
     finally:
-        lock.release()
-        _remove(base)
+        with _clearing(runs):  # or another clears it between the two
+            lock.release()
+            _remove(base)
+
+
+def _clearing(runs: Path) -> FileLock:
+    """Held by who makes or removes a scratch folder: what nobody holds is anyone's to remove."""
+    return FileLock(runs / f"{PREFIX}lock")
 
 
 def _mirror(source: Path, target: Path, name: str, real: Collection[str], own: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import ductaflow
 from ductaflow import DuctaflowError, get_all_instances, sweep, verify
+from ductaflow.scratchtree import scratch_tree
 from ductaflow.verification import Outcome
 
 
@@ -185,6 +187,21 @@ def test_a_sweep_verifies_a_part_of_what_it_reuses(project):
         sweep("net", rows, verify="all")
     with pytest.raises(ValueError, match="dry_run runs nothing"):
         sweep("net", rows, verify=1, dry_run=True)
+
+
+def test_scratch_folders_of_several_threads_do_not_remove_each_other(tmp_path):
+    names = [f"i{n}" for n in range(8)]
+    for name in names:
+        (tmp_path / "runs/step" / name).mkdir(parents=True)
+
+    def make_and_leave(name):
+        for _ in range(30):
+            with scratch_tree(tmp_path, "step", name, ()) as (_, folder):
+                assert folder.is_dir()
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(make_and_leave, names))
+    assert not list(tmp_path.glob(".ductaflow-verify-*"))
 
 
 def test_the_command_tells_by_its_exit_code(project, capsys):
