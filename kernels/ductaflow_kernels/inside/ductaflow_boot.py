@@ -259,6 +259,7 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
         ready: A file descriptor on which to say so once it serves.
         launch: For a front end's kernel, a JSON file of its `cwd` and `env`; it is removed.
     """
+    instance.folder = folder
     if launch:
         _become_ordinary(app, launch)
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
