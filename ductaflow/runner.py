@@ -6,13 +6,13 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import attrs
-from ductaflow_kernels.errors import KernelStartError, LeaseCancelled, UnknownKernelspec
+from ductaflow_kernels.errors import KernelStartError, LeaseCancelled
 from ductaflow_kernels.pool import KernelPool, shared_pool
 from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.spec import KernelRequest, KernelSpec, find_spec, own_interpreter
+from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow.cache import decide
 from ductaflow.cellrun import Stop
@@ -25,11 +25,11 @@ from ductaflow.errors import (
     KernelFailed,
     RunFailed,
     RunTimedOut,
-    UnknownKernel,
 )
 from ductaflow.events import Audience, Listener, Teller
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.index import Index
+from ductaflow.interpreters import Interpreters, kernel_spec
 from ductaflow.languages import TRANSLATORS
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.lock import instance_lock
@@ -73,18 +73,18 @@ def run_to_end(
 
 
 def look(
-    plan: InstancePlan, environment: Mapping[str, str], index: Index | None = None
+    plan: InstancePlan, interpreters: Interpreters, index: Index | None = None
 ) -> tuple[Run | None, CacheDecision]:
     """The last run of a plan's instance, and whether it serves in the place of a new one.
 
     Args:
         plan: What is wanted.
-        environment: What a new run would have as environment.
+        interpreters: What a new run would have.
         index: Where records are found faster, or None.
     """
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     record = index.record(plan.step, plan.instance) if index else read_record(paths.record)
-    decision = decide(plan, record, environment)
+    decision = decide(plan, record, interpreters.environment, interpreters.of(plan))
     if record is None and (why := damage(paths.record)):
         decision = CacheDecision(False, (Reason("damaged", f"its run.json does not count: {why}"),))
     if record is not None and decision.reuse:
@@ -103,8 +103,8 @@ def run_plan(
     """Run a plan, unless its instance's last run serves; see `run_now`."""
     if not plan.step:
         return run_now(plan, stop, (), listen, paths=paths, audience=audience)
-    environment = kernel_environment(plan.root, plan.options.nested_workers)
-    last, decision = look(plan, environment)
+    interpreters = Interpreters(kernel_environment(plan.root, plan.options.nested_workers))
+    last, decision = look(plan, interpreters)
     if last is not None and decision.reuse:
         return last
     return run_now(plan, stop, decision.reasons, listen, paths=paths, audience=audience)
@@ -210,18 +210,6 @@ def failure(run: Run) -> RunFailed:
         f"{run.label}: {describe(error, run.record.flow)}\n  executed notebook: {run.notebook}"
     )
     return _FAILURES.get(error.kind, RunFailed)(message, run)
-
-
-def kernel_spec(flow: Flow, kernel_name: str | None) -> KernelSpec:
-    """The kernel asked for, else the one that the flow's header names, else our own."""
-    try:
-        if kernel_name is not None:
-            return find_spec(kernel_name)
-        if language(flow) == "python":
-            return own_interpreter()
-        return find_spec(flow.metadata.get("kernelspec", {}).get("name"))
-    except UnknownKernelspec as e:
-        raise UnknownKernel(f"{flow.path}: {e}") from None
 
 
 def check_language(flow: Flow, spec: KernelSpec) -> None:

@@ -17,6 +17,7 @@ from ductaflow_kernels.spec import KernelSpec
 
 from ductaflow.config import normalise, to_python
 from ductaflow.flow import as_written
+from ductaflow.interpreters import kernel_spec
 from ductaflow.languages import TRANSLATORS
 from ductaflow.layout import ArtifactPaths, check_encodable, project_root
 from ductaflow.model import Cell, Flow, InstancePlan, RunOptions, RunRecord, Tag
@@ -34,7 +35,7 @@ from ductaflow.papermill.notebooks import (
     write_notebook,
 )
 from ductaflow.records import read_record
-from ductaflow.runner import kernel_spec, run_cells
+from ductaflow.runner import run_cells
 from ductaflow.syntax import language as language_of
 
 PathLike = str | os.PathLike[str]
