@@ -29,7 +29,6 @@ from ductaflow.fingerprint import (
     listing_hash,
     names_hash,
     same_grammar,
-    variable_hash,
 )
 from ductaflow.hashes import keep_in
 from ductaflow.hosts import listed
@@ -40,6 +39,7 @@ from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
 from ductaflow.template import leaves
+from ductaflow.variables import answers, differences
 
 _MISSING = object()
 _SHOWN_VALUE = 40  # characters of a config value in a reason
@@ -117,7 +117,7 @@ def renewed(
             **versions(record.packages, interpreter.folders),
         },
         package_folders=interpreter.folders,
-        variables={name: variable_hash(name, environment) for name in record.variables},
+        variables=answers(record.variables, environment),
         environment={**record.environment, "python": interpreter.python},
     )
 
@@ -281,11 +281,9 @@ def _variables(
 ) -> Iterator[Reason]:
     if "variable" in options.ignore:
         return
-    for name, was in record.variables.items():
-        now = variable_hash(name, environment)
-        if now != was and f"variable:{name}" not in options.ignore:
-            how = "is not set any more" if not now else "is set now" if not was else "changed"
-            yield Reason("variable", f"the environment variable {name} {how}")
+    for name, message in differences(record.variables, environment):
+        if f"variable:{name}" not in options.ignore:
+            yield Reason("variable", message)
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ _SUFFIXES = {".so": EXTENSION, ".pyd": EXTENSION, ".py": MODULE, ".pyc": BYTECOD
 _ORDER = (EXTENSION, MODULE, BYTECODE)  # in which the import system takes them
 
 
-def answers(folder: str, asked: Iterable[str]) -> dict[str, str]:
+def found_in(folder: str, asked: Iterable[str]) -> dict[str, str]:
     """What there is of modules in a folder.
 
     Args:
@@ -67,13 +67,13 @@ def told(found: Mapping[str, str]) -> str:
 
 def renewed(answer: str, folder: str) -> str:
     """What a record would have now of what was asked."""
-    return told(answers(folder, dict(_words(answer))))
+    return told(found_in(folder, dict(_words(answer))))
 
 
 def changes(answer: str, folder: str) -> Iterator[str]:
     """What has changed of what a record has of a folder, as the end of a sentence."""
     words = _words(answer)
-    now = answers(folder, [name for name, _ in words])
+    now = found_in(folder, [name for name, _ in words])
     for name, was in words:
         if now[name] != was:
             yield _change(name.rstrip("/"), was, now[name])

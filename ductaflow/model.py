@@ -303,7 +303,8 @@ class RunRecord:
         outputs: The files that it wrote and left.
         packages: Versions of the installed packages it imported, by module.
         package_folders: Where they lay; does not count.
-        variables: Environment variables that its code read, and hashes of their values.
+        variables: Environment variables that it asked for, and hashes of their values; of a pattern
+            such as `APP_*`, or `*`, which ones there were.
         hosts: Other hosts that it connected to or could not find, by name where that is known.
         options: How it was run, as far as it can be run so again.
         conductor: Process id, host and user of the process that ran it.

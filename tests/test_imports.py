@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ductaflow import Run, accept, run_step_flow, sweep
 from ductaflow.catalog import all_runs
-from ductaflow.importables import answers, changes, renewed, told
+from ductaflow.importables import changes, found_in, renewed, told
 from ductaflow.interpreters import Interpreters
 from ductaflow.layout import kernel_environment
 from ductaflow.repeat import plan_again
@@ -301,7 +301,7 @@ def test_what_python_would_find_changes_with_the_answer(
 
     asked = ["a/", "b/", "a-b/"]
     first = make(before)
-    answer = told(answers(str(folder), asked))
+    answer = told(found_in(str(folder), asked))
     assert renewed(answer, str(folder)) == answer
     assert not [*changes(answer, str(folder))]
     assert bool(first != make(after)) == bool([*changes(answer, str(folder))])
