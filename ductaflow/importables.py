@@ -67,22 +67,34 @@ def told(found: Mapping[str, str]) -> str:
 
 def renewed(answer: str, folder: str) -> str:
     """What a record would have now of what was asked."""
-    return told(found_in(folder, dict(_words(answer))))
+    return told(found_in(folder, [name for name, _ in _parsed(answer)[0]]))
 
 
 def changes(answer: str, folder: str) -> Iterator[str]:
     """What has changed of what a record has of a folder, as the end of a sentence."""
-    words = _words(answer)
+    words, tops = _parsed(answer)
+    if tops is not None and tops.isdisjoint(_tops(folder)):
+        return  # as mostly: there was nothing, and is not
     now = found_in(folder, [name for name, _ in words])
     for name, was in words:
         if now[name] != was:
             yield _change(name.rstrip("/"), was, now[name])
 
 
+def _tops(folder: str) -> list[str]:
+    try:
+        return [name.partition(".")[0] for name in os.listdir(folder)]
+    except OSError:
+        return []
+
+
 @lru_cache(maxsize=1024)
-def _words(answer: str) -> tuple[tuple[str, str], ...]:
-    parts = (word.partition("=") for word in answer.split())
-    return tuple((name, was) for name, _, was in parts)
+def _parsed(answer: str) -> tuple[tuple[tuple[str, str], ...], frozenset[str] | None]:
+    """Names with what they were; where all were nothing, also how a file would begin."""
+    parts = [word.partition("=") for word in answer.split()]
+    words = tuple((name, was) for name, _, was in parts)
+    tops = frozenset(name.rstrip("/").partition(".")[0] for name, _ in words)
+    return words, None if any(was for _, was in words) else tops
 
 
 def _change(name: str, was: str, now: str) -> str:

@@ -121,11 +121,9 @@ def observe(
 
 
 def _packages(noted: Mapping[str, Any], folders: Sequence[str]) -> dict[str, str]:
-    """Versions by module; none of one that was looked for and found nowhere."""
-    return {
-        **versions(noted.get("packages", ()), folders),
-        **dict.fromkeys(noted.get("absent", ()), ""),
-    }
+    """Versions by module; an empty one of what was looked for and is not there."""
+    absent = dict.fromkeys(noted.get("absent", ()), "")
+    return {**absent, **versions(noted.get("packages", ()), folders)}
 
 
 @final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,11 @@ def put(name: str, text: str = "V = 2\n") -> Callable[[Path, Path], object]:
 
 def put_in_run(name: str) -> Callable[[Path, Path], object]:
     return lambda _, run: (run / name).write_text("V = 3\n")
+
+
+def pack(archive: Path, text: str) -> None:
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("packed.py", text)
 
 
 def take(name: str) -> Callable[[Path, Path], object]:
@@ -112,7 +118,15 @@ CASES = {
     "made by the run after it was looked for": Case("""
     try: import made
     except ImportError: Path('made.py').write_text('V = 1')""", put("nothing.py"), False),
-    "in another folder than its own": Case("""
+    "an archive on the path": Case("sys.path.append(str(box / 'lib.zip')); import packed",
+        lambda box, _: pack(box / "lib.zip", "V = 2")),
+    # The next, and a module that a library needs of the standard library, are not observed.
+    "a package in the project": Case("importlib.metadata.entry_points(group='new.points')",
+        put("new-1.0.dist-info/entry_points.txt", "[new.points]\na = b:c\n"), False),
+    "a module of the standard library": Case("import wave", put_in_run("wave.py")),
+    "one that an installed library needs of it": Case("import scipy.io.wavfile",
+        put_in_run("struct.py"), False),
+    "no name at all": Case("""
     try: importlib.import_module('strange name = / 1')
     except ImportError: pass""", put("nothing.py"), False),
 }  # fmt: skip
@@ -149,6 +163,7 @@ def build_box(box: Path) -> None:
     for name, text in files.items():
         (box / name).parent.mkdir(parents=True, exist_ok=True)
         (box / name).write_text(text)
+    pack(box / "lib.zip", "V = 1")
 
 
 def use(patch: pytest.MonkeyPatch, way: str) -> None:

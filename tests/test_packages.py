@@ -216,8 +216,17 @@ try: import extra
 except ImportError: pass
 importlib.util.find_spec("found"), importlib.util.find_spec("bare")
 names = {point.name for point in metadata.entry_points(group="my.plugins")}
+import plugins
+plugins.found()
 try: metadata.version("Some.Tool")
 except metadata.PackageNotFoundError: pass
+"""
+
+
+PLUGINS = """
+import importlib.metadata
+def found():
+    return [each for each in importlib.metadata.distributions() if each.entry_points]
 """
 
 
@@ -228,6 +237,7 @@ def test_what_was_asked_of_packages_that_are_not_imported(
     write(root, QUESTIONS)
     env.install("found", "1.0")
     env.install("plugin", "1.0")
+    env.install("plugins", "1.0", PLUGINS)
     assert env.run(root) == "it has not run yet"
 
     def why() -> str:
@@ -239,7 +249,9 @@ def test_what_was_asked_of_packages_that_are_not_imported(
     env.install("plugin", "1.1")
     points = env.site / "plugin-1.1.dist-info" / "entry_points.txt"
     points.write_text("[your.plugins]\nb = plugin:b\n")
-    assert why() == "the report is to look otherwise", "nobody has asked for these"
+    assert why() == "the report is to look otherwise", (
+        "only a library has asked for these, and does not say so"
+    )
     env.install("plugin", "1.2")
     points = env.site / "plugin-1.2.dist-info" / "entry_points.txt"
     points.write_text("[my.plugins]\na = plugin:a\n")
@@ -256,6 +268,21 @@ def test_what_was_asked_of_packages_that_are_not_imported(
         "found was 1.0, is 2.0",
     ]
     assert env.run(root)
+    assert env.run(root) == ""
+
+
+def test_packages_of_the_runs_that_a_run_calls_for(
+    make_env: Callable[[str], Env], root: Path
+) -> None:
+    env = make_env("env")
+    env.install("fakelib", "1.0")
+    text = (root / "flow" / "flow.py").read_text()
+    (root / "flow" / "inner.py").write_text(text)
+    write(root, "from ductaflow import run_step_flow\nrun_step_flow('inner', 'inner', 'a', {})")
+    assert env.run(root) == "it has not run yet"
+    assert env.run(root) == ""
+    env.install("fakelib", "1.1")
+    assert env.run(root) == "fakelib was 1.0, is 1.1"
     assert env.run(root) == ""
 
 

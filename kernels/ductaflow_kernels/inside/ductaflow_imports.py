@@ -36,10 +36,11 @@ _watching = _installed = False
 
 # What belongs to a kernel itself, and asks for what may be there on its own behalf.
 _KERNEL = frozenset({
-    "IPython", "asttokens", "comm", "debugpy", "decorator", "ductaflow", "ductaflow_kernels",
-    "executing", "ipykernel", "jedi", "jupyter_client", "jupyter_core", "matplotlib_inline",
-    "nest_asyncio", "parso", "prompt_toolkit", "psutil", "pure_eval", "pydevd", "pygments",
-    "stack_data", "tornado", "traitlets", "zmq", "_pydevd_bundle", "_distutils_hack",
+    "IPython", "_distutils_hack", "_pydevd_bundle", "asttokens", "comm", "debugpy", "decorator",
+    "ductaflow", "ductaflow_kernels", "executing", "ipykernel", "jedi", "jupyter_client",
+    "jupyter_core", "jupytext", "matplotlib_inline", "nbconvert", "nbformat", "nest_asyncio",
+    "parso", "prompt_toolkit", "psutil", "pure_eval", "pydevd", "pygments", "stack_data", "tornado",
+    "traitlets", "zmq",
 })  # fmt: skip
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _FLOW, _LIBRARY, _KERNEL_ITSELF = range(3)
@@ -216,6 +217,15 @@ def _note_packages(context: Any, frame: Any) -> None:
 # --- the report ---------------------------------------------------------------------------------
 
 
+def declare_package(name: str) -> None:
+    """Note that an installed module was used, or that it is not there, as if it had been imported.
+
+    Args:
+        name: Its name, or a package's; or a question about all packages.
+    """
+    _named[name] = None
+
+
 def declare(folder: str, answer: str) -> None:
     """Note that modules were looked for in a folder, as if they had been imported.
 
@@ -243,9 +253,10 @@ def places() -> dict[str, Answers]:
 
 
 def absent() -> list[str]:
-    """Top-level modules that were found nowhere."""
+    """Top-level modules that were found nowhere, and packages of which it is not known."""
     found = {**_ahead, **_found}
-    return [n for n, where in found.items() if where is None and n not in sys.modules]
+    missing = [n for n, where in found.items() if where is None and n not in sys.modules]
+    return [*missing, *_named]
 
 
 def packages() -> list[str]:

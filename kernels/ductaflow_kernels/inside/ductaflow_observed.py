@@ -112,7 +112,7 @@ def declare(
     Args:
         path: The path.
         role: `data`, `module`, `folder`, `present`, `missing`, `link`, `metadata` or `imports`;
-            `host` of a host's name.
+            `host` of a host's name, `package` of an installed module's.
         answer: What was answered, of `metadata` and `imports`, as records have it.
         size: Whether its size was asked, likewise.
         time: Whether its modification time was asked, likewise.
@@ -121,6 +121,9 @@ def declare(
         return
     if role == "host":
         network.note(path)
+        return
+    if role == "package":
+        imports.declare_package(path)
         return
     full = _notes.links.walk(os.path.join(os.getcwd(), path))
     if role == "data":
