@@ -302,7 +302,7 @@ class RunRecord:
         inputs: The files that it used and did not write itself.
         outputs: The files that it wrote and left.
         packages: Versions of the installed packages it imported, by module.
-        package_folders: Where they lie.
+        package_folders: Where they lay; does not count.
         variables: Environment variables that it asked for, and hashes of their values; of a pattern
             such as `APP_*`, or `*`, which ones there were.
         hosts: Other hosts that it connected to or could not find, by name where that is known.

@@ -169,7 +169,9 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
         "declared": list(_notes.declared),
         "modules": list({**modules, **_notes.modules}),
         "packages": sorted(packages),
-        "folders": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *package_folders()}),
+        "folders": list(
+            dict.fromkeys([*package_folders(), sys.prefix, sys.base_prefix, sys.exec_prefix])
+        ),
         "network": network.report(),
     }
 

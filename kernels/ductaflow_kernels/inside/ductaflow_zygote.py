@@ -419,7 +419,7 @@ def main() -> None:
     cell.collect_nothing()  # until there is an instance
     del sys.path[0]
     _begin()
-    asked.note_start()
+    asked.note_start(os.curdir)
     asked.watch()
     chance.watch()
     note_environment()
