@@ -34,6 +34,7 @@ import ductaflow_asked as asked
 import ductaflow_boot as boot
 import ductaflow_cell as cell
 import ductaflow_chance as chance
+import ductaflow_imports as imports
 import ductaflow_instance as instance
 import ductaflow_matplotlib as plotting
 import ductaflow_observed as observed
@@ -249,6 +250,7 @@ def _preload_all(
         settle: Whether nobody waits for the first kernel any more: then what makes the later ones
             faster is done, too.
     """
+    imports.watch()
     for name in names:
         send(channel, importing=name, pid=os.getpid())
         problem = preload(shell, name)
@@ -259,6 +261,7 @@ def _preload_all(
     if "matplotlib.pyplot" in sys.modules:
         with contextlib.suppress(ImportError):
             plotting.read_inline_backend()
+    imports.pause()
     if settle:
         with variables.unnoted():
             _settle(shell)
