@@ -294,7 +294,8 @@ def test_threads_print_while_others_write_to_descriptors(project: Project) -> No
         project,
         "threads",
         "import os, sys, threading\nfailed = []\n"
-        "def say(n):\n    try:\n        for _ in range(2000):\n            sys.stdout.write(f'{n}\\n')\n"
+        "def say(n):\n    try:\n        for _ in range(2000):\n"
+        "            sys.stdout.write(f'{n}\\n')\n"
         "            _ == n and os.write(1, b'below\\n')\n"
         "    except BaseException as e:\n        failed.append(e)\n"
         "threads = [threading.Thread(target=say, args=[n]) for n in range(4)]\n"

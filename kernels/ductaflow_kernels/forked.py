@@ -14,7 +14,7 @@ from typing import Any, final
 import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
-from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.errors import KernelStartError, UnmanagedKernel
 from ductaflow_kernels.machine import has_proc
 from ductaflow_kernels.observer import observer_address
 from ductaflow_kernels.session import KernelSession
@@ -67,12 +67,15 @@ class ForkSource:
 
     def start(self, request: KernelRequest) -> KernelSession:
         """A kernel forked from its flow's template; see `KernelSource`."""
-        with contextlib.suppress(KernelStartError):
+        try:
             try:
                 return self._fork(request)
             except TreeBroken:
                 return self._fork(request)  # what was found broken has been given up
-        self._check_open()
+        except UnmanagedKernel:
+            raise
+        except KernelStartError:
+            self._check_open()
         return spawn(request, None, "prespawned", self._timeout)
 
     def expect(self, request: KernelRequest) -> None:
@@ -178,7 +181,7 @@ class ForkSource:
                 template.info = session.info
         except BaseException as e:
             said = give_up(connection, process, session)
-            if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken):
+            if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken | UnmanagedKernel):
                 raise KernelStartError(f"a forked kernel did not start: {e}{said}") from e
             raise
         return session
@@ -226,7 +229,7 @@ class ForkSource:
             if template is None:
                 try:
                     template = self._grow(zygote, request)
-                except TreeBroken:
+                except (TreeBroken, UnmanagedKernel):
                     self._wither(zygote)
                     raise
                 zygote.add_template(template, request.preload, MAX_TEMPLATES)
