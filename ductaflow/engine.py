@@ -157,10 +157,11 @@ def _attempt(
                 outcome = _without_observer(outcome)
             else:
                 found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
-                if not outcome.whole:  # what it was about to do is not known
+                if not outcome.whole or session.plain:  # not all that it did is known
                     found = attrs.evolve(found, how="")
                 outcome = attrs.evolve(outcome, observed=found)
-        notes = (*_preload_notes(session), *outcome.notes, *_network_notes(plan, outcome.observed))
+        plain = [Note("kernel", session.plain)] if session.plain else _preload_notes(session)
+        notes = (*plain, *outcome.notes, *_network_notes(plan, outcome.observed))
         return attrs.evolve(outcome, notes=notes)
     finally:
         pool.retire(session)
