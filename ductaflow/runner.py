@@ -24,7 +24,7 @@ from ductaflow.errors import (
     RunTimedOut,
     UnknownKernel,
 )
-from ductaflow.events import Listener, Teller
+from ductaflow.events import Listener, Teller, Watch
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.index import Index
 from ductaflow.languages import TRANSLATORS
@@ -45,20 +45,21 @@ _FAILURES: dict[str, type[RunFailed]] = {
 }
 
 
-def run_to_end(plan: InstancePlan) -> Run:
-    """Run a plan, and raise if it does not succeed; Ctrl-C ends it tidily.
+def run_to_end(plan: InstancePlan, watch: Watch | None = None) -> Run:
+    """Run a plan, however it ends; Ctrl-C ends it tidily.
+
+    Args:
+        plan: What to run.
+        watch: Told where it is, on this thread.
 
     Raises:
-        RunFailed: It did not succeed.
         KeyboardInterrupt: It was interrupted.
     """
     stop = Stop()
     with interruptible(stop):
-        run = run_plan(plan, stop)
+        run = run_plan(plan, stop, watch=watch)
     if stop.requests:
         raise KeyboardInterrupt(f"{plan.label} was interrupted; what it left is in {run.dir}")
-    if run.error is not None:
-        raise failure(run)
     return run
 
 
@@ -82,19 +83,23 @@ def look(
     return (Run(record, paths, reused=True) if record is not None else None), decision
 
 
-def run_plan(plan: InstancePlan, stop: Stop, listen: Listener | None = None) -> Run:
+def run_plan(plan: InstancePlan, stop: Stop, *, watch: Watch | None = None) -> Run:
     """Run a plan, unless its instance's last run serves; see `run_now`."""
     if not plan.step:
-        return run_now(plan, stop, (), listen)
+        return run_now(plan, stop, (), watch=watch)
     environment = kernel_environment(plan.root, plan.options.nested_workers)
     last, decision = look(plan, environment)
     if last is not None and decision.reuse:
         return last
-    return run_now(plan, stop, decision.reasons, listen)
+    return run_now(plan, stop, decision.reasons, watch=watch)
 
 
 def run_now(
-    plan: InstancePlan, stop: Stop, reasons: tuple[Reason, ...], listen: Listener | None = None
+    plan: InstancePlan,
+    stop: Stop,
+    reasons: tuple[Reason, ...],
+    listen: Listener | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Run a plan in its folder, which no other run may hold.
 
@@ -103,18 +108,21 @@ def run_now(
         stop: Set by the caller, from any thread, to end it early.
         reasons: Why it runs.
         listen: Told of cells and output as they come, on this thread.
+        watch: Told where it is, likewise.
 
     Raises:
         InstanceBusy: Another run holds it.
         UnknownKernel, FlowError, ArtifactError: See `run_step_flow`.
     """
+    if watch is not None:
+        watch("beginning", 0.0)
     spec = kernel_spec(plan.flow, plan.options.kernel_name)
     if plan.config is not None:
         check_language(plan.flow, spec)
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     teller = Teller(plan.step, plan.instance, listen) if listen is not None else None
     with instance_lock(paths):
-        record = execute(lay_out(plan), paths, spec, shared_pool(), stop, teller, reasons)
+        record = execute(lay_out(plan), paths, spec, shared_pool(), stop, teller, reasons, watch)
     depends_on(record, str(plan.flow.path), plan.root)
     return Run(record, paths)
 
@@ -126,6 +134,8 @@ def failure(run: Run) -> RunFailed:
     message = (
         f"{run.label}: {describe(error, run.record.flow)}\n  executed notebook: {run.notebook}"
     )
+    if run.html.is_file():
+        message += f"\n  report: {run.html}"
     return _FAILURES.get(error.kind, RunFailed)(message, run)
 
 
