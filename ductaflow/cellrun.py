@@ -18,7 +18,7 @@ from ductaflow_kernels.process import describe_exit, read_work
 from ductaflow_kernels.session import LEFT, KernelSession
 
 from ductaflow.artifacts import Artifacts
-from ductaflow.events import Teller, Watch
+from ductaflow.events import Audience, Watch
 from ductaflow.metrics import scalars
 from ductaflow.model import (
     METRICS_MIME,
@@ -166,7 +166,7 @@ class CellRun:
         plan: InstancePlan,
         artifacts: Artifacts,
         stop: Stop,
-        teller: Teller | None = None,
+        teller: Audience | None = None,
         watch: Watch | None = None,
     ) -> None:
         self._session = session
@@ -420,6 +420,8 @@ class CellRun:
                     self._shown = self._shown or (state, {**message.content})
                 self._annotate(message)
             self._artifacts.log.output(message.type, message.content)
+            if self._teller is not None:
+                self._teller.output(message.type, message.content)
         changed = self._folder.apply(state.index if state else None, message)
         for index in changed:
             self._artifacts.notebook.set_outputs(index, partial(self._folder.outputs, index))

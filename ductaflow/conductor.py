@@ -225,7 +225,7 @@ def _run(plan: InstancePlan, *, progress: bool) -> Run:
         # Slow to import, and the first kernel is on its way.
         from ductaflow.runner import run_to_end
 
-        run = run_to_end(plan, view and view.watch)
+        run = run_to_end(plan, watch=view and view.watch)
         if view is not None:
             view.ended(run)
     return run

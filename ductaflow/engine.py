@@ -14,13 +14,12 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from ductaflow_kernels.errors import KernelStartError, LeaseCancelled
-from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
@@ -30,7 +29,7 @@ from ductaflow.ages import limit_told
 from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.errors import ArtifactError
-from ductaflow.events import Teller, Watch
+from ductaflow.events import Audience, Watch
 from ductaflow.facts import Reason
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, kernel_environment
@@ -42,15 +41,29 @@ from ductaflow.records import write_record
 from ductaflow.syntax import check_syntax
 
 
+class Kernels(Protocol):
+    """Where kernels come from, as a pool is."""
+
+    def lease(
+        self, request: KernelRequest, cancelled: Callable[[], bool] | None = None
+    ) -> KernelSession:
+        """A kernel that nobody has used."""
+
+    def retire(self, session: KernelSession) -> None:
+        """Take back a kernel that is done with."""
+
+
 def execute(
     plan: InstancePlan,
     paths: ArtifactPaths,
     spec: KernelSpec,
-    pool: KernelPool,
+    pool: Kernels,
     stop: Stop,
-    teller: Teller | None = None,
+    teller: Audience | None = None,
     reasons: tuple[Reason, ...] = (),
     watch: Watch | None = None,
+    *,
+    check: bool = True,
 ) -> RunRecord:
     """Run an instance in its folder, which the caller has locked.
 
@@ -63,6 +76,7 @@ def execute(
         teller: Told of cells and output as they come.
         reasons: Why it runs, for the record.
         watch: Told where the run is.
+        check: Whether cells must compile before the first one runs.
 
     Returns:
         The record, as saved in `run.json`.
@@ -76,7 +90,7 @@ def execute(
     artifacts = Artifacts.begin(plan, paths, notebook, record)
     try:
         artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
-        outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch)
+        outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch, check=check)
         record = _last_record(record, outcome, time.monotonic() - began)
         _conclude(plan, record, outcome, notebook, artifacts)
         artifacts.finish(record)
@@ -109,15 +123,17 @@ def _record_failure(paths: ArtifactPaths, record: RunRecord, error: BaseExceptio
 def _attempt(
     plan: InstancePlan,
     spec: KernelSpec,
-    pool: KernelPool,
+    pool: Kernels,
     artifacts: Artifacts,
     stop: Stop,
-    teller: Teller | None,
+    teller: Audience | None,
     watch: Watch | None,
+    *,
+    check: bool,
 ) -> Outcome:
     """The run itself, whatever comes of it."""
     # Another interpreter may be of another version: its own compiler will say.
-    error = _syntax_error(plan) if spec.argv[0] == sys.executable else None
+    error = _syntax_error(plan) if check and spec.argv[0] == sys.executable else None
     if error is not None:
         return Outcome(Status.FAILED, error)
     extra = plan.options.preload

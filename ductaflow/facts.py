@@ -131,6 +131,21 @@ class Reason:
         return self.message
 
 
+@attrs.frozen
+class Interpreter:
+    """What the interpreter has that would run an instance; places do not count, versions do.
+
+    Attributes:
+        python: Its version, or empty if it is not known.
+        folders: Where its packages lie, in the order in which it looks for them.
+        problem: Why it cannot be asked, or empty.
+    """
+
+    python: str = ""
+    folders: tuple[str, ...] = ()
+    problem: str = ""
+
+
 @attrs.frozen(repr=False)
 class CacheDecision:
     """Whether an earlier run serves in the place of a new one.

@@ -62,7 +62,7 @@ def read_flow(path: Path) -> Flow:
     with _parsing:  # held while parsing: a version is parsed once however many threads ask
         flow = _parsed.get(key)
         if flow is None:
-            flow = _parsed[key] = _parse(path, data, key[1])
+            flow = _parsed[key] = parse_flow(path, data, key[1])
         _parsed.move_to_end(key)
         while len(_parsed) > _CACHED_VERSIONS:
             _parsed.popitem(last=False)
@@ -73,7 +73,12 @@ _parsed: OrderedDict[tuple[Path, str], Flow] = OrderedDict()
 _parsing = threading.Lock()
 
 
-def _parse(path: Path, data: bytes, sha256: str) -> Flow:
+def parse_flow(path: Path, data: bytes, sha256: str = "") -> Flow:
+    """The flow that bytes are, as those of a file of that path.
+
+    Raises:
+        FlowError: They are not UTF-8, or not a notebook.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:

@@ -366,10 +366,15 @@ class ArtifactPaths:
     Attributes:
         folder: The instance's folder, absolute.
         flow: The flow's name, which is its file's stem.
+        executed: The executed notebook's file, where a caller has chosen it.
+        prefix: What the names of config, record and lock begin with, where the folder may have
+            those of other runs.
     """
 
     folder: str
     flow: str
+    executed: str = ""
+    prefix: str = ""
 
     @classmethod
     def of(cls, directory: Path, flow: str) -> ArtifactPaths:
@@ -389,7 +394,7 @@ class ArtifactPaths:
     @property
     def notebook(self) -> Path:
         """The executed notebook."""
-        return Path(self.folder, f"{self.flow}.ipynb")
+        return Path(self.folder, self.executed or f"{self.flow}.ipynb")
 
     @property
     def html(self) -> Path:
@@ -404,17 +409,17 @@ class ArtifactPaths:
     @property
     def config(self) -> Path:
         """The normalised config."""
-        return Path(self.folder, "config.json")
+        return Path(self.folder, f"{self.prefix}config.json")
 
     @property
     def record(self) -> Path:
         """The run's record."""
-        return Path(self.folder, "run.json")
+        return Path(self.folder, f"{self.prefix}run.json")
 
     @property
     def lock(self) -> Path:
         """What a live run holds."""
-        return Path(self.folder, ".ductaflow.lock")
+        return Path(self.folder, f".ductaflow.{self.prefix}lock")
 
     def all(self) -> tuple[Path, ...]:
         """Them all."""

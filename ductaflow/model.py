@@ -302,8 +302,9 @@ class RunRecord:
         inputs: The files that it used and did not write itself.
         outputs: The files that it wrote and left.
         packages: Versions of the installed packages it imported, by module.
-        package_folders: Where they lie.
-        variables: Environment variables that its code read, and hashes of their values.
+        package_folders: Where they lay; does not count.
+        variables: Environment variables that it asked for, and hashes of their values; of a pattern
+            such as `APP_*`, or `*`, which ones there were.
         hosts: Other hosts that it connected to or could not find, by name where that is known.
         options: How it was run, as far as it can be run so again.
         conductor: Process id, host and user of the process that ran it.

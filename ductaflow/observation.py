@@ -24,7 +24,7 @@ from ductaflow_kernels.observer import CONNECTED, Use
 
 from ductaflow.databases import belongs_to_database
 from ductaflow.facts import FileFact, Role, own_names
-from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash, variable_hash
+from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash
 from ductaflow.hashes import version_of
 from ductaflow.hosts import hosts_of
 from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
@@ -32,6 +32,7 @@ from ductaflow.links import Leads, follow, lead, portable
 from ductaflow.model import InstancePlan
 from ductaflow.packages import versions
 from ductaflow.places import caches, interpreter_places, is_system
+from ductaflow.variables import answers, asked
 
 _CACHED_MODULE = re.compile(r"(.*)/__pycache__/([^/]+?)\.[^/.]+(?:\.opt-\w+)?\.pyc(?:\.\d+)?$")
 _PROJECT_OWN = frozenset({".git", ".hg", ".svn", "__pycache__", ".ipynb_checkpoints"})
@@ -55,7 +56,7 @@ class Observation:
         outputs: The files that it has written and that are still there.
         packages: The installed modules that it has imported, and their packages' versions.
         folders: Where those packages lie.
-        variables: The environment variables that its code has read, and hashes of their values.
+        variables: The environment variables that it has asked for, and hashes of their values.
         hosts: The other hosts that it has connected to.
     """
 
@@ -106,7 +107,7 @@ def observe(
         outputs=view.outputs,
         packages=versions(noted.get("packages", ()), folders),
         folders=folders,
-        variables={n: variable_hash(n, environment) for n in noted.get("variables", ())},
+        variables=answers(asked(plan, noted, view.modules(), view.scripts()), environment),
         hosts=hosts_of(
             noted.get("network", {}), [host.removeprefix(CONNECTED) for host in addresses]
         ),
@@ -247,6 +248,16 @@ class _View:
             if target is not None:
                 answer = portable(target, self._root[:-1])
                 self._add(Role.LINK, self._place(path), answer=answer)
+
+    def modules(self) -> list[str]:
+        """Files of the project's modules that the run has imported."""
+        return list(map(str, self.noted.get("modules", ())))
+
+    def scripts(self) -> Iterator[str]:
+        """Files of the project that it has read and that may be programs."""
+        for fact in self.inputs.values():
+            if fact.role == Role.DATA.value and fact.path.endswith((".py", ".sh", ".bash")):
+                yield os.path.join(self._root, fact.path)
 
     def _left(self) -> Iterator[FileFact]:
         """The files that the run has written and left, but for temporary ones."""

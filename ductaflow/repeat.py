@@ -11,6 +11,7 @@ from ductaflow.cache import decide
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
+from ductaflow.interpreters import Interpreters
 from ductaflow.model import InstancePlan, RunOptions
 from ductaflow.options import HtmlOptions
 from ductaflow.plan import plan_instance
@@ -47,18 +48,18 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
 
 
 def standing_of(
-    run: Run, root: Path, environment: Mapping[str, str], *, force: bool = False
+    run: Run, root: Path, interpreters: Interpreters, *, force: bool = False
 ) -> CacheDecision:
     """Whether a run is up to date, and if not, why not.
 
     Args:
         run: The run.
         root: The project root.
-        environment: What it would have as environment now.
+        interpreters: What it would have now.
         force: Whether it is to run in any case.
     """
     try:
         plan = plan_again(run, root, force=force)
     except DuctaflowError as e:
         return CacheDecision(reuse=False, reasons=(Reason("flow", str(e)),))
-    return decide(plan, run.brief, environment)
+    return decide(plan, run.brief, interpreters.environment, interpreters.of(plan))

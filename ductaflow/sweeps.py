@@ -21,11 +21,12 @@ from ductaflow.entries import Entry
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
+from ductaflow.interpreters import kernel_spec
 from ductaflow.layout import check_name, instance_dir, project_root
 from ductaflow.options import HtmlOptions
 from ductaflow.outlook import Outlook
 from ductaflow.run import Run
-from ductaflow.runner import check_language, interruptible, kernel_spec
+from ductaflow.runner import check_language, interruptible
 from ductaflow.runs import Call, Runs
 from ductaflow.settings import load_settings
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions

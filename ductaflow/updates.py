@@ -27,6 +27,7 @@ from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepI
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.graph import Graph, Label
+from ductaflow.interpreters import Interpreters
 from ductaflow.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.lock import instance_lock
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
@@ -76,7 +77,7 @@ def explain(
             `run_step_flow`.
     """
     plan = _plan(flow, step, instance, config, root, RunOptions(ignore=tuple(ignore)), max_age)
-    last, decision = look(plan, kernel_environment(plan.root))
+    last, decision = look(plan, Interpreters(kernel_environment(plan.root)))
     report = last.html if last is not None and last.html.is_file() else None
     return attrs.evolve(decision, label=plan.label, root=plan.root, report=report)
 
@@ -108,18 +109,19 @@ def accept(
         InstanceBusy: It is running.
     """
     plan = _plan(flow, step, instance, None, root, RunOptions())
-    environment = kernel_environment(plan.root)
-    last, _ = look(plan, environment)
+    interpreters = Interpreters(kernel_environment(plan.root))
+    last, _ = look(plan, interpreters)
     if last is None:
         raise DuctaflowError(f"{plan.label} has not run yet, so there is nothing to accept; run it")
     with instance_lock(last.paths):
         record = read_record(last.paths.record) or last.record
-        decision = decide(plan, record, environment)
+        environment, interpreter = interpreters.environment, interpreters.of(plan)
+        decision = decide(plan, record, environment, interpreter)
         hard = [reason for reason in decision.reasons if reason.kind not in ACCEPTABLE]
         if hard:
             raise DuctaflowError(f"{plan.label} must run: {'; '.join(map(str, hard))}")
         if decision.reasons:
-            record = renewed(record, plan, environment)
+            record = renewed(record, plan, environment, interpreter)
             note = Note("accepted", f"accepted without running: {decision}")
             record = attrs.evolve(record, notes=(*record.notes, note))
             write_record(last.paths.record, record)
@@ -222,13 +224,13 @@ class _Update:
 
     def planned(self) -> Runs:
         """What would run."""
-        environment = kernel_environment(self.root)
+        interpreters = Interpreters(kernel_environment(self.root))
         stale: set[Label] = set()
         for label in self._order(self._wanted()):
             run = self.graph.runs[label]
             above = [p for p in self.graph.parents[label] if p in stale]
             forced = self.force and label in self.asked
-            decision = standing_of(run, self.root, environment, force=forced)
+            decision = standing_of(run, self.root, interpreters, force=forced)
             reasons = (*decision.reasons, *(Reason("data", f"{p} would run") for p in above))
             if reasons:
                 stale.add(label)
@@ -266,7 +268,7 @@ class _Update:
         ended: set[Label] = set()
         executed = False
         futures: dict[Future[tuple[Run, int]], Label] = {}
-        environment = kernel_environment(self.root)
+        interpreters = Interpreters(kernel_environment(self.root))
         inside = set(wanted)
         with interruptible(self.stop), ThreadPoolExecutor(self.workers) as threads:
             while waiting or futures:
@@ -278,7 +280,7 @@ class _Update:
                         break
                     waiting.remove(label)
                     tally.started(label, time.monotonic())
-                    job = threads.submit(self._one, label, label in forced, environment)
+                    job = threads.submit(self._one, label, label in forced, interpreters)
                     futures[job] = label
                 done, _ = wait(futures, REFRESH, FIRST_COMPLETED)
                 display.update(tally, time.monotonic())
@@ -300,7 +302,7 @@ class _Update:
     def _ready(self, label: Label, inside: set[Label], ended: set[Label]) -> bool:
         return all(p in ended for p in self.graph.parents[label] if p in inside and p != label)
 
-    def _one(self, label: Label, forced: bool, environment: Mapping[str, str]) -> tuple[Run, int]:
+    def _one(self, label: Label, forced: bool, interpreters: Interpreters) -> tuple[Run, int]:
         """Decide on one and run it if need be; how often it was tried."""
         run = self.graph.runs[label]
         for parent in self.graph.parents[label]:
@@ -310,7 +312,7 @@ class _Update:
                 return _not_run(run, Status.BLOCKED, ErrorInfo("blocked", "Blocked", why)), 0
         try:
             plan = plan_again(run, self.root, force=forced)
-            last, decision = look(plan, environment)
+            last, decision = look(plan, interpreters)
             if last is not None and decision.reuse:
                 return last, 0
             return run_now(plan, self.stop, decision.reasons), 1

@@ -1,8 +1,8 @@
 """What a kernel notes of its own run, beside what an observer sees of it from without.
 
 `attach` has the files that it and its children open reported to `ductaflow_observer`. Python alone
-knows which folders a flow lists, which paths it looks for and which variables it reads
-(`ductaflow_noting`), and which modules it has imported.
+knows which folders a flow lists and which paths it looks for (`ductaflow_noting`), which variables
+it asks for (`ductaflow_variables`), and which modules it has imported.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import ductaflow_asked as asked  # beside this file, as the next
 import ductaflow_network as network
 import ductaflow_noting as noting
 import ductaflow_syscalls as syscalls
+import ductaflow_variables as variables
 from ductaflow_noting import HERE, Notes
 from ductaflow_packages import installed, package_folders
 
@@ -87,16 +88,18 @@ def _ask(address: str, request: dict[str, Any]) -> Any:
 _notes: Notes | None = None
 
 
-def begin(root: str) -> None:
+def begin(root: str, folder: str) -> None:
     """Begin to note.
 
     Args:
         root: The project root, absolute; what lies elsewhere is not looked for by flows.
+        folder: The kernel's private folder.
     """
     global _notes
     _notes = Notes(os.path.realpath(root), native=_attached)
     noting.install(_notes)
     network.install()
+    variables.begin(folder)
 
 
 def declare(
@@ -139,9 +142,10 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
-        `asked`, `access`, `links`, `variables`, `declared`, `modules` (files of the project's
-        modules), `packages` (the names of installed top-level modules), `folders` (where the
-        interpreter's own files lie), and `network` (see `ductaflow_network.report`).
+        `asked`, `access`, `links`, `declared`, `modules` (files of the project's modules),
+        `packages` (the names of installed top-level modules), `folders` (where the interpreter's
+        own files lie), `network` (see `ductaflow_network.report`), and what
+        `ductaflow_variables.report` has.
     """
     if _notes is None:
         return {}
@@ -161,11 +165,13 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
         "asked": [[path, *answer] for path, answer in _notes.asked.items()],
         "access": [[path, mode, found] for (path, mode), found in _notes.access.items()],
         "links": _notes.links.found,
-        "variables": list(_notes.variables),
+        **variables.report(),
         "declared": list(_notes.declared),
         "modules": list({**modules, **_notes.modules}),
         "packages": sorted(packages),
-        "folders": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *package_folders()}),
+        "folders": list(
+            dict.fromkeys([*package_folders(), sys.prefix, sys.base_prefix, sys.exec_prefix])
+        ),
         "network": network.report(),
     }
 

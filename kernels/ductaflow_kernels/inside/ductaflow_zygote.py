@@ -39,6 +39,7 @@ import ductaflow_matplotlib as plotting
 import ductaflow_observed as observed
 import ductaflow_pages as pages
 import ductaflow_syscalls as syscalls
+import ductaflow_variables as variables
 from ductaflow_packages import installed, package_folders
 
 MAX_PACKET = 1 << 20
@@ -219,6 +220,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     note_environment()  # anew: this has looked at all there is
     app = boot.prepare(order["folder"])
     asked.problem()  # ipykernel's own are none
+    variables.watch()
     _preload_all(channel, app.shell, order["preload"])
     ahead = ahead_of_need.Ahead()
     while True:
@@ -258,7 +260,8 @@ def _preload_all(
         with contextlib.suppress(ImportError):
             plotting.read_inline_backend()
     if settle:
-        _settle(shell)
+        with variables.unnoted():
+            _settle(shell)
     instance.note_modules()
     chance.find()
     asked.prepare()
@@ -416,7 +419,7 @@ def main() -> None:
     cell.collect_nothing()  # until there is an instance
     del sys.path[0]
     _begin()
-    asked.note_start()
+    asked.note_start(os.curdir)
     asked.watch()
     chance.watch()
     note_environment()
