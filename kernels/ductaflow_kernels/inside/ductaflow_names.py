@@ -39,8 +39,8 @@ NAMES: Mapping[str, str] = {
         _bind_socket _ports _session_default close configure_tornado_logger connection_file
         control_port control_socket control_thread displayhook init_code init_connection_file
         init_control init_extensions init_heartbeat init_kernel init_path init_pdb io_loop
-        iopub_thread kernel kernel_class load_connection_info log_connection_info parent_handle patch_io
-        write_connection_file""",
+        iopub_thread kernel kernel_class load_connection_info log_connection_info parent_handle
+        patch_io write_connection_file""",
     "ipykernel.zmqshell": "ZMQInteractiveShell",
     "IPython.core.application": "BaseIPythonApplication",
     "IPython.core.application:BaseIPythonApplication": """
