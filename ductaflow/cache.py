@@ -69,11 +69,11 @@ def decide(
     if not record.status.ok:
         return CacheDecision(reuse=False, reasons=(Reason("failed", _failed(record)),))
     if not record.observed:
-        given_up = any(note.kind == "unfinished" for note in record.notes)
-        why = "it is not known what its last run depends on" + (
-            ", for its end was given up" if given_up else ""
-        )
-        return CacheDecision(reuse=False, reasons=(Reason("unobserved", why),))
+        why = "it is not known what its last run depends on"
+        causes = {"unfinished": "its end was given up", "kernel": "its kernel was a plain one"}
+        known = [causes[note.kind] for note in record.notes if note.kind in causes]
+        reason = Reason("unobserved", f"{why}, for {known[0]}" if known else why)
+        return CacheDecision(reuse=False, reasons=(reason,))
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     reasons = (
         *_code(plan, record),
