@@ -18,7 +18,7 @@ from ductaflow_kernels.process import describe_exit, read_work
 from ductaflow_kernels.session import LEFT, KernelSession
 
 from ductaflow.artifacts import Artifacts
-from ductaflow.events import Audience
+from ductaflow.events import Audience, Watch
 from ductaflow.metrics import scalars, scraps
 from ductaflow.model import (
     METRICS_MIME,
@@ -167,12 +167,16 @@ class CellRun:
         artifacts: Artifacts,
         stop: Stop,
         teller: Audience | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._session = session
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
         self._teller = teller
+        self._watch = watch
+        self._cells = max((cell.number for cell in plan.cells), default=0)
+        self._reached = 0  # the number of the flow's cell that runs, or ran last
         self._metrics: dict[str, Any] = {}
         self._recording: _State | None = None  # the last cell that called record()
         self._noted: Mapping[str, Any] = {}
@@ -215,12 +219,27 @@ class CellRun:
             for message in messages:
                 self._handle(message)
             self._mind_the_clock(time.monotonic())
+            self._say_where()
         if not self._session.spec.managed and self._died is None and self._ending is None:
             self._shut_down()
         self._artifacts.follow(time.monotonic())
         if self._teller is not None:
             self._teller.close()
         return self._outcome()
+
+    def _say_where(self) -> None:
+        if self._watch is None:
+            return
+        if self._running is not None:
+            self._reached = self._running.cell.number or self._reached
+        where = f"cell {self._reached} of {self._cells}"
+        if self._stop.requests:
+            where = "stopping; Ctrl-C again to kill it"
+        elif self._finish_wait is not None:
+            where = "ending"
+        elif not self._reached:
+            where = "beginning"
+        self._watch(where, self._reached / max(1, self._cells))
 
     def _shut_down(self) -> None:
         """Let a kernel that is not ours end in its own way, so that its files are written."""

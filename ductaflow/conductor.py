@@ -15,7 +15,7 @@ from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from ductaflow.ages import Age
 from ductaflow.dualmode import PROJECT_ROOT_KEY
 from ductaflow.echo import Echo
-from ductaflow.errors import FlowError
+from ductaflow.errors import FlowError, RunFailed
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.layout import (
     ArtifactPaths,
@@ -50,6 +50,7 @@ def run_step_flow(
     kernel_name: str | None = None,
     html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
+    progress: bool = True,
     force: bool = False,
     reuse: bool = True,
     ignore: Sequence[str] = (),
@@ -80,6 +81,7 @@ def run_step_flow(
         html: Whether to write the HTML report, or how it is to look.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
+        progress: Whether to show, in a terminal or in Jupyter, where it is and then where it lies.
         force: Run though nothing has changed.
         reuse: Whether the last run may serve at all; False runs always, and looks at nothing.
         ignore: Changes that do not count: `python`, `package`, `variable`, or one of these as
@@ -132,7 +134,10 @@ def run_step_flow(
     plan = plan_instance(
         flow, config, step, instance, directory, project, options, with_config=True
     )
-    return _run(plan, echo=echo)
+    run = _run(plan, echo=echo, progress=progress)
+    if run.error is not None:
+        raise _failure(run)  # here, so that a traceback has one frame of ours
+    return run
 
 
 def run_notebook(
@@ -146,6 +151,7 @@ def run_notebook(
     kernel_name: str | None = None,
     html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
+    progress: bool = True,
     project_root: PathLike | None = None,
     no_execute: bool = False,
     export_html: bool | HtmlOptions | None = None,
@@ -170,6 +176,7 @@ def run_notebook(
         html: Whether to write the HTML report, or how it is to look.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
+        progress: See `run_step_flow`.
         project_root: Like `root`, and the flow finds it in its config as `_project_root`.
         no_execute: Set up the folder, with config and notebook, and run nothing.
         export_html: Another name of `html`.
@@ -223,7 +230,10 @@ def run_notebook(
         from ductaflow.workbench import set_up
 
         return set_up(plan, paths)
-    return _run(plan, paths, echo=echo)
+    run = _run(plan, paths, echo=echo, progress=progress)
+    if run.error is not None:
+        raise _failure(run)  # here, so that a traceback has one frame of ours
+    return run
 
 
 def _named(
@@ -256,10 +266,29 @@ def _is_executed_copy(flow: Flow) -> bool:
     return isinstance(own, Mapping) and "version" in own
 
 
-def _run(plan: InstancePlan, paths: ArtifactPaths | None = None, *, echo: bool = False) -> Run:
-    from ductaflow.runner import run_to_end  # slow to import, and the first kernel is on its way
+def _run(
+    plan: InstancePlan,
+    paths: ArtifactPaths | None = None,
+    *,
+    echo: bool,
+    progress: bool,
+) -> Run:
+    from ductaflow.runprogress import shown
 
-    return run_to_end(plan, paths, Echo() if echo else None)
+    with shown(plan.label, wanted=progress and not echo) as view:
+        # Slow to import, and the first kernel is on its way.
+        from ductaflow.runner import run_to_end
+
+        run = run_to_end(plan, paths, Echo() if echo else None, view and view.watch)
+        if view is not None:
+            view.ended(run)
+    return run
+
+
+def _failure(run: Run) -> RunFailed:
+    from ductaflow.runner import failure
+
+    return failure(run)
 
 
 @lru_cache(maxsize=1)

@@ -30,7 +30,7 @@ from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.commands import hint
 from ductaflow.errors import ArtifactError
-from ductaflow.events import Audience
+from ductaflow.events import Audience, Watch
 from ductaflow.facts import Reason
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, kernel_environment
@@ -62,6 +62,7 @@ def execute(
     stop: Stop,
     teller: Audience | None = None,
     reasons: tuple[Reason, ...] = (),
+    watch: Watch | None = None,
     *,
     check: bool = True,
 ) -> RunRecord:
@@ -75,6 +76,7 @@ def execute(
         stop: Set by the caller, from any thread, to end the run early.
         teller: Told of cells and output as they come.
         reasons: Why it runs, for the record.
+        watch: Told where the run is.
         check: Whether cells must compile before the first one runs.
 
     Returns:
@@ -89,7 +91,7 @@ def execute(
     artifacts = Artifacts.begin(plan, paths, notebook, record)
     try:
         artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
-        outcome = _attempt(plan, spec, pool, artifacts, stop, teller, check=check)
+        outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch, check=check)
         record = _last_record(record, outcome, time.monotonic() - began)
         _conclude(plan, record, outcome, notebook, artifacts)
         artifacts.finish(record)
@@ -126,6 +128,7 @@ def _attempt(
     artifacts: Artifacts,
     stop: Stop,
     teller: Audience | None,
+    watch: Watch | None,
     *,
     check: bool,
 ) -> Outcome:
@@ -140,8 +143,14 @@ def _attempt(
     observe = plan.root if plan.step else None
     request = KernelRequest(spec, plan.directory, environment, ahead, observe)
     began_ns = time.time_ns()
+
+    def cancelled() -> bool:
+        if watch is not None:
+            watch("waiting for a kernel", 0.0)
+        return bool(stop.requests)
+
     try:
-        session = pool.lease(request, lambda: bool(stop.requests))
+        session = pool.lease(request, cancelled)
     except LeaseCancelled:
         return _INTERRUPTED
     except KernelStartError as e:
@@ -150,17 +159,18 @@ def _attempt(
         if stop.requests:
             return _INTERRUPTED
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
-        outcome = CellRun(session, plan, artifacts, stop, teller).run()
+        outcome = CellRun(session, plan, artifacts, stop, teller, watch).run()
         if observe is not None:
             uses = session.uses()
             if uses is None and session.observer:
                 outcome = _without_observer(outcome)
             else:
                 found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
-                if not outcome.whole:  # what it was about to do is not known
+                if not outcome.whole or session.plain:  # not all that it did is known
                     found = attrs.evolve(found, how="")
                 outcome = attrs.evolve(outcome, observed=found)
-        notes = (*_preload_notes(session), *outcome.notes, *_network_notes(plan, outcome.observed))
+        plain = [Note("kernel", session.plain)] if session.plain else _preload_notes(session)
+        notes = (*plain, *outcome.notes, *_network_notes(plan, outcome.observed))
         return attrs.evolve(outcome, notes=notes)
     finally:
         pool.retire(session)
@@ -349,7 +359,8 @@ def _failing_index(plan: InstancePlan, outcome: Outcome) -> int | None:
 
 
 def describe(error: ErrorInfo, flow: str) -> str:
-    """An error in one line: what, and where in the flow file."""
+    """An error: what, and where in the flow file; in one line if its message is one."""
     where = f" in cell {error.cell}" if error.cell and error.kind != "died" else ""
     line = f" ({flow}:{error.line})" if error.line else f" of {flow}" if error.cell else ""
-    return f"{error.type}: {error.message}{where}{line}"
+    head, *more = error.message.split("\n")
+    return "\n".join([f"{error.type}: {head}{where}{line}", *more])

@@ -33,6 +33,16 @@ The library is the installed one; `requirements.txt` names the version that this
 with."""
 
 
+_IGNORED = """\
+# What runs leave: it can be made again from the flows and their configs.
+runs/
+
+__pycache__/
+.ipynb_checkpoints/
+.venv/
+"""
+
+
 def make_new_ductaflow_instance(
     ductaflow_name: str,
     target_dir: str | os.PathLike[str] = ".",
@@ -99,6 +109,7 @@ def _fill(folder: Path, name: str, vendor: bool) -> None:
             shutil.copytree(source, folder / "code" / source.name, ignore=_NOT_COPIED)
     needed = _requirements() if vendor else [f"ductaflow=={__version__}"]
     jsonio.write_atomic(folder / "requirements.txt", "".join(f"{line}\n" for line in needed))
+    jsonio.write_atomic(folder / ".gitignore", _IGNORED)
     jsonio.write_atomic(folder / "ductaflow_version.txt", _version_text(vendor))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ductaflow.cli import options
-from ductaflow.cli.output import dump, run_facts, run_line, say
+from ductaflow.cli.output import dump, on_terminal, run_facts, run_line, say
 
 
 @click.command("run")
@@ -43,12 +43,14 @@ def command(
     from ductaflow.errors import RunFailed
     from ductaflow.flow import read_flow, resolve_flow
     from ductaflow.layout import project_root
+    from ductaflow.progress import Surface, surface
     from ductaflow.values import chosen_config
 
     project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
     config = chosen_config(read_flow(path), config_file, params)
     arguments = options.as_arguments(how)
+    arguments["progress"] = not as_json
     try:
         with redirect_stdout(sys.stderr) if as_json else nullcontext():  # JSON stands alone
             run = run_step_flow(
@@ -60,7 +62,7 @@ def command(
         raise
     if as_json:
         dump(run_facts(run))
-    else:
+    elif not (on_terminal() and surface() is Surface.TERMINAL):  # where progress has said it
         say(run_line(run))
         say(f"  {run.html if run.html.is_file() else run.notebook}")
     return 0

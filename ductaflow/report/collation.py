@@ -7,12 +7,13 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import attrs
 
 from ductaflow import jsonio
 from ductaflow.errors import ArtifactError, DuctaflowError
+from ductaflow.hrefs import anchor
 from ductaflow.html import HtmlOptions, fill_navigation
 from ductaflow.layout import (
     INDEX_FILES,
@@ -68,7 +69,7 @@ def collate(
         html: The branding: `title`, `logo` and `css` are used.
 
     Returns:
-        The page.
+        The page's path; in a notebook it is shown as a link.
 
     Raises:
         DuctaflowError: There is no such step, or no instance; or `out` is a URL, or a relative path
@@ -90,7 +91,36 @@ def collate(
         full=len(instances) <= FULL_FIGURES, html=html or HtmlOptions(),
     )  # fmt: skip
     site.write(instances, bundle=bundle)
-    return site.page
+    return Page.of(site.page, len(instances))
+
+
+if TYPE_CHECKING:
+    _Path = Path
+else:
+    _Path = type(Path())  # before Python 3.12 `Path` itself is made anew as one of these
+
+
+@final
+class Page(_Path):
+    """A path that a notebook shows as a link to the page."""
+
+    instances: int | None = None
+
+    @classmethod
+    def of(cls, path: Path, instances: int) -> Page:
+        """The path of a page about so many instances."""
+        page = cls(path)
+        page.instances = instances
+        return page
+
+    def with_segments(self, *segments: str | os.PathLike[str]) -> Path:
+        """What is made of it is a plain path (from Python 3.12 on)."""
+        return Path(*segments)
+
+    def _repr_html_(self) -> str:
+        plural = "" if self.instances == 1 else "s"
+        about = "" if self.instances is None else f": {self.instances} instance{plural}"
+        return f"<div>{anchor(self, self.name)}{about}</div>"
 
 
 def select(what: What, root: Path) -> Iterator[InstanceFacts]:

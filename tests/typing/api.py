@@ -62,7 +62,7 @@ run_step_flow(
     kernel_name="python3",
     html=False,
 )
-run_step_flow("analysis", "scenario_A", config)
+run_step_flow("analysis", "scenario_A", config, progress=False)
 run_step_flow("analysis", "scenario_A")
 assert_type(run_notebook("notebook.ipynb"), Run)
 assert_type(run_notebook(Path("notebook.ipynb"), config, "out", timeout=None), Run)
@@ -144,7 +144,7 @@ sweep("analysis", [{"x": 1}], live="runs/watch", html=HtmlOptions(code=False))
 
 # Failures lead to their run.
 try:
-    run_step_flow("analysis", "scenario_A", config)
+    run_step_flow("analysis", "scenario_A", config, progress=False)
 except RunFailed as failed:
     assert_type(failed.run, Run)
 
