@@ -78,6 +78,8 @@ class InstanceFinished:
 
 Event: TypeAlias = InstanceStarted | CellFinished | OutputLine | InstanceFinished
 Listener: TypeAlias = Callable[[Event], object]
+Watch: TypeAlias = Callable[[str, float], object]
+"""Told again and again where a run is: in words, as `cell 3 of 9`, and how much of it is done."""
 
 
 class Audience(Protocol):

@@ -26,7 +26,7 @@ from ductaflow.errors import (
     RunFailed,
     RunTimedOut,
 )
-from ductaflow.events import Audience, Listener, Teller
+from ductaflow.events import Audience, Listener, Teller, Watch
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters, kernel_spec
@@ -49,26 +49,27 @@ _FAILURES: dict[str, type[RunFailed]] = {
 
 
 def run_to_end(
-    plan: InstancePlan, paths: ArtifactPaths | None = None, audience: Audience | None = None
+    plan: InstancePlan,
+    paths: ArtifactPaths | None = None,
+    audience: Audience | None = None,
+    watch: Watch | None = None,
 ) -> Run:
-    """Run a plan, and raise if it does not succeed; Ctrl-C ends it tidily.
+    """Run a plan, however it ends; Ctrl-C ends it tidily.
 
     Args:
         plan: What to run.
         paths: Where its artifacts go, if not to its folder.
         audience: Who hears of cells and output as they come.
+        watch: Told where it is, on this thread.
 
     Raises:
-        RunFailed: It did not succeed.
         KeyboardInterrupt: It was interrupted.
     """
     stop = Stop()
     with interruptible(stop):
-        run = run_plan(plan, stop, paths=paths, audience=audience)
+        run = run_plan(plan, stop, paths=paths, audience=audience, watch=watch)
     if stop.requests:
         raise KeyboardInterrupt(f"{plan.label} was interrupted; what it left is in {run.dir}")
-    if run.error is not None:
-        raise failure(run)
     return run
 
 
@@ -99,15 +100,18 @@ def run_plan(
     *,
     paths: ArtifactPaths | None = None,
     audience: Audience | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Run a plan, unless its instance's last run serves; see `run_now`."""
     if not plan.step:
-        return run_now(plan, stop, (), listen, paths=paths, audience=audience)
+        return run_now(plan, stop, (), listen, paths=paths, audience=audience, watch=watch)
     interpreters = Interpreters(kernel_environment(plan.root, plan.options.nested_workers))
     last, decision = look(plan, interpreters)
     if last is not None and decision.reuse:
         return last
-    return run_now(plan, stop, decision.reasons, listen, paths=paths, audience=audience)
+    return run_now(
+        plan, stop, decision.reasons, listen, paths=paths, audience=audience, watch=watch
+    )
 
 
 def run_now(
@@ -118,6 +122,7 @@ def run_now(
     *,
     paths: ArtifactPaths | None = None,
     audience: Audience | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Run a plan in its folder, which no other run may hold.
 
@@ -128,11 +133,14 @@ def run_now(
         listen: Told of cells and output as they come, on this thread.
         paths: Where its artifacts go, if not to its folder.
         audience: Who hears of them in the place of `listen`.
+        watch: Told where it is, on this thread.
 
     Raises:
         InstanceBusy: Another run holds it.
         UnknownKernel, FlowError, ArtifactError: See `run_step_flow`.
     """
+    if watch is not None:
+        watch("beginning", 0.0)
     spec = kernel_spec(plan.flow, plan.options.kernel_name)
     if plan.config is not None:
         check_language(plan.flow, spec)
@@ -140,7 +148,7 @@ def run_now(
     if audience is None and listen is not None:
         audience = Teller(plan.step, plan.instance, listen)
     with instance_lock(paths):
-        record = execute(lay_out(plan), paths, spec, shared_pool(), stop, audience, reasons)
+        record = execute(lay_out(plan), paths, spec, shared_pool(), stop, audience, reasons, watch)
     depends_on(record, str(plan.flow.path), plan.root)
     return Run(record, paths)
 
@@ -209,6 +217,8 @@ def failure(run: Run) -> RunFailed:
     message = (
         f"{run.label}: {describe(error, run.record.flow)}\n  executed notebook: {run.notebook}"
     )
+    if run.html.is_file():
+        message += f"\n  report: {run.html}"
     return _FAILURES.get(error.kind, RunFailed)(message, run)
 
 

@@ -77,7 +77,9 @@ def explain(
             `run_step_flow`.
     """
     plan = _plan(flow, step, instance, config, root, RunOptions(ignore=tuple(ignore)), max_age)
-    return look(plan, Interpreters(kernel_environment(plan.root)))[1]
+    last, decision = look(plan, Interpreters(kernel_environment(plan.root)))
+    report = last.html if last is not None and last.html.is_file() else None
+    return attrs.evolve(decision, label=plan.label, root=plan.root, report=report)
 
 
 def accept(
@@ -135,7 +137,7 @@ def _plan(
     options: RunOptions,
     max_age: Age | None = None,
 ) -> InstancePlan:
-    project = project_root(root)
+    project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
     step, instance, config = names_of(path, step, instance, config)
     directory = instance_dir(project, step, instance)
@@ -169,7 +171,8 @@ def update(
         target: What to bring up to date: a run, an instance as `step/instance`, a step, several of
             these, or all there is if left out. What they depend on comes with them.
         root: The project root; found from where the caller is, if left out.
-        workers: How many kernels at once; as many as there are cores if left out.
+        workers: How many kernels at once; if left out as the project's settings say, else as many
+            as there are cores.
         force: Rerun those asked for, changed or not.
         dry_run: Run nothing: those that would run because of a change of their own have `status`
             `planned`, and so have those below them, which run if the files they read come out
@@ -177,17 +180,18 @@ def update(
         progress: Whether to show how far it is.
 
     Returns:
-        The runs, by step and name; those above which one failed have the status `blocked` and an
-        error that names it.
+        The runs, each after those that it reads from; those above which one failed have the status
+        `blocked` and an error that names it.
 
     Raises:
         DuctaflowError: There is no such run or step.
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
     project = project_root(root)
+    count = worker_count(workers, os.environ, load_settings(project).workers)
     graph = Graph.of(all_runs(project), project)
     asked = _asked(graph, target, project)
-    job = _Update(project, graph, asked, worker_count(workers, os.environ), force)
+    job = _Update(project, graph, asked, count, force)
     return job.planned() if dry_run else job.execute(progress=progress)
 
 
@@ -331,7 +335,7 @@ class _Update:
     def _runs(self) -> Runs:
         entries = [
             attrs.evolve(self._entries[label], number=number)
-            for number, label in enumerate(sorted(self._entries))
+            for number, label in enumerate(self._order(self._entries))
         ]
         return Runs(tuple(entries), self.root)
 
