@@ -19,7 +19,7 @@ for time_period in time_periods:
             run_step_flow("generate_stock_view", name, {"vector_inputs": name})
 """
 COLLATES = """
-page = collate("generate_stock_view", out="runs/bulk_outputs")
+page = collate("generate_stock_view", out="../../bulk_outputs")
 rows = [
     {"instance": run.instance, **run.record.metrics}
     for run in get_all_instances("generate_stock_view")

@@ -17,6 +17,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from test_delivery import bucket as bucket  # a fixture
 
 import ductaflow.papermill as pm
 from ductaflow.papermill.exceptions import PapermillMissingParameterException
@@ -356,6 +357,22 @@ def test_urls_through_fsspec(here: Path) -> None:
     assert b"AssertionError" in memory.cat_file("/books/s.ipynb")
     with pytest.raises(ValueError, match="nosuch"):
         pm.execute_notebook("in.ipynb", "nosuch://x/y.ipynb", progress_bar=False)
+
+
+def test_an_object_store(here: Path, bucket: str) -> None:
+    import fsspec
+
+    written(here / "in.ipynb", "print(region)")
+    s3 = fsspec.filesystem("s3")
+    s3.put_file(str(here / "in.ipynb"), f"{bucket}/in.ipynb")
+    node = pm.execute_notebook(
+        f"{bucket}/in.ipynb", bucket + "/out/{region}.ipynb", {"region": "n"}, progress_bar=False
+    )
+    assert texts(node) == ["n\n"]
+    assert nbformat.reads(s3.cat_file(f"{bucket}/out/n.ipynb").decode(), 4) == node
+    assert pm.inspect_notebook(f"{bucket}/in.ipynb")["region"]["default"] == "'x'"
+    with pytest.raises(FileNotFoundError):
+        pm.execute_notebook(f"{bucket}/no.ipynb", None, progress_bar=False)
 
 
 def test_inspect_notebook(here: Path) -> None:

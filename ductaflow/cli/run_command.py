@@ -62,7 +62,7 @@ def command(
         raise
     if as_json:
         dump(run_facts(run))
-    elif not (on_terminal() and surface() is Surface.TERMINAL):  # where progress has said it
+    elif echo or not (on_terminal() and surface() is Surface.TERMINAL):  # progress has said it
         say(run_line(run))
         say(f"  {run.html if run.html.is_file() else run.notebook}")
     return 0

@@ -15,6 +15,7 @@ import attrs
 import nbformat
 from ductaflow_kernels.spec import KernelSpec
 
+from ductaflow.commands import command_notes
 from ductaflow.config import normalise, to_python
 from ductaflow.flow import as_written
 from ductaflow.interpreters import kernel_spec
@@ -121,6 +122,8 @@ def execute_notebook(
     flow = attrs.evolve(
         flow, metadata={**flow.metadata, "papermill": metadata.before_run(values, name, target)}
     )
+    for note in command_notes(flow):
+        logger.warning("%s", note.message)
     logger.info("Input Notebook:  %s", name)
     logger.info("Output Notebook: %s", target)
     if prepare_only:
