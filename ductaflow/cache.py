@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 
+from ductaflow import importables
 from ductaflow.ages import age_told, limit_told
 from ductaflow.databases import has_log
 from ductaflow.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
@@ -34,7 +35,7 @@ from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.links import ROOT, lead, portable, retargeted
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
-from ductaflow.packages import versions
+from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
 from ductaflow.template import leaves
@@ -68,11 +69,11 @@ def decide(
     if not record.status.ok:
         return CacheDecision(reuse=False, reasons=(Reason("failed", _failed(record)),))
     if not record.observed:
-        given_up = any(note.kind == "unfinished" for note in record.notes)
-        why = "it is not known what its last run depends on" + (
-            ", for its end was given up" if given_up else ""
-        )
-        return CacheDecision(reuse=False, reasons=(Reason("unobserved", why),))
+        why = "it is not known what its last run depends on"
+        causes = {"unfinished": "its end was given up", "kernel": "its kernel was a plain one"}
+        known = [causes[note.kind] for note in record.notes if note.kind in causes]
+        reason = Reason("unobserved", f"{why}, for {known[0]}" if known else why)
+        return CacheDecision(reuse=False, reasons=(reason,))
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     reasons = (
         *_code(plan, record),
@@ -89,8 +90,8 @@ def decide(
 
 ACCEPTABLE = frozenset(
     {
-        "code", "module", "data", "present", "missing", "folder", "link", "metadata", "python",
-        "package", "variable",
+        "code", "module", "data", "present", "missing", "folder", "link", "metadata", "imports",
+        "python", "package", "variable",
     }
 )  # fmt: skip
 """Kinds of reasons that a person can declare harmless."""
@@ -111,7 +112,10 @@ def renewed(
         record,
         fingerprints=plan.fingerprints,
         inputs=_renewed_inputs(record, str(plan.root)),
-        packages=versions(record.packages, interpreter.folders),
+        packages={
+            **dict.fromkeys(record.packages, ""),
+            **versions(record.packages, interpreter.folders),
+        },
         package_folders=interpreter.folders,
         variables=answers(record.variables, environment),
         environment={**record.environment, "python": interpreter.python},
@@ -153,6 +157,8 @@ def _renewed(fact: FileFact, base: str, record: RunRecord) -> FileFact:
             return attrs.evolve(fact, answer=portable(os.readlink(path), base[:-1]))
         if fact.role == Role.METADATA.value:
             return _renewed_metadata(fact, path)
+        if fact.role == Role.IMPORTS.value:
+            return attrs.evolve(fact, answer=importables.renewed(fact.answer, path))
         if fact.role == Role.FOLDER.value:
             return attrs.evolve(fact, sha256=_listing(fact, path, record))
         found = os.stat(path)
@@ -260,8 +266,14 @@ def _packages(record: RunRecord, options: RunOptions, interpreter: Interpreter) 
         return
     now = versions(record.packages, interpreter.folders)
     for module, was in record.packages.items():
-        if now.get(module) != was and f"package:{module}" not in options.ignore:
-            yield Reason("package", f"{module} was {was}, is {now.get(module, 'not installed')}")
+        if now.get(module, "") != was and f"package:{module}" not in options.ignore:
+            yield Reason("package", _versions_told(module, was, now.get(module, "")))
+
+
+def _versions_told(module: str, was: str, now: str) -> str:
+    if is_question(module):
+        return f"{module} are not the same any more"
+    return f"{module} was {was or 'not installed'}, is {now or 'not installed'}"
 
 
 def _variables(
@@ -371,6 +383,10 @@ def _check_metadata(fact: FileFact, path: str, _: RunRecord) -> str:
     return ""
 
 
+def _check_imports(fact: FileFact, path: str, _: RunRecord) -> str:
+    return next(importables.changes(fact.answer, path), "")
+
+
 def _asked_again(word: str, path: str, found: os.stat_result) -> str:
     """The answer now to what a run was answered by a word."""
     if word in ("unlinked", "link"):
@@ -401,6 +417,7 @@ _CHECKS = {
     Role.FOLDER.value: _check_folder,
     Role.LINK.value: _check_link,
     Role.METADATA.value: _check_metadata,
+    Role.IMPORTS.value: _check_imports,
 }
 
 

@@ -28,6 +28,7 @@ from ductaflow._version import __version__
 from ductaflow.ages import limit_told
 from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
+from ductaflow.commands import hint
 from ductaflow.errors import ArtifactError
 from ductaflow.events import Audience, Watch
 from ductaflow.facts import Reason
@@ -165,10 +166,11 @@ def _attempt(
                 outcome = _without_observer(outcome)
             else:
                 found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
-                if not outcome.whole:  # what it was about to do is not known
+                if not outcome.whole or session.plain:  # not all that it did is known
                     found = attrs.evolve(found, how="")
                 outcome = attrs.evolve(outcome, observed=found)
-        notes = (*_preload_notes(session), *outcome.notes, *_network_notes(plan, outcome.observed))
+        plain = [Note("kernel", session.plain)] if session.plain else _preload_notes(session)
+        notes = (*plain, *outcome.notes, *_network_notes(plan, outcome.observed))
         return attrs.evolve(outcome, notes=notes)
     finally:
         pool.retire(session)
@@ -223,7 +225,8 @@ def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
     return ErrorInfo(
         kind="syntax",
         type="SyntaxError",
-        message=f"{problem.message}: {problem.text.strip()}",
+        message=f"{problem.message}: {problem.text.strip()}"
+        + hint(plan.flow.uncommented, problem.line),
         cell=problem.cell,
         line=problem.line,
     )
@@ -284,6 +287,7 @@ def _metadata(plan: InstancePlan, spec: KernelSpec, record: RunRecord) -> dict[s
     own = header if isinstance(header, Mapping) else {}
     return {
         **plan.flow.metadata,
+        **_parameters(plan, record),
         "kernelspec": kernelspec,
         "ductaflow": {
             **own,
@@ -294,6 +298,26 @@ def _metadata(plan: InstancePlan, spec: KernelSpec, record: RunRecord) -> dict[s
             "status": record.status.value,
             "started": record.started,
         },
+    }
+
+
+def _parameters(plan: InstancePlan, record: RunRecord) -> dict[str, Any]:
+    """Where readers of papermill's notebooks look for parameters and times."""
+    if plan.config is None:
+        return {}
+    return {
+        "papermill": {
+            "default_parameters": {},
+            "environment_variables": {},
+            "parameters": plan.config,
+            "version": __version__,
+            "input_path": record.flow,
+            "output_path": f"{plan.flow.name}.ipynb",
+            "start_time": record.started,
+            "end_time": None,
+            "duration": None,
+            "exception": None,
+        }
     }
 
 
@@ -308,7 +332,13 @@ def _conclude(
     if outcome.observed.hosts and plan.config is not None:
         artifacts.tell((*plan.notes, *_network_notes(plan, outcome.observed)))
     notebook.metadata["ductaflow"].update(status=record.status.value, duration=record.duration)
-    for note in outcome.notes:
+    if plan.config is not None:
+        notebook.metadata["papermill"].update(
+            end_time=record.finished,
+            duration=record.duration,
+            exception=None if record.status.ok else True,
+        )
+    for note in (*(n for n in plan.notes if n.kind == "command"), *outcome.notes):
         artifacts.log.say(f"note: {note.message}")
     if record.error is not None:
         failing = _failing_index(plan, outcome)

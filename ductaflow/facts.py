@@ -25,6 +25,7 @@ class Role(Enum):
     MOVED = "moved"  # a file that it has put there, but not made
     LINK = "link"  # a symbolic link that it followed
     METADATA = "metadata"  # a path whose kind, size, time or permissions it asked for
+    IMPORTS = "imports"  # a folder in which it looked for modules
 
 
 @attrs.frozen
@@ -44,7 +45,8 @@ class FileFact:
             whether it has been changed since.
         log: What is to be added to the path for that of its write-ahead log, if it is a database.
         answer: Where a link leads; the kind of a path and what may be done with it, in words as
-            `file read=yes`; that kinds are in the hash of a folder's names.
+            `file read=yes`; that kinds are in the hash of a folder's names; which modules there
+            are in a folder (`importables`).
     """
 
     path: str
@@ -103,7 +105,7 @@ def own_names(folder: str, outputs: Iterable[FileFact]) -> set[str]:
         folder: The folder's path, as in `FileFact`.
         outputs: What the run has written and left.
     """
-    begin = f"{folder}/"
+    begin = "" if folder == "." else f"{folder}/"
     return {o.path[len(begin) :].split("/")[0] for o in outputs if o.path.startswith(begin)}
 
 
@@ -117,8 +119,8 @@ class Reason:
 
     Attributes:
         kind: `new`, `failed`, `forced`, `off`, `unobserved`, `code`, `config`, `module`, `data`,
-            `present`, `missing`, `folder`, `link`, `metadata`, `python`, `package`, `kernel`,
-            `variable`, `output`, `report`, `age`.
+            `present`, `missing`, `folder`, `link`, `metadata`, `imports`,
+            `python`, `package`, `kernel`, `variable`, `output`, `report`, `age`.
         message: One for people, as `code/zones.py changed`.
         path: The file that it is about, as in `FileFact`, or the empty string.
     """

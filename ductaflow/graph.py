@@ -12,7 +12,7 @@ import attrs
 from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
 from ductaflow.hrefs import anchor
-from ductaflow.layout import instance_of, project_root, runs_dir, runs_name
+from ductaflow.layout import instance_of, is_project, project_root, runs_dir, runs_name
 from ductaflow.run import Run
 
 Label = str  # step/instance
@@ -154,7 +154,8 @@ def lineage(run: Run | str, *, root: str | os.PathLike[str] | None = None) -> Li
 def root_of(run: Run) -> Path:
     """The project root of a run in `runs/{step}/{instance}`."""
     runs = run.dir.parents[1]
-    return next((root for root in runs.parents if runs_dir(root) == runs), runs.parent)
+    found = [root for root in runs.parents if runs_dir(root) == runs] or [runs.parent]
+    return next(filter(is_project, found), found[0])
 
 
 def _reach(labels: Iterable[Label], edges: Mapping[Label, tuple[Label, ...]]) -> list[Label]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -12,7 +13,7 @@ from ductaflow.errors import DuctaflowError
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.interpreters import Interpreters
-from ductaflow.model import InstancePlan, RunOptions
+from ductaflow.model import InstancePlan, RunOptions, RunRecord
 from ductaflow.options import HtmlOptions
 from ductaflow.plan import plan_instance
 from ductaflow.run import Run
@@ -26,15 +27,8 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
     Raises:
         DuctaflowError: The flow is gone or does not parse, or the config is gone.
     """
-    record = run.record
-    path = resolve_flow(record.flow, root, root)
-    known = {field.name for field in attrs.fields(RunOptions)}
-    values = {name: value for name, value in record.options.items() if name in known}
-    for name in ("preload", "ignore"):
-        if isinstance(values.get(name), list):
-            values[name] = tuple(values[name])
-    if isinstance(values.get("html"), Mapping):
-        values["html"] = HtmlOptions(**values["html"])
+    path = resolve_flow(run.record.flow, root, root)
+    values = recorded_options(run.record)
     flow = read_flow(path)
     now = load_settings(root).of(language(flow), flow.metadata, path).max_age
     ages = [age for age in (values.get("max_age"), now) if age is not None]
@@ -45,6 +39,18 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
         flow, run.config, run.step, run.instance, run.dir, root, options,
         with_config=True,
     )  # fmt: skip
+
+
+def recorded_options(record: RunRecord) -> dict[str, Any]:
+    """The options with which a run was made, those not as by default, for `RunOptions`."""
+    known = {field.name for field in attrs.fields(RunOptions)}
+    values = {name: value for name, value in record.options.items() if name in known}
+    for name in ("preload", "ignore"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
+    if isinstance(values.get("html"), Mapping):
+        values["html"] = HtmlOptions(**values["html"])
+    return values
 
 
 def standing_of(

@@ -18,7 +18,7 @@ import ductaflow
 from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError
-from ductaflow.layout import check_name
+from ductaflow.layout import OWN_COPY, check_name, local_folder
 
 _TEMPLATE = Path(__file__).parent / "static" / "template"
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -66,7 +66,7 @@ def make_new_ductaflow_instance(
             cannot be written.
     """
     name = check_name(ductaflow_name, "project")
-    parent = Path(target_dir).absolute()
+    parent = local_folder(target_dir, "target_dir")
     project = parent / name
     if project.exists() or project.is_symlink():
         raise ArtifactError(f"{project} is already there and stays as it is; take another name")
@@ -126,7 +126,7 @@ def _fill_in(source: Path, target: Path, words: dict[str, str]) -> None:
 def _requirements() -> list[str]:
     """What the library needs: as installed, or, from a copy, as the copy's project says."""
     beside = Path(ductaflow.__file__).parents[2] / "requirements.txt"
-    if (Path(ductaflow.__file__).parents[1] / "ductacore.py").is_file() and beside.is_file():
+    if OWN_COPY is not None and beside.is_file():
         return beside.read_text("utf-8").splitlines()
     try:
         found = importlib.metadata.requires("ductaflow") or []

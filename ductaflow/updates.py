@@ -137,7 +137,7 @@ def _plan(
     options: RunOptions,
     max_age: Age | None = None,
 ) -> InstancePlan:
-    project = project_root(root)
+    project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
     step, instance, config = names_of(path, step, instance, config)
     directory = instance_dir(project, step, instance)

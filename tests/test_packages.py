@@ -209,6 +209,83 @@ def test_what_is_being_developed_is_code(
     assert env.run(root) == f"{source}/fakelib.py changed"
 
 
+QUESTIONS = """
+import importlib.metadata as metadata
+import importlib.util
+try: import extra
+except ImportError: pass
+importlib.util.find_spec("found"), importlib.util.find_spec("bare")
+names = {point.name for point in metadata.entry_points(group="my.plugins")}
+import plugins
+plugins.found()
+try: metadata.version("Some.Tool")
+except metadata.PackageNotFoundError: pass
+"""
+
+
+PLUGINS = """
+import importlib.metadata
+def found():
+    return [each for each in importlib.metadata.distributions() if each.entry_points]
+"""
+
+
+def test_what_was_asked_of_packages_that_are_not_imported(
+    make_env: Callable[[str], Env], root: Path
+) -> None:
+    env = make_env("env")
+    write(root, QUESTIONS)
+    env.install("found", "1.0")
+    env.install("plugin", "1.0")
+    env.install("plugins", "1.0", PLUGINS)
+    assert env.run(root) == "it has not run yet"
+
+    def why() -> str:
+        told = env.conduct(root, "from ductaflow import explain; print(explain('flow', 'a', {}))")
+        return told.replace("; the report is to look otherwise", "")
+
+    assert why() == "the report is to look otherwise"
+    env.install("other", "1.0")
+    env.install("plugin", "1.1")
+    points = env.site / "plugin-1.1.dist-info" / "entry_points.txt"
+    points.write_text("[your.plugins]\nb = plugin:b\n")
+    assert why() == "the report is to look otherwise", (
+        "only a library has asked for these, and does not say so"
+    )
+    env.install("plugin", "1.2")
+    points = env.site / "plugin-1.2.dist-info" / "entry_points.txt"
+    points.write_text("[my.plugins]\na = plugin:a\n")
+    assert why() == "entry points of my.plugins are not the same any more"
+    assert env.run(root)
+    env.install("extra", "1.0")
+    env.install("found", "2.0")
+    env.install("Some_Tool", "0.1")
+    (env.site / "bare.py").touch()
+    assert sorted(why().split("; ")) == [
+        "Some.Tool was not installed, is 0.1",
+        "bare was not installed, is there, of no known version",
+        "extra was not installed, is 1.0",
+        "found was 1.0, is 2.0",
+    ]
+    assert env.run(root)
+    assert env.run(root) == ""
+
+
+def test_packages_of_the_runs_that_a_run_calls_for(
+    make_env: Callable[[str], Env], root: Path
+) -> None:
+    env = make_env("env")
+    env.install("fakelib", "1.0")
+    text = (root / "flow" / "flow.py").read_text()
+    (root / "flow" / "inner.py").write_text(text)
+    write(root, "from ductaflow import run_step_flow\nrun_step_flow('inner', 'inner', 'a', {})")
+    assert env.run(root) == "it has not run yet"
+    assert env.run(root) == ""
+    env.install("fakelib", "1.1")
+    assert env.run(root) == "fakelib was 1.0, is 1.1"
+    assert env.run(root) == ""
+
+
 def test_the_first_folder_that_has_a_package_counts(tmp_path: Path) -> None:
     for name, version in (("first", "2.0"), ("second", "1.0")):
         (tmp_path / name / f"fakelib-{version}.dist-info").mkdir(parents=True)

@@ -338,7 +338,7 @@ def test_a_template_that_cannot_be_made_is_no_obstacle(
 ) -> None:
     from ductaflow_kernels import tree
 
-    monkeypatch.setattr(tree, "ZYGOTE", tmp_path / "missing.py")
+    monkeypatch.setattr(tree, "START", tmp_path / "missing.py")
     close_warm_kernels()
     manager, client = started()
     assert not is_warm(manager)

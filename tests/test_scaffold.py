@@ -142,6 +142,27 @@ def test_kernels_find_the_projects_library(made, tmp_path):
     assert all(Path(file).is_relative_to(made / "code") for file in lines)
 
 
+def test_the_command_that_repeats_a_failure_works_there(made):
+    (made / "flow" / "fails.py").write_text(
+        '# %% tags=["parameters"]\nconfig = {}\n# %%\nraise ValueError("no")\n'
+    )
+    code = (
+        "import sys; sys.path.insert(0, 'code'); from ductacore import sweep;"
+        "print(sweep('fails', [{'instance': 'a b'}], progress=False).causes()[0].command)"
+    )
+    command = execute(sys.executable, "-c", code, cwd=made).stdout.strip()
+    (made / "flow" / "fails.py").write_text(
+        '# %% tags=["parameters"]\nconfig = {}\n# %%\nprint("repaired")\n'
+    )
+    assert command == "PYTHONPATH=code python -m ductaflow.cli rerun 'fails/a b'"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = execute("sh", "-c", command, cwd=made, PATH=path)
+    (made / "flow" / "fails.py").unlink()
+    assert done.returncode == 0, done.stderr
+    record = json.loads((made / "runs/fails/a b/run.json").read_text())
+    assert (record["status"], record["environment"]["ductaflow"]) == ("success", "0.0.77")
+
+
 def test_two_versions_in_one_process_are_refused(made):
     code = "import ductaflow, sys; sys.path.insert(0, 'code'); import ductacore"
     done = execute(sys.executable, "-c", code, cwd=made)

@@ -119,6 +119,12 @@ CASES = {
     "another locale": Case("import locale; locale.setlocale(locale.LC_ALL, 'C')",
         {"LC_ALL": "C.UTF-8"}, stale=False),
     "terminal size": Case("import shutil; shutil.get_terminal_size()", {"COLUMNS": "77"}),
+    "webbrowser": Case("""
+        import webbrowser
+        try:
+            webbrowser.get()
+        except webbrowser.Error:
+            pass""", {"BROWSER": "true", "PATH": "/usr/bin"}, stale=False),
     "getuser": Case("import getpass; getpass.getuser()", {"LOGNAME": "someone"}),
     # --- copies ---
     "copied": Case("dict(os.environ)['RATE']", RATE),

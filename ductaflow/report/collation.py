@@ -24,6 +24,7 @@ from ductaflow.layout import (
     iter_steps,
     project_root,
     runs_dir,
+    target_folder,
 )
 from ductaflow.report.facts import InstanceFacts, Light, read_facts
 from ductaflow.report.graph import Graph, graph_of
@@ -58,8 +59,9 @@ def collate(
     Args:
         what: A step's name, several, runs (`Runs`, or a list as from `get_all_instances`), or None
             for all of `runs/`.
-        out: The folder to write into, made if need be; relative to the project root. `runs/`
-            itself if left out.
+        out: The folder to write into, made if need be, from the caller's current folder on (in a
+            flow, the instance's); one outside the project by its whole path. `runs/` itself if
+            left out.
         root: The project root; found from where the caller is, if left out.
         title: What to call it; the steps' names, or the project's, if left out.
         figures: Whether to show the instances' figures.
@@ -70,12 +72,13 @@ def collate(
         The page's path; in a notebook it is shown as a link.
 
     Raises:
-        DuctaflowError: There is no such step, or no instance.
+        DuctaflowError: There is no such step, or no instance; or `out` is a URL, or a relative path
+            that leads out of the project.
         NameRefused: A step's name is no folder name.
         ArtifactError: The folder cannot be written.
     """
     project = project_root(root)
-    folder = project / out if out is not None else runs_dir(project)
+    folder = runs_dir(project) if out is None else target_folder(out, project, "out")
     instances = list(select(what, project))
     if not instances:
         raise DuctaflowError(

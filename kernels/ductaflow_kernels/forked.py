@@ -14,7 +14,7 @@ from typing import Any, TypeVar, final
 import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
-from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.errors import KernelStartError, UnmanagedKernel
 from ductaflow_kernels.machine import has_proc
 from ductaflow_kernels.observer import observer_address
 from ductaflow_kernels.session import KernelSession
@@ -69,9 +69,12 @@ class ForkSource:
 
     def start(self, request: KernelRequest) -> KernelSession:
         """A kernel forked from its flow's template; see `KernelSource`."""
-        with contextlib.suppress(KernelStartError):
+        try:
             return _from_a_whole_tree(lambda: self._fork(request))
-        self._check_open()
+        except UnmanagedKernel:
+            raise
+        except KernelStartError:
+            self._check_open()
         return spawn(request, None, "prespawned", self._timeout)
 
     def expect(self, request: KernelRequest) -> None:
@@ -176,7 +179,7 @@ class ForkSource:
                 template.info = session.info
         except BaseException as e:
             said = give_up(connection, process, session)
-            if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken):
+            if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken | UnmanagedKernel):
                 raise KernelStartError(f"a forked kernel did not start: {e}{said}") from e
             raise
         return session
@@ -224,7 +227,7 @@ class ForkSource:
             if template is None:
                 try:
                     template = self._grow(zygote, request)
-                except TreeBroken:
+                except (TreeBroken, UnmanagedKernel):
                     self._wither(zygote)
                     raise
                 zygote.add_template(template, request.preload, MAX_TEMPLATES)

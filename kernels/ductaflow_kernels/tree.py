@@ -23,6 +23,7 @@ import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.plain import unmanaged
 from ductaflow_kernels.process import (
     UNKNOWN_EXIT,
     Patience,
@@ -31,7 +32,7 @@ from ductaflow_kernels.process import (
     read_peak_memory,
     signal_group,
 )
-from ductaflow_kernels.sources import INSIDE, tail, wait_for_ready
+from ductaflow_kernels.sources import START, tail, wait_for_ready
 from ductaflow_kernels.spec import KernelRequest
 from ductaflow_kernels.surroundings import (
     VOLATILE,
@@ -43,7 +44,6 @@ from ductaflow_kernels.surroundings import (
 )
 from ductaflow_kernels.watching import Watch
 
-ZYGOTE = INSIDE / "ductaflow_zygote.py"
 PRELOAD_TIMEOUT = 30.0  # seconds for which the import of one module may do nothing
 ANSWER_TIMEOUT = 10.0  # seconds for a fork, or for taking an exit code
 MAX_PACKET = 1 << 20
@@ -160,6 +160,7 @@ class Branch:
 
         Raises:
             TreeBroken: It is gone, and not on account of an import.
+            UnmanagedKernel: Its kernels cannot be ours.
         """
         importing = ""
         try:
@@ -170,6 +171,8 @@ class Branch:
                 if word.get("ready"):
                     self.learn_surroundings(word)
                     return None
+                if "unfit" in word:
+                    raise unmanaged(word)
                 if "bad" in word:
                     return {word["bad"]: word["why"]}
         except TreeBroken:
@@ -457,6 +460,7 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
     """Start an interpreter's zygote and wait until it has imported what a kernel needs.
 
     Raises:
+        UnmanagedKernel: The interpreter's kernels cannot be ours.
         KernelStartError: It did not come up; the message says what it printed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -466,7 +470,7 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
         try:
             popen = subprocess.Popen(
                 [
-                    *(*request.spec.argv, str(ZYGOTE), str(theirs.fileno())),
+                    *(*request.spec.argv, str(START), "zygote", str(theirs.fileno())),
                     *(("debugger",) if debugger else ()),
                 ],
                 stdin=subprocess.PIPE,
@@ -491,6 +495,9 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
         said = tail(log)
         zygote.end()
         raise KernelStartError(f"the kernel zygote did not start: {e}{said}") from e
+    if "unfit" in word:
+        zygote.end()
+        raise unmanaged(word)
     zygote.branch.pid = int(word["pid"])
     zygote.branch.package_folders = stamps(word["folders"])
     zygote.branch.learn_surroundings(word)

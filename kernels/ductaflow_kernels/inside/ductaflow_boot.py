@@ -33,10 +33,12 @@ import ductaflow_ending as ending
 import ductaflow_instance as instance
 import ductaflow_iopub as iopub
 import ductaflow_kernel as kernel
+import ductaflow_names as names
 import ductaflow_observed as observed
 import ductaflow_warned as warned
 import ductaflow_wire as wire
 from ductaflow_packages import package_folders
+from ductaflow_start import UNFIT_EXIT, unfit
 
 READY = b"ready\n"
 STARTED = "started.json"
@@ -171,7 +173,8 @@ def import_without_debugger() -> None:
         return
     sys.modules["debugpy"] = None  # type: ignore[assignment]
     try:
-        import ipykernel.debugger  # noqa: F401
+        with contextlib.suppress(ImportError):  # another version of it
+            import ipykernel.debugger  # noqa: F401
     finally:
         del sys.modules["debugpy"]
 
@@ -265,7 +268,11 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     cell.set_arguments(_launcher(), connection_file)
     app.config.IPKernelApp.connection_file = connection_file
-    complete(app, connection_file, folder)
+    try:
+        complete(app, connection_file, folder)
+    except names.OF_ANOTHER_VERSION:
+        os.write(ready, unfit(names.failed()))
+        raise
     instance.note_modules()
     if not launch:
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
@@ -314,7 +321,7 @@ def _note_start(folder: str) -> None:
 
 
 def main() -> None:
-    """Entry point: `boot.py MODE FOLDER OBSERVER ...`, where the observer may be empty.
+    """Entry point. Arguments: MODE FOLDER OBSERVER ..., where the observer may be empty.
 
     `kernel` and a connection file make it a kernel of ours, `exec` and a command any other.
     """
@@ -330,7 +337,18 @@ def main() -> None:
     random.seed()
     _note_start(folder)
     import_without_debugger()
-    serve(prepare(folder), args[0], folder, ready)
+    serve(_prepared(folder, ready), args[0], folder, ready)
+
+
+def _prepared(folder: str, ready: int) -> Any:
+    why = names.unknown()
+    if not why:
+        try:
+            return prepare(folder)
+        except names.OF_ANOTHER_VERSION:
+            why = names.failed()
+    os.write(ready, unfit(why))
+    sys.exit(UNFIT_EXIT)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ductaflow_asked as asked  # beside this file, as the next
+import ductaflow_imports as imports
 import ductaflow_network as network
 import ductaflow_noting as noting
 import ductaflow_syscalls as syscalls
@@ -98,6 +99,7 @@ def begin(root: str, folder: str) -> None:
     global _notes
     _notes = Notes(os.path.realpath(root), native=_attached)
     noting.install(_notes)
+    imports.begin()
     network.install()
     variables.begin(folder)
 
@@ -109,9 +111,9 @@ def declare(
 
     Args:
         path: The path.
-        role: `data`, `module`, `folder`, `present`, `missing`, `link` or `metadata`; `host` of a
-            host's name.
-        answer: What was answered, of `metadata`, as records have it.
+        role: `data`, `module`, `folder`, `present`, `missing`, `link`, `metadata` or `imports`;
+            `host` of a host's name, `package` of an installed module's.
+        answer: What was answered, of `metadata` and `imports`, as records have it.
         size: Whether its size was asked, likewise.
         time: Whether its modification time was asked, likewise.
     """
@@ -120,6 +122,9 @@ def declare(
     if role == "host":
         network.note(path)
         return
+    if role == "package":
+        imports.declare_package(path)
+        return
     full = _notes.links.walk(os.path.join(os.getcwd(), path))
     if role == "data":
         _notes.declared[full] = None
@@ -127,6 +132,8 @@ def declare(
         _notes.modules[full] = None
     elif role == "folder":
         _notes.listed[full] = None
+    elif role == "imports":
+        imports.declare(full, answer)
     elif role in ("metadata", "present"):
         noting.note_state(_notes, full, answer.split(), size=size, time=time)
     elif role != "link":  # which was noted on the way
@@ -143,7 +150,8 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
         `asked`, `access`, `links`, `declared`, `modules` (files of the project's modules),
-        `packages` (the names of installed top-level modules), `folders` (where the interpreter's
+        `imports` (see `ductaflow_imports.places`), `packages` (the names of installed top-level
+        modules), `absent` (of those that were found nowhere), `folders` (where the interpreter's
         own files lie), `network` (see `ductaflow_network.report`), and what
         `ductaflow_variables.report` has.
     """
@@ -168,7 +176,9 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
         **variables.report(),
         "declared": list(_notes.declared),
         "modules": list({**modules, **_notes.modules}),
-        "packages": sorted(packages),
+        "imports": {_notes.links.walk(path): names for path, names in imports.places().items()},
+        "packages": sorted(packages.union(imports.packages())),
+        "absent": sorted(imports.absent()),
         "folders": list(
             dict.fromkeys([*package_folders(), sys.prefix, sys.base_prefix, sys.exec_prefix])
         ),
