@@ -35,6 +35,7 @@ from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.links import ROOT, lead, portable, retargeted
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.mounts import silent
 from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
@@ -70,11 +71,19 @@ def decide(
         return CacheDecision(reuse=False, reasons=(Reason("failed", _failed(record)),))
     if not record.observed:
         why = "it is not known what its last run depends on"
-        causes = {"unfinished": "its end was given up", "kernel": "its kernel was a plain one"}
+        causes = {
+            "kernel": "its kernel was a plain one",
+            "silent": "a file system did not answer",
+            "unfinished": "its end was given up",
+        }
         known = [causes[note.kind] for note in record.notes if note.kind in causes]
         reason = Reason("unobserved", f"{why}, for {known[0]}" if known else why)
         return CacheDecision(reuse=False, reasons=(reason,))
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
+    told = silent(os.path.join(plan.root, f.path) for f in (*record.inputs, *record.outputs))
+    if told:
+        why = f"it is not known what has changed: {told}"
+        return CacheDecision(reuse=False, reasons=(Reason("silent", why),))
     reasons = (
         *_code(plan, record),
         *_config(plan, record, paths),

@@ -215,6 +215,7 @@ class CellRun:
                 messages = self._session.poll(self._wait(now))
             except KernelDied as e:
                 self._died = e
+                self._take_lost_replies()
                 break
             for message in messages:
                 self._handle(message)
@@ -240,6 +241,17 @@ class CellRun:
         elif not self._reached:
             where = "beginning"
         self._watch(where, self._reached / max(1, self._cells))
+
+    def _take_lost_replies(self) -> None:
+        """Take cells for done whose replies a crash took along: the kernel was at a later one."""
+        last = self._session.last_request()
+        if last != self._finish_id and last not in self._by_request:
+            return
+        for request, state in self._by_request.items():
+            if request == last:
+                break
+            if not state.status:
+                state.status = "ok"  # or no later cell would have run
 
     def _shut_down(self) -> None:
         """Let a kernel that is not ours end in its own way, so that its files are written."""

@@ -35,6 +35,7 @@ from ductaflow.facts import Reason
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
+from ductaflow.mounts import silent
 from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.plan import options_told
 from ductaflow.preload import imports
@@ -162,8 +163,12 @@ def _attempt(
         outcome = CellRun(session, plan, artifacts, stop, teller, watch).run()
         if observe is not None:
             uses = session.uses()
+            told = silent(use.path for use in uses or ())
             if uses is None and session.observer:
                 outcome = _without_observer(outcome)
+            elif told:
+                note = Note("silent", f"it is not known what it depends on: {told}")
+                outcome = attrs.evolve(outcome, notes=(*outcome.notes, note))
             else:
                 found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
                 if not outcome.whole or session.plain:  # not all that it did is known
@@ -180,8 +185,10 @@ def _without_observer(outcome: Outcome) -> Outcome:
     """How a run came out whose observer was killed: then no file can be opened any more."""
     if outcome.error is None:
         return outcome  # it needed no more files; what it depends on is not known
+    told = silent()
+    cause = f"because {told}" if told else "by somebody or because it hung"
     why = (
-        "the process that observes its files was killed, by somebody or because it hung, and then: "
+        f"the process that observes its files was killed, {cause}, and then: "
         f"{outcome.error.message}"
     )
     error = attrs.evolve(outcome.error, kind="died", type="ObserverDied", message=why)

@@ -138,3 +138,9 @@ class SweepInterrupted(KeyboardInterrupt):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    def _render_traceback_(self) -> list[str]:
+        """Its traceback in IPython: see `DuctaflowError`."""
+        from ductaflow.tracebacks import rendered
+
+        return rendered(self)

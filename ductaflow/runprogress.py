@@ -155,8 +155,13 @@ class _Terminal:
             self._write("\r\x1b[K")
 
     def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+        if self.stream is None:
+            return
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except (OSError, ValueError):  # the terminal is gone, which is no reason to end a run
+            self.stream = None
 
 
 def _from_here(path: str) -> str:

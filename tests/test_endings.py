@@ -315,9 +315,11 @@ def test_what_a_crash_says_is_not_lost(project: Project) -> None:
         "import ctypes, faulthandler, os; faulthandler.enable(); print('before', flush=True)",
         "_ = os.write(1, b'last words\\n'); ctypes.string_at(0)",
     )
-    with pytest.raises(KernelFailed, match=r"SIGSEGV; .*during cell [23]") as caught:
+    with pytest.raises(KernelFailed, match=r"SIGSEGV; .*during cell 3") as caught:
         project.run("crash")
     run = caught.value.run
+    assert [cell.status for cell in run.record.cells[:-1]] == ["ok"] * (len(run.record.cells) - 1)
+    assert run.record.cells[-1].status == "died"
     assert "last words\n" in "".join(outputs(run))
     assert "Fatal Python error: Segmentation fault" in "".join(outputs(run))
     assert "Fatal Python error: Segmentation fault" in run.log.read_text()

@@ -229,6 +229,7 @@ def test_where_a_private_name_is_gone_kernels_are_plain(
 
 
 CHANGED = {
+    "as it begins to serve": ("ipkernel", "def start(self)", "def start(self, how)"),
     "before the fork": ("kernelapp", "def init_pdb(self)", "def init_pdb(self, how)"),
     "after the fork": (
         "iostream",
@@ -247,6 +248,8 @@ def test_where_a_call_has_changed_kernels_are_plain(
     change(other, *CHANGED[when])
     if when == "before the fork":
         change(other, "kernelapp", "self.init_pdb()", "self.init_pdb(0)")
+    elif when == "as it begins to serve":
+        change(other, "kernelapp", "self.kernel.start()", "self.kernel.start(0)")
     else:
         change(other, "iostream", "BackgroundSocket(self)", "BackgroundSocket(self, 1)")
     with KernelPool(managed=SOURCES[source]()) as pool:
@@ -284,7 +287,10 @@ OURS = [
 
 def listed() -> set[str]:
     """All names of the tables."""
-    tables = (names.NAMES, names.SINCE_7, names.IF_THERE, names.OF_CONDUCTORS)
+    tables = (
+        *(names.NAMES, names.SINCE_7, names.SINCE_7_BEFORE_3_11),
+        *(names.IF_THERE, names.OF_CONDUCTORS),
+    )
     return {name for table in tables for text in table.values() for name in text.split()}
 
 

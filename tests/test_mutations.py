@@ -269,6 +269,10 @@ def run_all(root: Path, kinds: dict[str, str]) -> None:
         runs.raise_if_failed()
 
 
+# The first test of each way makes all its runs, which takes minutes where others use the machine.
+pytestmark = pytest.mark.timeout(900)
+
+
 # --- the runs, made once in each way -------------------------------------------------------------
 
 

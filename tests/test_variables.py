@@ -21,6 +21,7 @@ from kernel_client import Interpreter, finish
 from kernel_client import run as run_cells
 
 from ductaflow import Run, accept, run_step_flow
+from ductaflow.interpreters import Interpreters
 from ductaflow.layout import kernel_environment
 from ductaflow.pythontext import asked_by, trees_of
 from ductaflow.repeat import plan_again
@@ -249,10 +250,13 @@ CASES = {
 }  # fmt: skip
 
 NATIVE = {name for name, case in CASES.items() if case.native}
-# What is asked is told from the text, whatever kernel it is.
-TEXTS = {"!", "! kept", "! quoted", "! printenv", "! env", "bash", "os.system", "shell=True",
-    "shell, by name", "bash -c", "printenv", "env", "program", "C", "localtime", "fromtimestamp",
-    "astimezone", "utc", "setlocale", "another locale", "gettempdir"}  # fmt: skip
+# One of each kind, where each costs a process of its own.
+SOME = {"environ", "unset", "environb", "expandvars", "template", "chain", "made by exec", "home",
+    "a library's expanduser", "terminal size", "copied", "merged", "for a child", "shown", "prefix",
+    "prefix, of a value", "%env", "timed", "!", "script", "script in Python", "set first",
+    "patched", "patched and read", "put back by hand", "thread after the last cell", "thread pool",
+    "fork", "fork takes all", "multiprocessing", "process pool", "joblib", "module",
+    "module takes all"}  # fmt: skip
 
 TOOLS = {
     "rate.sh": "echo $RATE\n",
@@ -295,8 +299,9 @@ def studied(
     """A project, and the cases that have run in it, in kernels of every kind."""
     way = request.param
     root = tmp_path_factory.mktemp(way) / "study"
-    left_out = set() if way == "forked" else TEXTS if way == "prespawned" else TEXTS | NATIVE
-    cases = {name: case for name, case in CASES.items() if name not in left_out}
+    names = CASES.keys() if way == "forked" else SOME - (NATIVE if way == "unwatched" else set())
+    assert names <= CASES.keys()
+    cases = {name: case for name, case in CASES.items() if name in names}
     build(root, cases)
     close_shared_pool()
     with pytest.MonkeyPatch.context() as patch:
@@ -323,7 +328,7 @@ def stale(run: Run, root: Path, **change: str | None) -> str:
     """Why a run would be made again in another environment; empty if it would be reused."""
     environment = {**kernel_environment(root), **change}
     now = {name: value for name, value in environment.items() if value is not None}
-    _, decision = look(plan_again(run, root), now)
+    _, decision = look(plan_again(run, root), Interpreters(now))
     return "" if decision.reuse else str(decision)
 
 

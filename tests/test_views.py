@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -22,13 +23,17 @@ from test_progress import Terminal, linux
 
 from ductaflow import (
     CellFailed,
+    DuctaflowError,
+    SweepInterrupted,
     accept,
     collate,
     explain,
     get_all_instances,
     lineage,
     run_step_flow,
+    sweep,
 )
+from ductaflow.progress import Surface, surface
 
 WAITING = """
 import pathlib, time
@@ -129,6 +134,25 @@ def test_progress_false_is_quiet_on_a_terminal(slow: Project) -> None:
     terminal = Terminal(code, slow.root)
     assert terminal.read_to_end() == 0
     assert terminal.text == ""
+
+
+class Gone(io.StringIO):
+    """A terminal whose other end is closed while the run goes on."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_terminal_that_is_gone_ends_no_run(
+    slow: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone())
+    monkeypatch.setenv("TERM", "xterm")
+    assert surface() is Surface.TERMINAL
+    assert slow.run("deep", {"x": 1}).ok
 
 
 def test_in_a_log_a_run_is_quiet(slow: Project) -> None:
@@ -285,6 +309,22 @@ def test_a_script_sees_one_frame_of_ours(slow: Project) -> None:
     assert str(again) == str(caught.value)
     told = plain(again._render_traceback_())  # without frames and without IPython
     assert "deep.py:6, in inner(v)" in told
+
+
+def test_every_error_of_ours_ends_with_the_callers_frame(slow: Project) -> None:
+    def interrupt(run: Any) -> None:
+        raise SweepInterrupted("cut off", run)
+
+    def call() -> None:
+        sweep("deep", [{"instance": "a", "x": 1}], progress=False, on_event=interrupt)
+
+    for code in (call, lambda: explain("nowhere", "a")):
+        with pytest.raises((DuctaflowError, SweepInterrupted)) as caught:
+            code()
+        *frames, message = caught.value._render_traceback_()
+        assert message.startswith(f"ductaflow.errors.{caught.type.__name__}: ")
+        assert Path(__file__).name in frames[-1] + frames[-2]
+        assert not any(f"{os.sep}ductaflow{os.sep}updates.py" in line for line in frames)
 
 
 def test_what_is_not_in_a_cell_has_no_place(slow: Project) -> None:

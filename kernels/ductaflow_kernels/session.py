@@ -39,6 +39,7 @@ DELIM = b"<IDS|MSG>"  # ends the routing ids of a message
 SILENT_LONG = 5.0  # seconds without a message, after which its observer is looked at
 LEFT = "left"  # the parent of text that is found in a kernel's pipes: nobody has said what it is
 PIPES = {"stdout": "1", "stderr": "2"}  # stream and file of what is written below Python
+LAST_REQUEST = "r"  # the file in which a kernel says at which request it is
 PIPE_FULL = 60_000  # bytes, of 65,536
 PIECE, PIECES = 1 << 16, 64
 STUCK_FOR = 20  # milliseconds for which to wait for more from a kernel that is stuck
@@ -286,6 +287,13 @@ class KernelSession:
         if not self.observer:
             return None
         return uses(self.observer, str(self.connection.folder))
+
+    def last_request(self) -> str:
+        """Which request a managed kernel was at when it ended; empty if it has not said so."""
+        with contextlib.suppress(OSError):
+            said = (self.connection.folder / LAST_REQUEST).read_bytes()
+            return said.rstrip(b"\0").decode(errors="replace")
+        return ""
 
     # --- listening ----------------------------------------------------------------------------
 

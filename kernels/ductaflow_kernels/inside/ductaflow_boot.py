@@ -268,22 +268,30 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     cell.set_arguments(_launcher(), connection_file)
     app.config.IPKernelApp.connection_file = connection_file
+    serving: list[bool] = []
     try:
-        complete(app, connection_file, folder)
+        _serve(app, connection_file, folder, ready, serving, for_flow=not launch)
     except names.OF_ANOTHER_VERSION:
-        os.write(ready, unfit(names.failed()))
+        if not serving:
+            os.write(ready, unfit(names.failed()))
         raise
+    if launch:
+        ending.finish()
+        os._exit(0)
+
+
+def _serve(
+    app: Any, connection_file: str, folder: str, ready: int, serving: list[bool], *, for_flow: bool
+) -> None:
+    complete(app, connection_file, folder)
     instance.note_modules()
-    if not launch:
+    if for_flow:
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
         # a tenth of this is a fight for it.
         sys.setswitchinterval(1e-3)
     ahead_of_need.begin()
-    _when_serving(ready)
+    _when_serving(ready, serving)
     app.start()
-    if launch:
-        ending.finish()
-        os._exit(0)
 
 
 def _become_ordinary(app: Any, launch: str) -> None:
@@ -294,10 +302,11 @@ def _become_ordinary(app: Any, launch: str) -> None:
     app.parent_handle = 1  # do not watch the parent: there is the lifeline
 
 
-def _when_serving(ready: int) -> None:
+def _when_serving(ready: int, serving: list[bool]) -> None:
     from tornado.ioloop import IOLoop
 
     def say() -> None:
+        serving.append(True)
         os.write(ready, READY)
         os.close(ready)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ductaflow_cell import named_as
-from ductaflow_descriptors import flush_c
+from ductaflow_descriptors import LastRequest, flush_c
 from ductaflow_ending import finish, give_up
 from ductaflow_instance import adopt, has_exit_handlers, look_at_path
 from ductaflow_iopub import one_thread
@@ -215,7 +215,8 @@ def kernel_class() -> Any:
             self.control_handlers["heard_request"] = self.heard_request
             self.control_handlers["give_up_request"] = self.give_up_request
             self._hear: Callable[[], object] = _hear_nothing
-            self._verdict: Verdict | None = None  # for a flow only
+            self._verdict: Verdict | None = None  # for a flow only, as the next
+            self._last_request: LastRequest | None = None
 
         def connect(self, app: Any) -> None:
             """Get sockets and what publishes over them, in the process that is to be the kernel."""
@@ -238,6 +239,7 @@ def kernel_class() -> Any:
                 return
             self._execute_sleep = 0.0  # a remedy for flushes that did wait
             self._verdict = Verdict(self.shell)
+            self._last_request = LastRequest(self.iopub_thread.folder)
             if one_thread():
                 self.iopub_thread.on_control = self.serve_control
             super().start()
@@ -249,6 +251,7 @@ def kernel_class() -> Any:
 
         async def execute_request(self, *args: Any, **kwargs: Any) -> None:
             """Execute a cell; what it flushes itself has left when flush() returns."""
+            self._begin()
             self._in_cell(True)  # before the first message of it wakes the thread
             if self._verdict is not None:
                 stops = self.get_parent("shell").get("content", {}).get("stop_on_error", True)
@@ -272,6 +275,10 @@ def kernel_class() -> Any:
                 if reply.get("left_early"):
                     self._aborting = True
             return reply
+
+        def _begin(self) -> None:
+            if self._last_request is not None:
+                self._last_request.note(self.get_parent("shell")["header"]["msg_id"])
 
         def _take_below(self) -> None:
             """Take in what was written below Python, while the cell that did it is known."""
@@ -342,6 +349,7 @@ def kernel_class() -> Any:
             A handler may end the process, and with it what is still on its way. So, where the flow
             has any, or a cell has failed, the conductor first says that it has heard all of it.
             """
+            self._begin()
             if self._aborting or has_exit_handlers():
                 heard = asyncio.Event()
                 loop = asyncio.get_running_loop()

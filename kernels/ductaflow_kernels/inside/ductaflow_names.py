@@ -77,11 +77,13 @@ SINCE_7: Mapping[str, str] = {
     "ipykernel.kernelapp": "ShellChannelThread",
 }
 
+# Used from ipykernel 7 on, before Python 3.11.
+SINCE_7_BEFORE_3_11: Mapping[str, str] = {"ipykernel.utils": "_async_in_context"}
+
 # Used where they are there: nothing depends on them but speed, or what a seed makes of it.
 IF_THERE: Mapping[str, str] = {
     "ipykernel.iostream:IOPubThread": "_handle_subscription _stopped",  # since 7.2
     "ipykernel.ipkernel": "_accepts_parameters",
-    "ipykernel.utils": "_async_in_context",  # for Python 3.10
     "IPython.core.interactiveshell": "_should_be_async",
     "IPython.core.profiledir:ProfileDir": "check_static_dir",  # IPython 7
     "multiprocessing.process:BaseProcess": "_config",
@@ -123,6 +125,8 @@ def missing() -> list[str]:
     from ductaflow_iopub import one_thread
 
     tables = [NAMES, SINCE_7] if one_thread() else [NAMES]
+    if one_thread() and sys.version_info < (3, 11):
+        tables.append(SINCE_7_BEFORE_3_11)
     return [f"{place}.{name}" for table in tables for place, name in missing_of(table)]
 
 
