@@ -35,7 +35,7 @@ def command(
     from ductaflow.updates import explain
     from ductaflow.values import chosen_config
 
-    project = project_root(root)
+    project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
     config = chosen_config(read_flow(path), config_file, params)
     decision = explain(path, step or path.stem, instance, config, root=project)

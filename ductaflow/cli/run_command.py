@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ductaflow.cli import options
-from ductaflow.cli.output import dump, run_facts, run_line, say
+from ductaflow.cli.output import dump, on_terminal, run_facts, run_line, say
 
 
 @click.command("run")
@@ -19,6 +21,7 @@ from ductaflow.cli.output import dump, run_facts, run_line, say
 @options.step_option
 @options.run_options
 @options.force_option
+@click.option("--echo", is_flag=True, help="Print what cells print, while they run.")
 @options.root_option
 @options.json_option
 def command(
@@ -27,6 +30,7 @@ def command(
     config_file: Path | None,
     params: tuple[str, ...],
     step: str | None,
+    echo: bool,
     root: str | None,
     as_json: bool,
     **how: Any,
@@ -39,21 +43,26 @@ def command(
     from ductaflow.errors import RunFailed
     from ductaflow.flow import read_flow, resolve_flow
     from ductaflow.layout import project_root
+    from ductaflow.progress import Surface, surface
     from ductaflow.values import chosen_config
 
-    project = project_root(root)
+    project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
     config = chosen_config(read_flow(path), config_file, params)
     arguments = options.as_arguments(how)
+    arguments["progress"] = not as_json
     try:
-        run = run_step_flow(path, step or path.stem, instance, config, root=project, **arguments)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():  # JSON stands alone
+            run = run_step_flow(
+                path, step or path.stem, instance, config, root=project, echo=echo, **arguments
+            )
     except RunFailed as e:
         if as_json:
             dump(run_facts(e.run))
         raise
     if as_json:
         dump(run_facts(run))
-    else:
+    elif not (on_terminal() and surface() is Surface.TERMINAL):  # where progress has said it
         say(run_line(run))
         say(f"  {run.html if run.html.is_file() else run.notebook}")
     return 0

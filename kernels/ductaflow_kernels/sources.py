@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
@@ -26,10 +27,12 @@ from ductaflow_kernels.process import (
 )
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
+from ductaflow_kernels.surroundings import as_before
 
 INSIDE = Path(__file__).with_name("inside")
 START = INSIDE / "ductaflow_start.py"
 BOOT = INSIDE / "ductaflow_boot.py"
+STARTED = "started.json"  # as `ductaflow_boot` names it
 START_TIMEOUT = 60.0  # seconds for which a kernel that is coming up may do nothing
 
 
@@ -120,7 +123,8 @@ class PrespawnedSource:
 
     def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
         # It has imported nothing but ipykernel; but somebody must answer it.
-        return request.observe is None or session.observer == observer_address()
+        answered = request.observe is None or session.observer == observer_address()
+        return answered and as_at_start(session)
 
     def close(self) -> None:
         return None
@@ -175,6 +179,18 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
             ) from e
         raise
     return session
+
+
+def as_at_start(session: KernelSession) -> bool:
+    """Whether an interpreter that starts now would read what that of a waiting kernel has read.
+
+    That is `sitecustomize`, `.pth` files and `pyvenv.cfg`, and which packages there are.
+    """
+    try:
+        reads = json.loads((session.connection.folder / STARTED).read_bytes())
+    except FileNotFoundError:  # a kernel of another kind
+        return True
+    return as_before(reads)
 
 
 def give_up(

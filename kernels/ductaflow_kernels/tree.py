@@ -53,6 +53,10 @@ class TreeBroken(KernelStartError):
     """A zygote or template is gone or does not answer."""
 
 
+class TreeReplaced(TreeBroken):
+    """Another thread has ended it, since it was outdated or broken."""
+
+
 @final
 @attrs.define(eq=False)
 class Branch:
@@ -90,6 +94,7 @@ class Branch:
     learnt: set[str] = attrs.field(factory=set)
     forked: bool = False
     settled: bool = False
+    ended: bool = False
     info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     _parent: Branch | None = attrs.field(default=None, repr=False)
     _watch: Watch | None = attrs.field(default=None, repr=False)
@@ -114,7 +119,7 @@ class Branch:
         try:
             socket.send_fds(self.channel, [json.dumps(order).encode()], fds)
         except OSError as e:
-            raise TreeBroken(f"the kernel template (pid {self.pid}) is gone: {e}") from e
+            raise self._broken(f"is gone: {e}") from e
 
     def hear(self, timeout: float) -> dict[str, Any]:
         """Wait for a packet."""
@@ -122,11 +127,15 @@ class Branch:
             self.channel.settimeout(timeout)
             data = self.channel.recv(MAX_PACKET)
         except (OSError, MemoryError) as e:
-            raise TreeBroken(f"the kernel template (pid {self.pid}) does not answer: {e}") from e
+            raise self._broken(f"does not answer: {e}") from e
         if not data:
-            raise TreeBroken(f"the kernel template (pid {self.pid}) is gone")
+            raise self._broken("is gone")
         answer: dict[str, Any] = json.loads(data)
         return answer
+
+    def _broken(self, why: str) -> TreeBroken:
+        kind = TreeReplaced if self.ended else TreeBroken
+        return kind(f"the kernel template (pid {self.pid}) {why}")
 
     def hear_from(self, pid: int, timeout: float) -> dict[str, Any]:
         """Wait for a packet while a process works for it.
@@ -226,6 +235,7 @@ class Branch:
 
     def end(self) -> None:
         """End it, from any thread; kernels that it has forked live on."""
+        self.ended = True
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)  # wakes whoever listens
         self.channel.close()

@@ -27,6 +27,7 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.iso
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_asked as asked
 import ductaflow_cell as cell
 import ductaflow_ending as ending
 import ductaflow_instance as instance
@@ -36,9 +37,11 @@ import ductaflow_names as names
 import ductaflow_observed as observed
 import ductaflow_warned as warned
 import ductaflow_wire as wire
+from ductaflow_packages import package_folders
 from ductaflow_start import UNFIT_EXIT, unfit
 
 READY = b"ready\n"
+STARTED = "started.json"
 WARM_UPS = 20
 
 
@@ -259,6 +262,7 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
         ready: A file descriptor on which to say so once it serves.
         launch: For a front end's kernel, a JSON file of its `cwd` and `env`; it is removed.
     """
+    instance.folder = folder
     if launch:
         _become_ordinary(app, launch)
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
@@ -317,6 +321,14 @@ def _launcher() -> str:
     return spec.origin if spec and spec.origin else "ipykernel_launcher.py"
 
 
+def _note_start(folder: str) -> None:
+    """Leave word of what the interpreter has read: that may change while the kernel waits."""
+    asked.note_start(folder)
+    stamps = {path: asked.stamp(path) for path in package_folders()}
+    with open(os.path.join(folder, STARTED), "w", encoding="utf-8") as file:
+        json.dump({**asked.reads(), **stamps}, file)
+
+
 def main() -> None:
     """Entry point. Arguments: MODE FOLDER OBSERVER ..., where the observer may be empty.
 
@@ -332,6 +344,7 @@ def main() -> None:
         os.close(ready)
         os.execvp(args[0], args)
     random.seed()
+    _note_start(folder)
     import_without_debugger()
     serve(_prepared(folder, ready), args[0], folder, ready)
 

@@ -30,12 +30,14 @@ import ductaflow_asked as asked
 import ductaflow_boot as boot
 import ductaflow_cell as cell
 import ductaflow_chance as chance
+import ductaflow_imports as imports
 import ductaflow_instance as instance
 import ductaflow_matplotlib as plotting
 import ductaflow_names as names
 import ductaflow_observed as observed
 import ductaflow_pages as pages
 import ductaflow_syscalls as syscalls
+import ductaflow_variables as variables
 from ductaflow_packages import installed, package_folders
 from ductaflow_start import unfit
 
@@ -225,6 +227,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
         channel.send(unfit(names.failed()))
         os._exit(0)
     asked.problem()  # ipykernel's own are none
+    variables.watch()
     _preload_all(channel, app.shell, order["preload"])
     ahead = ahead_of_need.Ahead()
     while True:
@@ -253,6 +256,7 @@ def _preload_all(
         settle: Whether nobody waits for the first kernel any more: then what makes the later ones
             faster is done, too.
     """
+    imports.watch()
     for name in names:
         send(channel, importing=name, pid=os.getpid())
         problem = preload(shell, name)
@@ -263,8 +267,10 @@ def _preload_all(
     if "matplotlib.pyplot" in sys.modules:
         with contextlib.suppress(ImportError):
             plotting.read_inline_backend()
+    imports.pause()
     if settle:
-        _settle(shell)
+        with variables.unnoted():
+            _settle(shell)
     instance.note_modules()
     chance.find()
     asked.prepare()
@@ -422,7 +428,7 @@ def main() -> None:
     cell.collect_nothing()  # until there is an instance
     del sys.path[0]
     _begin()
-    asked.note_start()
+    asked.note_start(os.curdir)
     asked.watch()
     chance.watch()
     note_environment()
