@@ -51,6 +51,7 @@ def run_step_flow(
     reuse: bool = True,
     ignore: Sequence[str] = (),
     max_age: Age | None = None,
+    defaults: bool = True,
 ) -> Run:
     """Run a flow as the instance `runs/{step_name}/{instance_name}/` of the project.
 
@@ -65,7 +66,9 @@ def run_step_flow(
             bare name of one in `flow/` or `flows/`. Left out, the step's name is that name.
         step_name: The step's name; the flow's own in the short form.
         instance_name: The instance's name.
-        config: What the flow gets; the literal default in its parameters cell if left out.
+        config: What the flow gets: the literal default in its parameters cell, updated by this,
+            nested dicts too; see `defaults`. A `Run` in it becomes its folder, relative to the
+            instance's.
         root: The project root; found from where the conductor is, if left out.
         timeout: Seconds for the whole instance, from its first cell on. What is left out here and
             below is as the project's settings say; `math.inf` is no limit.
@@ -82,6 +85,7 @@ def run_step_flow(
             asked whether they would answer the same again: a number of seconds, a `timedelta`, or
             text as `30m`, `12h`, `1d`, `2w`. If left out, as the flow's header or the project's
             settings say, else for ever. A run that connected to none does not age.
+        defaults: Whether the flow's default counts; with False the config is what is given alone.
 
     Returns:
         The finished run; its `reused` and `reasons` say whether and why it was executed.
@@ -119,6 +123,7 @@ def run_step_flow(
         reuse=reuse,
         ignore=ignore,
         max_age=max_age,
+        defaults=defaults,
     )
     plan = plan_instance(
         flow, config, step, instance, directory, project, options, with_config=True
@@ -140,12 +145,14 @@ def run_notebook(
     project_root: PathLike | None = None,
     no_execute: bool = False,
     export_html: bool | HtmlOptions | None = None,
+    defaults: bool = True,
 ) -> Run:
     """Run any text notebook in any folder, its artifacts beside what it writes.
 
     Args:
         flow: The notebook file; see `run_step_flow`.
-        config: What to inject after its parameters cell; with None nothing is, and it needs none.
+        config: What to inject after its parameters cell, over its default there; with None nothing
+            is, and it needs none.
         execution_dir: The folder to run it in, made if need be; the current one if left out.
         root: See `run_step_flow`, as for the rest.
         timeout: Seconds for the whole run.
@@ -157,6 +164,7 @@ def run_notebook(
         project_root: Like `root`, and the flow finds it in its config as `_project_root`.
         no_execute: Set up the folder, with config and notebook, and run nothing.
         export_html: Another name of `html`.
+        defaults: See `run_step_flow`.
 
     Returns:
         The finished run; with `no_execute`, one whose status is `planned`.
@@ -182,6 +190,7 @@ def run_notebook(
         html=html,
         preload=preload,
         settings=settings.of(language(parsed), parsed.metadata, path),
+        defaults=defaults,
     )
     plan = plan_instance(
         parsed, config, "", "", folder, project, options, with_config=config is not None

@@ -47,6 +47,7 @@ class Call:
             "kernel_name": options.kernel_name,
             "max_age": options.max_age,
             "preload": False if options.preload is None else list(options.preload) or None,
+            "defaults": None if options.defaults else False,
         }
         chosen = files if isinstance(files, str) else list(files)
         return cls(

@@ -21,7 +21,7 @@ from ductaflow.entries import Entry
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
-from ductaflow.layout import check_name, instance_dir, project_root
+from ductaflow.layout import check_name, instance_dir, project_root, step_dir
 from ductaflow.options import HtmlOptions
 from ductaflow.outlook import Outlook
 from ductaflow.run import Run
@@ -67,6 +67,7 @@ def sweep(
     html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
     max_age: Age | None = None,
+    defaults: bool = True,
     verify: float = 0,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
@@ -85,7 +86,7 @@ def sweep(
         config: What the flow gets: the names of columns (or of what dotted columns begin with), a
             mapping of config keys to columns, constants or functions of the row, or a function of
             the row that returns the config. Dotted keys make nested ones. All columns but the
-            instance's name if left out.
+            instance's name if left out. It goes over the flow's default; see `defaults`.
         workers: How many kernels at once; if left out as the project's settings say, else as many
             as there are cores, and in a flow that is itself one of a sweep, its share of them.
         only: Only these: names or globs, or a function of the row.
@@ -115,6 +116,7 @@ def sweep(
         html: Whether to write HTML reports, or how they are to look.
         preload: See `run_step_flow`.
         max_age: For how long runs that connected to other hosts are reused; see `run_step_flow`.
+        defaults: Whether the flow's default counts; with False the config is what is given alone.
         verify: Which fraction of the runs that were reused, as 0.02, is run again in a scratch
             folder and compared, at least one if there is one; chosen at random, so that in time
             all have their turn. What came of it is in the runs' `verified`. See `ductaflow.verify`.
@@ -143,7 +145,7 @@ def sweep(
             force=force, reuse=reuse, ignore=ignore, export_to=export_to,
             export_files=export_files, progress=progress, on_event=on_event, live=live,
             timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
-            preload=preload, max_age=max_age,
+            preload=preload, max_age=max_age, defaults=defaults,
         ),
     )  # fmt: skip
     if dry_run:
@@ -221,6 +223,7 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
         only=options.only,
         limit=options.limit,
         target=_target(options.export_to, step, parsed.name),
+        folder=step_dir(project, step),
     )
     if tasks.count is not None:
         workers = max(1, min(workers, tasks.count))

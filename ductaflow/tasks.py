@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import attrs
@@ -40,7 +41,7 @@ class Task:
     Attributes:
         number: The row's position, from 0.
         instance: The instance's name.
-        config: Its config, normalised.
+        config: What is given of its config, normalised.
         target: Where it is delivered, or None.
     """
 
@@ -62,6 +63,7 @@ class Tasks:
         only: Which rows.
         limit: How many at most.
         target: From a name and its row to where it is delivered.
+        folder: Where the instances' folders lie.
         names: The name of each row that is asked for, by its position; None for a generator, whose
             rows are not known yet.
     """
@@ -72,6 +74,7 @@ class Tasks:
     only: OnlySpec
     limit: int | None
     target: TargetSpec
+    folder: Path | None = None
     names: Mapping[int, str] | None = None
 
     def __iter__(self) -> Iterator[Task]:
@@ -110,6 +113,7 @@ def plan_tasks(
     only: OnlySpec = None,
     limit: int | None = None,
     target: TargetSpec = None,
+    folder: Path | None = None,
 ) -> Tasks:
     """The tasks of a table, each looked at before the first is begun.
 
@@ -120,13 +124,14 @@ def plan_tasks(
         only: Which rows.
         limit: How many at most.
         target: From a name and its row to where it is delivered.
+        folder: Where the instances' folders lie.
 
     Raises:
         TableError: A column is missing, a name or a target is not unique, or no row is asked for.
         NameRefused: A name is no folder name.
         ConfigError: A value in a config is nothing that JSON can hold.
     """
-    tasks = Tasks(table, instance, config, only, limit, target)
+    tasks = Tasks(table, instance, config, only, limit, target, folder)
     if table.length is None:
         return tasks
     names: dict[int, str] = {}
@@ -301,7 +306,8 @@ def _config_of(tasks: Tasks, number: int, name: str, row: Row) -> Config:
         for column in given:
             raw.update(_selected(column, row))
     try:
-        return normalise(_nested(raw))
+        folder = tasks.folder / (name or "its-own") if tasks.folder is not None else None
+        return normalise(_nested(raw), folder)
     except ConfigError as e:
         where = f"row {number} of the control table" + (f" ({name})" if name else "")
         raise ConfigError(f"{where}: {e}") from None

@@ -44,8 +44,8 @@ def command(
     arguments = options.as_arguments(how)
     arguments["force"] = True
     done: list[Run] = []
-    for (flow, its_step), group in _groups(runs).items():
-        rows = [{"instance": run.instance, "config": run.config} for run in group]
+    for (flow, its_step, defaults), group in _groups(runs).items():
+        rows = [{"instance": run.instance, "config": run.given} for run in group]
         done += sweep(
             project / flow,
             rows,
@@ -55,6 +55,7 @@ def command(
             workers=workers,
             progress=not as_json,
             root=project,
+            defaults=defaults,
             **arguments,
         )
     if as_json:
@@ -70,10 +71,11 @@ def command(
     return 1 if any(run.status.bad for run in done) else 0
 
 
-def _groups(runs: list[Run]) -> dict[tuple[Path, str], list[Run]]:
-    groups: dict[tuple[Path, str], list[Run]] = {}
+def _groups(runs: list[Run]) -> dict[tuple[Path, str, bool], list[Run]]:
+    groups: dict[tuple[Path, str, bool], list[Run]] = {}
     for run in runs:
         if run.config is None:
             raise click.UsageError(f"{run.label} was run without a config; run it as it was run")
-        groups.setdefault((Path(run.record.flow), run.step), []).append(run)
+        defaults = bool(run.brief.options.get("defaults", True))
+        groups.setdefault((Path(run.record.flow), run.step, defaults), []).append(run)
     return groups

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from ductaflow.cli import options
-from ductaflow.cli.output import dump, run_facts, say
+from ductaflow.cli.output import dump, run_facts, say, say_notes
+
+_LOOKED_AT = 20  # runs whose configs are looked at for what is odd: their keys are the same
 
 
 @click.command("sweep")
@@ -32,6 +34,7 @@ from ductaflow.cli.output import dump, run_facts, say
 @click.option("-i", "--instance", help="What names them: a column, or as '{region}_{year}'.")
 @options.config_option
 @options.params_option
+@options.defaults_option
 @options.step_option
 @click.option("-w", "--workers", type=int, metavar="N", help="How many at once.")
 @click.option("--only", multiple=True, metavar="GLOB", help="Only instances of such names.")
@@ -67,15 +70,15 @@ def command(
 ) -> int:
     """Run FLOW once for each row of --table, or each combination of --grid.
 
-    A row's values go over those of --config, or of the flow's default, with -p; an empty cell
-    leaves them.
+    A row's values go over those of -p, these over those of --config, and all over the flow's
+    default; an empty cell leaves them.
     """
     from ductaflow.errors import SweepFailed
-    from ductaflow.flow import read_flow, resolve_flow
+    from ductaflow.flow import resolve_flow
     from ductaflow.grids import grid
     from ductaflow.layout import project_root
     from ductaflow.sweeps import sweep
-    from ductaflow.values import chosen_config, grid_values
+    from ductaflow.values import given_config, grid_values
 
     if (table_file is None) == (not axes):
         raise click.UsageError("give either --table FILE or --grid KEY=A,B (once for each key)")
@@ -85,7 +88,7 @@ def command(
         raise click.UsageError("--dry-run runs nothing, so --verify has nothing to compare")
     project = project_root(root)
     path = resolve_flow(flow, project, Path.cwd())
-    config = _over(chosen_config(read_flow(path), config_file, params), instance)
+    config = _over(given_config(config_file, params), instance)
     table = table_file if table_file is not None else grid(**grid_values(axes))
     named_by: Any = instance
     if instance is None and table_file is not None:
@@ -111,6 +114,7 @@ def command(
         )
     except SweepFailed as e:
         runs = e.runs
+    say_notes(runs[:_LOOKED_AT])
     if as_json:
         dump([run_facts(run) for run in runs])
     else:
@@ -123,7 +127,7 @@ def command(
 
 def _over(base: dict[str, Any], instance: str | None) -> Any:
     """A function that puts a row's values over a config."""
-    from ductaflow.values import merged
+    from ductaflow.config import merged
 
     names = {"instance_name", "instance", instance}
 
