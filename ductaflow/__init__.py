@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     from ductaflow.grids import grid as grid
     from ductaflow.grids import zip_grid as zip_grid
     from ductaflow.metrics import record as record
+    from ductaflow.migration import analyze_execution_logs as analyze_execution_logs
+    from ductaflow.migration import convert_notebook_to_html as convert_notebook_to_html
+    from ductaflow.migration import generate_config_markdown as generate_config_markdown
+    from ductaflow.migration import setup_conductor_logging as setup_conductor_logging
+    from ductaflow.migration import setup_execution_logging as setup_execution_logging
     from ductaflow.model import Status as Status
     from ductaflow.options import HtmlOptions as HtmlOptions
     from ductaflow.report.collation import collate as collate
@@ -92,6 +97,10 @@ _HOMES = {
     "ductaflow.grids": ("grid", "zip_grid"),
     "ductaflow.graph": ("Lineage", "lineage"),
     "ductaflow.metrics": ("record",),
+    "ductaflow.migration": (
+        "analyze_execution_logs", "convert_notebook_to_html", "generate_config_markdown",
+        "setup_conductor_logging", "setup_execution_logging",
+    ),
     "ductaflow.model": ("Status",),
     "ductaflow.options": ("HtmlOptions",),
     "ductaflow.report.collation": ("collate",),

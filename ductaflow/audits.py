@@ -29,6 +29,7 @@ from ductaflow.engine import describe, execute
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import FileFact, Reason, Role
 from ductaflow.hosts import listed
+from ductaflow.interpreters import Interpreters, kernel_spec
 from ductaflow.layout import (
     ArtifactPaths,
     instance_dir,
@@ -43,7 +44,7 @@ from ductaflow.plan import lay_out
 from ductaflow.records import read_record
 from ductaflow.repeat import plan_again
 from ductaflow.run import Run
-from ductaflow.runner import interruptible, kernel_spec
+from ductaflow.runner import interruptible
 from ductaflow.scratchtree import scratch_tree
 from ductaflow.verification import Difference, Outcome, Verification, Verifications
 from ductaflow.volatile import Circumstances
@@ -148,7 +149,8 @@ def _verify(run: Run, root: Path, options: RunOptions | None, stop: Stop) -> Ver
     plan = attrs.evolve(plan, options=attrs.evolve(plan.options, reuse=True, force=False))
     with instance_lock(run.paths):
         record = read_record(run.paths.record)
-        decision = decide(plan, record, kernel_environment(root))
+        interpreters = Interpreters(kernel_environment(root))
+        decision = decide(plan, record, interpreters.environment, interpreters.of(plan))
         if record is None or not decision.reuse:
             return attrs.evolve(fact, reasons=decision.reasons)
         harm = tuple(_harm(plan, record))

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import difflib
 import os
-import platform
 import re
 import stat
-import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -20,9 +18,10 @@ from typing import Any
 
 import attrs
 
+from ductaflow import importables
 from ductaflow.ages import age_told, limit_told
 from ductaflow.databases import has_log
-from ductaflow.facts import CacheDecision, FileFact, Reason, Role, own_names
+from ductaflow.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
 from ductaflow.fingerprint import (
     code_hash,
     content_of,
@@ -30,24 +29,27 @@ from ductaflow.fingerprint import (
     listing_hash,
     names_hash,
     same_grammar,
-    variable_hash,
 )
 from ductaflow.hashes import keep_in
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.links import ROOT, lead, portable, retargeted
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
-from ductaflow.packages import versions
+from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
 from ductaflow.template import leaves
+from ductaflow.variables import answers, differences
 
 _MISSING = object()
 _SHOWN_VALUE = 40  # characters of a config value in a reason
 
 
 def decide(
-    plan: InstancePlan, record: RunRecord | None, environment: Mapping[str, str]
+    plan: InstancePlan,
+    record: RunRecord | None,
+    environment: Mapping[str, str],
+    interpreter: Interpreter,
 ) -> CacheDecision:
     """Whether the run that `record` tells of serves for `plan`.
 
@@ -55,6 +57,7 @@ def decide(
         plan: What is wanted.
         record: What is known of the last run in its folder, or None.
         environment: What a new run would have as environment.
+        interpreter: And the interpreter that would run it.
     """
     options = plan.options
     if options.force:
@@ -66,17 +69,17 @@ def decide(
     if not record.status.ok:
         return CacheDecision(reuse=False, reasons=(Reason("failed", _failed(record)),))
     if not record.observed:
-        given_up = any(note.kind == "unfinished" for note in record.notes)
-        why = "it is not known what its last run depends on" + (
-            ", for its end was given up" if given_up else ""
-        )
-        return CacheDecision(reuse=False, reasons=(Reason("unobserved", why),))
+        why = "it is not known what its last run depends on"
+        causes = {"unfinished": "its end was given up", "kernel": "its kernel was a plain one"}
+        known = [causes[note.kind] for note in record.notes if note.kind in causes]
+        reason = Reason("unobserved", f"{why}, for {known[0]}" if known else why)
+        return CacheDecision(reuse=False, reasons=(reason,))
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     reasons = (
         *_code(plan, record),
         *_config(plan, record, paths),
-        *_interpreter(plan, record),
-        *_packages(record, options),
+        *_interpreter(plan, record, interpreter),
+        *_packages(record, options, interpreter),
         *_variables(record, options, environment),
         *changed_files(record, plan.root, plan.directory),
         *_artifacts(plan, record, paths),
@@ -87,28 +90,35 @@ def decide(
 
 ACCEPTABLE = frozenset(
     {
-        "code", "module", "data", "present", "missing", "folder", "link", "metadata", "python",
-        "package", "variable",
+        "code", "module", "data", "present", "missing", "folder", "link", "metadata", "imports",
+        "python", "package", "variable",
     }
 )  # fmt: skip
 """Kinds of reasons that a person can declare harmless."""
 
 
-def renewed(record: RunRecord, plan: InstancePlan, environment: Mapping[str, str]) -> RunRecord:
+def renewed(
+    record: RunRecord, plan: InstancePlan, environment: Mapping[str, str], interpreter: Interpreter
+) -> RunRecord:
     """The record as if its run had used what is there now.
 
     Args:
         record: What is known of the run.
         plan: What is wanted, with the run's own config.
         environment: What a new run would have as environment.
+        interpreter: And the interpreter that would run it.
     """
     return attrs.evolve(
         record,
         fingerprints=plan.fingerprints,
         inputs=_renewed_inputs(record, str(plan.root)),
-        packages=versions(record.packages, _folders(record.package_folders)),
-        variables={name: variable_hash(name, environment) for name in record.variables},
-        environment={**record.environment, "python": platform.python_version()},
+        packages={
+            **dict.fromkeys(record.packages, ""),
+            **versions(record.packages, interpreter.folders),
+        },
+        package_folders=interpreter.folders,
+        variables=answers(record.variables, environment),
+        environment={**record.environment, "python": interpreter.python},
     )
 
 
@@ -147,6 +157,8 @@ def _renewed(fact: FileFact, base: str, record: RunRecord) -> FileFact:
             return attrs.evolve(fact, answer=portable(os.readlink(path), base[:-1]))
         if fact.role == Role.METADATA.value:
             return _renewed_metadata(fact, path)
+        if fact.role == Role.IMPORTS.value:
+            return attrs.evolve(fact, answer=importables.renewed(fact.answer, path))
         if fact.role == Role.FOLDER.value:
             return attrs.evolve(fact, sha256=_listing(fact, path, record))
         found = os.stat(path)
@@ -234,33 +246,34 @@ def _value(value: Any) -> str:
 # --- interpreter, packages, environment ----------------------------------------------------------
 
 
-def _interpreter(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
+def _interpreter(
+    plan: InstancePlan, record: RunRecord, interpreter: Interpreter
+) -> Iterator[Reason]:
     was, now = record.kernel.get("name", ""), plan.options.kernel_name or ""
     if plan.options.kernel_name is not None and was != now:
         yield Reason("kernel", f"the kernel was {was or 'the conductor’s own'}, is {now}")
-    if "python" in plan.options.ignore or record.kernel.get("name"):
+    if interpreter.problem:
+        yield Reason("kernel", f"its interpreter cannot be asked: {interpreter.problem}")
+    if "python" in plan.options.ignore or not interpreter.python:
         return
     version = record.environment.get("python", "")
-    if version and version != platform.python_version():
-        yield Reason("python", f"Python was {version}, is {platform.python_version()}")
+    if version and version != interpreter.python:
+        yield Reason("python", f"Python was {version}, is {interpreter.python}")
 
 
-def _packages(record: RunRecord, options: RunOptions) -> Iterator[Reason]:
-    if "package" in options.ignore:
+def _packages(record: RunRecord, options: RunOptions, interpreter: Interpreter) -> Iterator[Reason]:
+    if "package" in options.ignore or interpreter.problem:
         return
-    now = versions(record.packages, _folders(record.package_folders))
+    now = versions(record.packages, interpreter.folders)
     for module, was in record.packages.items():
-        if now.get(module) != was and f"package:{module}" not in options.ignore:
-            yield Reason("package", f"{module} was {was}, is {now.get(module, 'not installed')}")
+        if now.get(module, "") != was and f"package:{module}" not in options.ignore:
+            yield Reason("package", _versions_told(module, was, now.get(module, "")))
 
 
-@lru_cache(maxsize=64)
-def _folders(recorded: tuple[str, ...]) -> tuple[str, ...]:
-    """Where packages lie now: the record may come from another machine."""
-    if any(os.path.isdir(folder) for folder in recorded):
-        # Where the standard library lies there are no packages; Debian's are in dist-packages.
-        return tuple(f for f in recorded if f.endswith("-packages")) or recorded
-    return tuple(folder for folder in sys.path if folder and os.path.isdir(folder))
+def _versions_told(module: str, was: str, now: str) -> str:
+    if is_question(module):
+        return f"{module} are not the same any more"
+    return f"{module} was {was or 'not installed'}, is {now or 'not installed'}"
 
 
 def _variables(
@@ -268,11 +281,9 @@ def _variables(
 ) -> Iterator[Reason]:
     if "variable" in options.ignore:
         return
-    for name, was in record.variables.items():
-        now = variable_hash(name, environment)
-        if now != was and f"variable:{name}" not in options.ignore:
-            how = "is not set any more" if not now else "is set now" if not was else "changed"
-            yield Reason("variable", f"the environment variable {name} {how}")
+    for name, message in differences(record.variables, environment):
+        if f"variable:{name}" not in options.ignore:
+            yield Reason("variable", message)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -372,6 +383,10 @@ def _check_metadata(fact: FileFact, path: str, _: RunRecord) -> str:
     return ""
 
 
+def _check_imports(fact: FileFact, path: str, _: RunRecord) -> str:
+    return next(importables.changes(fact.answer, path), "")
+
+
 def _asked_again(word: str, path: str, found: os.stat_result) -> str:
     """The answer now to what a run was answered by a word."""
     if word in ("unlinked", "link"):
@@ -402,6 +417,7 @@ _CHECKS = {
     Role.FOLDER.value: _check_folder,
     Role.LINK.value: _check_link,
     Role.METADATA.value: _check_metadata,
+    Role.IMPORTS.value: _check_imports,
 }
 
 

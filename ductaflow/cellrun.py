@@ -18,8 +18,8 @@ from ductaflow_kernels.process import describe_exit, read_work
 from ductaflow_kernels.session import LEFT, KernelSession
 
 from ductaflow.artifacts import Artifacts
-from ductaflow.events import Teller
-from ductaflow.metrics import scalars
+from ductaflow.events import Audience, Watch
+from ductaflow.metrics import scalars, scraps
 from ductaflow.model import (
     METRICS_MIME,
     Cell,
@@ -32,7 +32,7 @@ from ductaflow.model import (
 )
 from ductaflow.observation import NOTHING, Observation
 from ductaflow.outputs import Limits, OutputFolder
-from ductaflow.preload import leaves_environment_alone
+from ductaflow.preload import leaves_environment_alone, missing_module
 from ductaflow.runlog import strip_ansi
 from ductaflow.syntax import annotate_traceback, failing_line
 from ductaflow.warned import WarningCount
@@ -166,14 +166,19 @@ class CellRun:
         plan: InstancePlan,
         artifacts: Artifacts,
         stop: Stop,
-        teller: Teller | None = None,
+        teller: Audience | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._session = session
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
         self._teller = teller
+        self._watch = watch
+        self._cells = max((cell.number for cell in plan.cells), default=0)
+        self._reached = 0  # the number of the flow's cell that runs, or ran last
         self._metrics: dict[str, Any] = {}
+        self._recording: _State | None = None  # the last cell that called record()
         self._noted: Mapping[str, Any] = {}
         self._warned = WarningCount()
         self._folder = OutputFolder(Limits(log=artifacts.paths.log.name))
@@ -214,12 +219,27 @@ class CellRun:
             for message in messages:
                 self._handle(message)
             self._mind_the_clock(time.monotonic())
+            self._say_where()
         if not self._session.spec.managed and self._died is None and self._ending is None:
             self._shut_down()
         self._artifacts.follow(time.monotonic())
         if self._teller is not None:
             self._teller.close()
         return self._outcome()
+
+    def _say_where(self) -> None:
+        if self._watch is None:
+            return
+        if self._running is not None:
+            self._reached = self._running.cell.number or self._reached
+        where = f"cell {self._reached} of {self._cells}"
+        if self._stop.requests:
+            where = "stopping; Ctrl-C again to kill it"
+        elif self._finish_wait is not None:
+            where = "ending"
+        elif not self._reached:
+            where = "beginning"
+        self._watch(where, self._reached / max(1, self._cells))
 
     def _shut_down(self) -> None:
         """Let a kernel that is not ours end in its own way, so that its files are written."""
@@ -388,6 +408,7 @@ class CellRun:
     def _fold(self, state: _State | None, message: Message) -> None:
         if message.type == "display_data" and METRICS_MIME in message.content.get("data", {}):
             self._metrics.update(scalars(message.content["data"][METRICS_MIME]))
+            self._recording = state or self._recording
             return
         if message.type == "stream":
             name, text = str(message.content.get("name")), str(message.content.get("text"))
@@ -401,6 +422,8 @@ class CellRun:
                     self._shown = self._shown or (state, {**message.content})
                 self._annotate(message)
             self._artifacts.log.output(message.type, message.content)
+            if self._teller is not None:
+                self._teller.output(message.type, message.content)
         changed = self._folder.apply(state.index if state else None, message)
         for index in changed:
             self._artifacts.notebook.set_outputs(index, partial(self._folder.outputs, index))
@@ -513,7 +536,16 @@ class CellRun:
 
     # --- the end ------------------------------------------------------------------------------
 
+    def _leave_scraps(self) -> None:
+        """Leave what was published in the notebook, for readers of scrapbook's outputs."""
+        if self._recording is not None:
+            index = self._recording.index
+            outputs = [*self._folder.outputs(index), *scraps(self._metrics)]
+            self._artifacts.notebook.set_outputs(index, outputs)
+            self._artifacts.changed(index)
+
     def _outcome(self) -> Outcome:
+        self._leave_scraps()
         notebook = self._artifacts.notebook
         notebook.widget_state = self._folder.widget_state()
         if self._died is None:
@@ -593,6 +625,8 @@ class CellRun:
         name, message = str(reply.get("ename", "")), str(reply.get("evalue", ""))
         if name == "StdinNotImplementedError":
             message = "a run has nobody to answer input(); take the value from the config"
+        if name == "ModuleNotFoundError":
+            message += missing_module(message, self._plan)
         raw = [str(line) for line in reply.get("traceback", ())]
         lines = annotate_traceback(raw, self._by_count, self._plan.flow_display)
         return ErrorInfo(

@@ -23,6 +23,7 @@ from typing import Any
 
 import attrs
 
+from ductaflow.model import SCRAP_MIME
 from ductaflow.verification import Difference
 from ductaflow.volatile import Circumstances, renamed_ids, same_text
 
@@ -96,7 +97,7 @@ def _all_outputs(cells: Sequence[Mapping[str, Any]]) -> list[Any]:
 def compare_outputs(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], pair: Pair
 ) -> Difference | None:
-    """The first difference between the outputs of a cell, or None.
+    """The first difference between the outputs of a cell, or None; what `record` left apart.
 
     How a stream was cut into pieces, and how two streams came in between each other, is chance.
     """
@@ -104,7 +105,10 @@ def compare_outputs(
         was, now = _stream(before, stream), _stream(after, stream)
         if not pair.same_text(was, now):
             return Difference("cell", "", f"{stream} differs", *pair.excerpts(was, now))
-    old, new = ([o for o in out if o["output_type"] != "stream"] for out in (before, after))
+    old, new = (
+        [o for o in out if o["output_type"] != "stream" and SCRAP_MIME not in o.get("data", ())]
+        for out in (before, after)
+    )
     for was_shown, now_shown in itertools.zip_longest(old, new):
         found = _compare_shown(was_shown, now_shown, pair)
         if found is not None:

@@ -14,13 +14,16 @@ from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
 from ductaflow.ages import Age
 from ductaflow.dualmode import PROJECT_ROOT_KEY
-from ductaflow.errors import FlowError
+from ductaflow.echo import Echo
+from ductaflow.errors import FlowError, RunFailed
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.layout import (
     ArtifactPaths,
     check_encodable,
+    check_name,
     instance_dir,
     kernel_environment,
+    local_folder,
 )
 from ductaflow.layout import project_root as find_project_root
 from ductaflow.model import Flow, InstancePlan
@@ -47,11 +50,14 @@ def run_step_flow(
     kernel_name: str | None = None,
     html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
+    progress: bool = True,
     force: bool = False,
     reuse: bool = True,
     ignore: Sequence[str] = (),
     max_age: Age | None = None,
     defaults: bool = True,
+    echo: bool = False,
+    suffix: str = "",
 ) -> Run:
     """Run a flow as the instance `runs/{step_name}/{instance_name}/` of the project.
 
@@ -69,7 +75,8 @@ def run_step_flow(
         config: What the flow gets: the literal default in its parameters cell, updated by this,
             nested dicts too; see `defaults`. A `Run` in it becomes its folder, relative to the
             instance's.
-        root: The project root; found from where the conductor is, if left out.
+        root: The project root; if left out, found from where the conductor is, or from where the
+            flow lies if its path is absolute and of another project.
         timeout: Seconds for the whole instance, from its first cell on. What is left out here and
             below is as the project's settings say; `math.inf` is no limit.
         cell_timeout: Seconds for any one cell.
@@ -77,6 +84,7 @@ def run_step_flow(
         html: Whether to write the HTML report, or how it is to look.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
+        progress: Whether to show, in a terminal or in Jupyter, where it is and then where it lies.
         force: Run though nothing has changed.
         reuse: Whether the last run may serve at all; False runs always, and looks at nothing.
         ignore: Changes that do not count: `python`, `package`, `variable`, or one of these as
@@ -86,6 +94,8 @@ def run_step_flow(
             text as `30m`, `12h`, `1d`, `2w`. If left out, as the flow's header or the project's
             settings say, else for ever. A run that connected to none does not age.
         defaults: Whether the flow's default counts; with False the config is what is given alone.
+        echo: Print what cells print, while they run; nothing is printed where the last run serves.
+        suffix: What the instance's name ends in; better in the name itself.
 
     Returns:
         The finished run; its `reused` and `reasons` say whether and why it was executed.
@@ -104,10 +114,11 @@ def run_step_flow(
         notebook_path = step_name
     if notebook_path is None:
         raise TypeError("run_step_flow needs notebook_path, the flow to run")
-    project = find_project_root(root)
+    project = find_project_root(root, notebook_path)
     settings = load_settings(project)
     path = resolve_flow(notebook_path, project, Path.cwd())
     step, instance, config = names_of(path, step_name, instance_name, config)
+    instance = check_name(f"{instance}{suffix}", "instance")
     directory = instance_dir(project, step, instance)
     if force or not directory.exists():  # else its last run may serve, and no kernel be needed
         _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
@@ -128,11 +139,14 @@ def run_step_flow(
     plan = plan_instance(
         flow, config, step, instance, directory, project, options, with_config=True
     )
-    return _run(plan)
+    run = _run(plan, echo=echo, progress=progress)
+    if run.error is not None:
+        raise _failure(run)  # here, so that a traceback has one frame of ours
+    return run
 
 
 def run_notebook(
-    flow: PathLike,
+    flow: PathLike | None = None,
     config: Mapping[str, Any] | None = None,
     execution_dir: PathLike | None = None,
     *,
@@ -142,10 +156,17 @@ def run_notebook(
     kernel_name: str | None = None,
     html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
+    progress: bool = True,
     project_root: PathLike | None = None,
     no_execute: bool = False,
     export_html: bool | HtmlOptions | None = None,
     defaults: bool = True,
+    cwd: PathLike | None = None,
+    output: PathLike | None = None,
+    echo: bool = False,
+    notebook_file: PathLike | None = None,
+    notebooks_dir: PathLike | None = None,
+    output_suffix: str | None = None,
 ) -> Run:
     """Run any text notebook in any folder, its artifacts beside what it writes.
 
@@ -153,7 +174,8 @@ def run_notebook(
         flow: The notebook file; see `run_step_flow`.
         config: What to inject after its parameters cell, over its default there; with None nothing
             is, and it needs none.
-        execution_dir: The folder to run it in, made if need be; the current one if left out.
+        execution_dir: The folder to run it in, made if need be, from the current one on; that
+            itself if left out.
         root: See `run_step_flow`, as for the rest.
         timeout: Seconds for the whole run.
         cell_timeout: Seconds for any one cell.
@@ -161,10 +183,18 @@ def run_notebook(
         html: Whether to write the HTML report, or how it is to look.
         preload: Kernels have the installed modules that the flow imports before it asks for them;
             names add to these, False turns it off.
+        progress: See `run_step_flow`.
         project_root: Like `root`, and the flow finds it in its config as `_project_root`.
         no_execute: Set up the folder, with config and notebook, and run nothing.
         export_html: Another name of `html`.
         defaults: See `run_step_flow`.
+        cwd: The folder that cells run in; `execution_dir` if left out.
+        output: The executed notebook's file; the report, log and record lie beside it, under its
+            name. `{flow}.ipynb` in the folder if left out.
+        echo: Print what cells print, while they run.
+        notebook_file: Another name of `flow`.
+        notebooks_dir: The folder in which `flow` lies; better in its path.
+        output_suffix: What the executed notebook's name ends in, as `_executed`; better `output`.
 
     Returns:
         The finished run; with `no_execute`, one whose status is `planned`.
@@ -173,7 +203,8 @@ def run_notebook(
         RunFailed, FlowError, ConfigError, UnknownKernel, InstanceBusy, ArtifactError: See
             `run_step_flow`.
     """
-    project = find_project_root(root if project_root is None else project_root)
+    flow = _named(flow, notebook_file, notebooks_dir)
+    project = find_project_root(root if project_root is None else project_root, flow)
     if project_root is not None:
         config = {**(config or {}), PROJECT_ROOT_KEY: str(project.resolve())}
     html = export_html if html is None else html
@@ -181,8 +212,11 @@ def run_notebook(
     path = resolve_flow(flow, project, Path.cwd())
     _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
     parsed = read_flow(path)
-    folder = Path.cwd() / (execution_dir if execution_dir is not None else "")
-    folder = check_encodable(folder.resolve())
+    folder = local_folder(execution_dir if execution_dir is not None else "", "execution_dir")
+    if output_suffix is not None and output is None:
+        output = folder / f"{parsed.name}{output_suffix}.ipynb"
+    paths = _paths(check_encodable(folder.resolve()), parsed, output)
+    works_in = check_encodable((folder if cwd is None else local_folder(cwd, "cwd")).resolve())
     options = make_options(
         timeout=timeout,
         cell_timeout=cell_timeout,
@@ -193,19 +227,43 @@ def run_notebook(
         defaults=defaults,
     )
     plan = plan_instance(
-        parsed, config, "", "", folder, project, options, with_config=config is not None
+        parsed, config, "", "", works_in, project, options, with_config=config is not None
     )
-    paths = ArtifactPaths.of(folder, parsed.name)
     if paths.notebook == parsed.path and not _is_executed_copy(parsed):
         raise FlowError(
             f"running {parsed.path} in its own folder would overwrite it with its executed copy; "
-            "give execution_dir="
+            "give execution_dir= or output="
         )
+    works_in.mkdir(parents=True, exist_ok=True)
     if no_execute:
         from ductaflow.workbench import set_up
 
         return set_up(plan, paths)
-    return _run(plan)
+    run = _run(plan, paths, echo=echo, progress=progress)
+    if run.error is not None:
+        raise _failure(run)  # here, so that a traceback has one frame of ours
+    return run
+
+
+def _named(
+    flow: PathLike | None, notebook_file: PathLike | None, notebooks_dir: PathLike | None
+) -> PathLike:
+    """The flow, by whichever name it is given."""
+    if (flow is None) == (notebook_file is None):
+        raise TypeError("run_notebook takes one notebook: give flow")
+    found = flow if flow is not None else notebook_file
+    assert found is not None
+    return found if notebooks_dir is None else Path(notebooks_dir) / found
+
+
+def _paths(folder: Path, flow: Flow, output: PathLike | None) -> ArtifactPaths:
+    """Where the artifacts of a run go: to its folder, or beside a notebook of the caller's name."""
+    if output is None:
+        return ArtifactPaths.of(folder, flow.name)
+    file = check_encodable(local_folder(output, "output").resolve())
+    if file.suffix != ".ipynb" or (file.exists() and not file.is_file()):
+        raise FlowError(f"output is {file}; it names the executed notebook, a file *.ipynb")
+    return ArtifactPaths(str(file.parent), file.stem, prefix=f"{file.stem}.")
 
 
 # --- running ------------------------------------------------------------------------------------
@@ -217,10 +275,29 @@ def _is_executed_copy(flow: Flow) -> bool:
     return isinstance(own, Mapping) and "version" in own
 
 
-def _run(plan: InstancePlan) -> Run:
-    from ductaflow.runner import run_to_end  # slow to import, and the first kernel is on its way
+def _run(
+    plan: InstancePlan,
+    paths: ArtifactPaths | None = None,
+    *,
+    echo: bool,
+    progress: bool,
+) -> Run:
+    from ductaflow.runprogress import shown
 
-    return run_to_end(plan)
+    with shown(plan.label, wanted=progress and not echo) as view:
+        # Slow to import, and the first kernel is on its way.
+        from ductaflow.runner import run_to_end
+
+        run = run_to_end(plan, paths, Echo() if echo else None, view and view.watch)
+        if view is not None:
+            view.ended(run)
+    return run
+
+
+def _failure(run: Run) -> RunFailed:
+    from ductaflow.runner import failure
+
+    return failure(run)
 
 
 @lru_cache(maxsize=1)

@@ -34,6 +34,8 @@ def depends_on(run: RunRecord, flow: str, root: Path) -> None:
             )
         for host in run.hosts:
             observed.declare(host, "host")
+        for module in run.packages:
+            observed.declare(module, "package")
 
 
 def is_observed() -> bool:

@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any, final
@@ -19,10 +19,12 @@ import attrs
 
 from ductaflow import jsonio
 from ductaflow._version import __version__
-from ductaflow.errors import ExportError, TableError
+from ductaflow.errors import DuctaflowError, ExportError, TableError
+from ductaflow.graph import root_of
+from ductaflow.layout import project_root, target_folder
 from ductaflow.run import Run
 from ductaflow.runs import Runs
-from ductaflow.stores import MANIFEST, Store, store_at
+from ductaflow.stores import MANIFEST, Store, is_url, store_at
 from ductaflow.table import Row
 from ductaflow.template import pieces
 
@@ -60,7 +62,8 @@ def export(
             with fields for the row's columns (or the config's keys) and `step`, `instance`,
             `instance_name`, `flow`; as `{target_dir}/{client}/{instance}`. No field can lead out of
             its root: what stands before the first field, or the first field itself if it begins
-            with one. A relative one starts at the project's root.
+            with one. A relative one starts at the caller's current folder (in a flow, the
+            instance's); one outside the project is given by its whole path.
         files: Globs of the files to deliver, relative to the instance's folder; `*` is everything,
             in folders too. Hidden files and links are left out.
 
@@ -69,11 +72,13 @@ def export(
 
     Raises:
         TableError: The template has a field that the rows have not, or two runs have one target.
-        ExportError: No file matches, one could not be copied, or a target lies outside its root. If
-            it is a copy, earlier runs are delivered.
+        ExportError: No file matches, one could not be copied, or a target lies outside its root, or
+            is relative and outside the project. If it is a copy, earlier runs are delivered.
     """
     if isinstance(runs, Run):
         runs = [runs]
+    root = runs.root if isinstance(runs, Runs) else _root(runs)
+    place = placed(root)
     rows: Iterable[Row] = runs.rows() if isinstance(runs, Runs) else map(_config, runs)
     targets: list[str | None] = []
     taken: dict[str, str] = {}
@@ -82,7 +87,7 @@ def export(
             targets.append(None)
             continue
         flow = run.notebook.stem
-        target = target_of(template, row, step=run.step, instance=run.instance, flow=flow)
+        target = place(target_of(template, row, step=run.step, instance=run.instance, flow=flow))
         if target in taken:
             raise TableError(
                 f"{taken[target]} and {run.label} would both be delivered to {target}; "
@@ -90,9 +95,8 @@ def export(
             )
         taken[target] = run.label
         targets.append(target)
-    root = runs.root if isinstance(runs, Runs) else None
     return [
-        export_run(run, target, files, root or _root(run))
+        export_run(run, target, files, root)
         for run, target in zip(runs, targets, strict=True)
         if target is not None
     ]
@@ -131,6 +135,29 @@ def export_run(run: Run, target: str, files: str | Sequence[str], root: Path) ->
 
 
 # --- where to -----------------------------------------------------------------------------------
+
+
+def placed(root: Path) -> Callable[[str], str]:
+    """A function that gives targets as seen from the root, from the folder that is current now.
+
+    Args:
+        root: The project root, out of which no relative target may lead.
+
+    Raises:
+        ExportError: The function does, for one that does.
+    """
+    here = Path.cwd()
+
+    def place(target: str) -> str:
+        if is_url(target):
+            return target
+        try:
+            folder = target_folder(target, root, "the target", here)
+        except DuctaflowError as e:
+            raise ExportError(str(e)) from None
+        return target if here == root else str(folder)
+
+    return place
 
 
 def target_of(template: str, row: Row, *, step: str, instance: str, flow: str) -> str:
@@ -230,6 +257,6 @@ def _config(run: Run) -> Row:
     return run.config or {}
 
 
-def _root(run: Run) -> Path:
-    """The project root of an instance; of a run elsewhere the current folder."""
-    return run.dir.parents[2] if run.step else Path.cwd()
+def _root(runs: Sequence[Run]) -> Path:
+    """The project root of instances; of runs elsewhere the caller's."""
+    return next((root_of(run) for run in runs if run.step), None) or project_root(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,6 +85,9 @@ def _read(file: Path) -> dict[str, Any]:
     return config
 
 
+_FOLDER_KEY = re.compile(rf"_(?:dir|folder)$|^{PROJECT_ROOT_KEY}$")
+
+
 def unpack_config(
     config: Mapping[str, Any] | None,
     flow_name: str | None = None,
@@ -91,7 +95,8 @@ def unpack_config(
 ) -> dict[str, Any]:
     """A config's keys as variables, by the rule of ductaflow's flattening.
 
-    Every key becomes one, and so does every key of a dict, which keeps its own name.
+    Every key becomes one, and so does every key of a dict, which keeps its own name. Text that by
+    its key is a folder's path (`…_dir`, `…_folder`, `_project_root`) becomes a `Path`.
 
     Args:
         config: The config.
@@ -106,7 +111,10 @@ def unpack_config(
     values = normalise(config or {})
     if flow_name is not None:
         display_config_summary(values, flow_name)
-    flat = flatten(values)
+    flat = {
+        key: Path(value) if isinstance(value, str) and _FOLDER_KEY.search(key) else value
+        for key, value in flatten(values).items()
+    }
     if caller_locals is not None:
         caller_locals.update(flat)
     return flat
@@ -127,11 +135,10 @@ def display_config_summary(config: Mapping[str, Any] | None, flow_name: str | No
         return
     from IPython.display import display
 
-    from ductaflow.inject import config_table, plain_markdown
+    from ductaflow.inject import titled_table
 
-    table = config_table(values).partition("\n")[2]
     bundle = {
-        "text/markdown": f"## {plain_markdown(title)}\n{table}",
+        "text/markdown": titled_table(values, title),
         "text/plain": "\n".join(lines),
     }
     display(bundle, raw=True)

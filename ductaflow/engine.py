@@ -14,13 +14,12 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from ductaflow_kernels.errors import KernelStartError, LeaseCancelled
-from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
@@ -29,8 +28,9 @@ from ductaflow._version import __version__
 from ductaflow.ages import limit_told
 from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
+from ductaflow.commands import hint
 from ductaflow.errors import ArtifactError
-from ductaflow.events import Teller
+from ductaflow.events import Audience, Watch
 from ductaflow.facts import Reason
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, kernel_environment
@@ -42,14 +42,29 @@ from ductaflow.records import write_record
 from ductaflow.syntax import check_syntax
 
 
+class Kernels(Protocol):
+    """Where kernels come from, as a pool is."""
+
+    def lease(
+        self, request: KernelRequest, cancelled: Callable[[], bool] | None = None
+    ) -> KernelSession:
+        """A kernel that nobody has used."""
+
+    def retire(self, session: KernelSession) -> None:
+        """Take back a kernel that is done with."""
+
+
 def execute(
     plan: InstancePlan,
     paths: ArtifactPaths,
     spec: KernelSpec,
-    pool: KernelPool,
+    pool: Kernels,
     stop: Stop,
-    teller: Teller | None = None,
+    teller: Audience | None = None,
     reasons: tuple[Reason, ...] = (),
+    watch: Watch | None = None,
+    *,
+    check: bool = True,
 ) -> RunRecord:
     """Run an instance in its folder, which the caller has locked.
 
@@ -61,6 +76,8 @@ def execute(
         stop: Set by the caller, from any thread, to end the run early.
         teller: Told of cells and output as they come.
         reasons: Why it runs, for the record.
+        watch: Told where the run is.
+        check: Whether cells must compile before the first one runs.
 
     Returns:
         The record, as saved in `run.json`.
@@ -74,7 +91,7 @@ def execute(
     artifacts = Artifacts.begin(plan, paths, notebook, record)
     try:
         artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
-        outcome = _attempt(plan, spec, pool, artifacts, stop, teller)
+        outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch, check=check)
         record = _last_record(record, outcome, time.monotonic() - began)
         _conclude(plan, record, outcome, notebook, artifacts)
         artifacts.finish(record)
@@ -107,14 +124,17 @@ def _record_failure(paths: ArtifactPaths, record: RunRecord, error: BaseExceptio
 def _attempt(
     plan: InstancePlan,
     spec: KernelSpec,
-    pool: KernelPool,
+    pool: Kernels,
     artifacts: Artifacts,
     stop: Stop,
-    teller: Teller | None,
+    teller: Audience | None,
+    watch: Watch | None,
+    *,
+    check: bool,
 ) -> Outcome:
     """The run itself, whatever comes of it."""
     # Another interpreter may be of another version: its own compiler will say.
-    error = _syntax_error(plan) if spec.argv[0] == sys.executable else None
+    error = _syntax_error(plan) if check and spec.argv[0] == sys.executable else None
     if error is not None:
         return Outcome(Status.FAILED, error)
     extra = plan.options.preload
@@ -123,8 +143,14 @@ def _attempt(
     observe = plan.root if plan.step else None
     request = KernelRequest(spec, plan.directory, environment, ahead, observe)
     began_ns = time.time_ns()
+
+    def cancelled() -> bool:
+        if watch is not None:
+            watch("waiting for a kernel", 0.0)
+        return bool(stop.requests)
+
     try:
-        session = pool.lease(request, lambda: bool(stop.requests))
+        session = pool.lease(request, cancelled)
     except LeaseCancelled:
         return _INTERRUPTED
     except KernelStartError as e:
@@ -133,17 +159,18 @@ def _attempt(
         if stop.requests:
             return _INTERRUPTED
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
-        outcome = CellRun(session, plan, artifacts, stop, teller).run()
+        outcome = CellRun(session, plan, artifacts, stop, teller, watch).run()
         if observe is not None:
             uses = session.uses()
             if uses is None and session.observer:
                 outcome = _without_observer(outcome)
             else:
                 found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
-                if not outcome.whole:  # what it was about to do is not known
+                if not outcome.whole or session.plain:  # not all that it did is known
                     found = attrs.evolve(found, how="")
                 outcome = attrs.evolve(outcome, observed=found)
-        notes = (*_preload_notes(session), *outcome.notes, *_network_notes(plan, outcome.observed))
+        plain = [Note("kernel", session.plain)] if session.plain else _preload_notes(session)
+        notes = (*plain, *outcome.notes, *_network_notes(plan, outcome.observed))
         return attrs.evolve(outcome, notes=notes)
     finally:
         pool.retire(session)
@@ -198,7 +225,8 @@ def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
     return ErrorInfo(
         kind="syntax",
         type="SyntaxError",
-        message=f"{problem.message}: {problem.text.strip()}",
+        message=f"{problem.message}: {problem.text.strip()}"
+        + hint(plan.flow.uncommented, problem.line),
         cell=problem.cell,
         line=problem.line,
     )
@@ -260,6 +288,7 @@ def _metadata(plan: InstancePlan, spec: KernelSpec, record: RunRecord) -> dict[s
     own = header if isinstance(header, Mapping) else {}
     return {
         **plan.flow.metadata,
+        **_parameters(plan, record),
         "kernelspec": kernelspec,
         "ductaflow": {
             **own,
@@ -270,6 +299,26 @@ def _metadata(plan: InstancePlan, spec: KernelSpec, record: RunRecord) -> dict[s
             "status": record.status.value,
             "started": record.started,
         },
+    }
+
+
+def _parameters(plan: InstancePlan, record: RunRecord) -> dict[str, Any]:
+    """Where readers of papermill's notebooks look for parameters and times."""
+    if plan.config is None:
+        return {}
+    return {
+        "papermill": {
+            "default_parameters": {},
+            "environment_variables": {},
+            "parameters": plan.config,
+            "version": __version__,
+            "input_path": record.flow,
+            "output_path": f"{plan.flow.name}.ipynb",
+            "start_time": record.started,
+            "end_time": None,
+            "duration": None,
+            "exception": None,
+        }
     }
 
 
@@ -284,7 +333,13 @@ def _conclude(
     if outcome.observed.hosts and plan.config is not None:
         artifacts.tell((*plan.notes, *_network_notes(plan, outcome.observed)))
     notebook.metadata["ductaflow"].update(status=record.status.value, duration=record.duration)
-    for note in outcome.notes:
+    if plan.config is not None:
+        notebook.metadata["papermill"].update(
+            end_time=record.finished,
+            duration=record.duration,
+            exception=None if record.status.ok else True,
+        )
+    for note in (*(n for n in plan.notes if n.kind == "command"), *outcome.notes):
         artifacts.log.say(f"note: {note.message}")
     if record.error is not None:
         failing = _failing_index(plan, outcome)
@@ -305,7 +360,8 @@ def _failing_index(plan: InstancePlan, outcome: Outcome) -> int | None:
 
 
 def describe(error: ErrorInfo, flow: str) -> str:
-    """An error in one line: what, and where in the flow file."""
+    """An error: what, and where in the flow file; in one line if its message is one."""
     where = f" in cell {error.cell}" if error.cell and error.kind != "died" else ""
     line = f" ({flow}:{error.line})" if error.line else f" of {flow}" if error.cell else ""
-    return f"{error.type}: {error.message}{where}{line}"
+    head, *more = error.message.split("\n")
+    return "\n".join([f"{error.type}: {head}{where}{line}", *more])

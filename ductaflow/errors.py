@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 class DuctaflowError(Exception):
     """Base of everything ductaflow raises on purpose."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Its traceback in IPython, which asks for it: without what is inside this library."""
+        from ductaflow.tracebacks import rendered
+
+        return rendered(self)
+
 
 class FlowError(DuctaflowError):
     """The flow file is missing, unreadable, or not a valid flow."""
@@ -77,6 +83,15 @@ class RunFailed(DuctaflowError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    def _render_traceback_(self) -> list[str]:
+        """Its traceback in IPython: where it was called for, and the flow's own."""
+        from ductaflow.tracebacks import of_flow, rendered
+
+        error = self.run.error
+        if error is None or not error.traceback:
+            return rendered(self)
+        return rendered(self, of_flow(self.run.record.flow, error.traceback, self.run.dir))
 
 
 class CellFailed(RunFailed):

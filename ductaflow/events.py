@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias, final
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 
@@ -78,6 +78,24 @@ class InstanceFinished:
 
 Event: TypeAlias = InstanceStarted | CellFinished | OutputLine | InstanceFinished
 Listener: TypeAlias = Callable[[Event], object]
+Watch: TypeAlias = Callable[[str, float], object]
+"""Told again and again where a run is: in words, as `cell 3 of 9`, and how much of it is done."""
+
+
+class Audience(Protocol):
+    """Who hears, while one instance runs and on its thread, of its cells and what they print."""
+
+    def cell(self, record: CellRecord, /) -> None:
+        """A cell is over."""
+
+    def stream(self, name: str, text: str) -> None:
+        """The flow has printed some text, maybe a part of a line."""
+
+    def output(self, kind: str, content: Mapping[str, Any]) -> None:
+        """A cell has shown a result, a display or an error, as a kernel's message has it."""
+
+    def close(self) -> None:
+        """The run is over."""
 
 
 @final
@@ -96,7 +114,7 @@ class Teller:
     listen: Listener
     _partial: dict[str, str] = attrs.field(factory=dict)
 
-    def cell(self, record: CellRecord) -> None:
+    def cell(self, record: CellRecord, /) -> None:
         """A cell is over."""
         self.listen(CellFinished(self.step, self.instance, record))
 
@@ -109,6 +127,9 @@ class Teller:
             self._line(name, line)
         if rest:
             self._partial[name] = rest
+
+    def output(self, kind: str, content: Mapping[str, Any]) -> None:
+        """A cell has shown something: there is no event for it."""
 
     def close(self) -> None:
         """The run is over: tell lines that have no end."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import attrs
+
+from ductaflow.hrefs import anchor
 
 
 class Role(Enum):
@@ -21,6 +25,7 @@ class Role(Enum):
     MOVED = "moved"  # a file that it has put there, but not made
     LINK = "link"  # a symbolic link that it followed
     METADATA = "metadata"  # a path whose kind, size, time or permissions it asked for
+    IMPORTS = "imports"  # a folder in which it looked for modules
 
 
 @attrs.frozen
@@ -40,7 +45,8 @@ class FileFact:
             whether it has been changed since.
         log: What is to be added to the path for that of its write-ahead log, if it is a database.
         answer: Where a link leads; the kind of a path and what may be done with it, in words as
-            `file read=yes`; that kinds are in the hash of a folder's names.
+            `file read=yes`; that kinds are in the hash of a folder's names; which modules there
+            are in a folder (`importables`).
     """
 
     path: str
@@ -99,7 +105,7 @@ def own_names(folder: str, outputs: Iterable[FileFact]) -> set[str]:
         folder: The folder's path, as in `FileFact`.
         outputs: What the run has written and left.
     """
-    begin = f"{folder}/"
+    begin = "" if folder == "." else f"{folder}/"
     return {o.path[len(begin) :].split("/")[0] for o in outputs if o.path.startswith(begin)}
 
 
@@ -113,8 +119,8 @@ class Reason:
 
     Attributes:
         kind: `new`, `failed`, `forced`, `off`, `unobserved`, `code`, `config`, `module`, `data`,
-            `present`, `missing`, `folder`, `link`, `metadata`, `python`, `package`, `kernel`,
-            `variable`, `output`, `report`, `age`.
+            `present`, `missing`, `folder`, `link`, `metadata`, `imports`,
+            `python`, `package`, `kernel`, `variable`, `output`, `report`, `age`.
         message: One for people, as `code/zones.py changed`.
         path: The file that it is about, as in `FileFact`, or the empty string.
     """
@@ -128,16 +134,37 @@ class Reason:
 
 
 @attrs.frozen
+class Interpreter:
+    """What the interpreter has that would run an instance; places do not count, versions do.
+
+    Attributes:
+        python: Its version, or empty if it is not known.
+        folders: Where its packages lie, in the order in which it looks for them.
+        problem: Why it cannot be asked, or empty.
+    """
+
+    python: str = ""
+    folders: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@attrs.frozen(repr=False)
 class CacheDecision:
     """Whether an earlier run serves in the place of a new one.
 
     Attributes:
         reuse: Whether it does.
         reasons: Why not; none if it does.
+        label: Which instance it is about, where that was asked: `step/instance`.
+        root: The project root, likewise.
+        report: The report of its last run, if there is one, likewise.
     """
 
     reuse: bool
     reasons: tuple[Reason, ...] = ()
+    label: str = attrs.field(default="", eq=False)
+    root: Path | None = attrs.field(default=None, eq=False)
+    report: Path | None = attrs.field(default=None, eq=False)
 
     def __bool__(self) -> bool:
         return self.reuse
@@ -146,3 +173,40 @@ class CacheDecision:
         if self.reuse:
             return "unchanged since its last run"
         return "; ".join(map(str, self.reasons))
+
+    def __repr__(self) -> str:
+        head = f"{self.label or 'it'} would "
+        if self.reuse:
+            return f"{head}be reused: {self}"
+        return "\n".join([f"{head}run:", *(f"  {reason}" for reason in self.reasons)])
+
+    def _repr_html_(self) -> str:
+        label = html.escape(self.label or "it")
+        if self.report is not None:
+            label = anchor(self.report, self.label)
+        if self.reuse:
+            return f"<div>{label} would be reused: {html.escape(str(self))}</div>"
+        reasons = "".join(f"<li>{self._linked(reason)}</li>" for reason in self.reasons)
+        return f"<div>{label} would run:<ul>{reasons}</ul></div>"
+
+    def _linked(self, reason: Reason) -> str:
+        """A reason, its file's name leading to the file if that is there."""
+        begin, end = _place(reason)
+        name = reason.message[begin:end]
+        file = (self.root / reason.path) if self.root is not None and name else None
+        shown = html.escape(name) if file is None or not file.exists() else anchor(file, name)
+        return html.escape(reason.message[:begin]) + shown + html.escape(reason.message[end:])
+
+
+def _place(reason: Reason) -> tuple[int, int]:
+    """Where in a reason's message its file is named, maybe as seen from the instance's folder."""
+    parts = reason.path.split("/") if reason.path else []
+    for n in range(len(parts)):
+        name = "/".join(parts[n:])
+        begin = reason.message.find(name)
+        if begin >= 0:
+            end = begin + len(name)
+            while reason.message.endswith("../", 0, begin):
+                begin -= 3
+            return begin, end
+    return 0, 0

@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 
+from ductaflow.commands import uncommented
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
 from ductaflow.model import INSERTED_TAGS, Cell, Flow, Tag
 from ductaflow.settings import load_settings
@@ -60,7 +61,7 @@ def read_flow(path: Path) -> Flow:
     with _parsing:  # held while parsing: a version is parsed once however many threads ask
         flow = _parsed.get(key)
         if flow is None:
-            flow = _parsed[key] = _parse(path, data, key[1])
+            flow = _parsed[key] = parse_flow(path, data, key[1])
         _parsed.move_to_end(key)
         while len(_parsed) > _CACHED_VERSIONS:
             _parsed.popitem(last=False)
@@ -71,7 +72,12 @@ _parsed: OrderedDict[tuple[Path, str], Flow] = OrderedDict()
 _parsing = threading.Lock()
 
 
-def _parse(path: Path, data: bytes, sha256: str) -> Flow:
+def parse_flow(path: Path, data: bytes, sha256: str = "") -> Flow:
+    """The flow that bytes are, as those of a file of that path.
+
+    Raises:
+        FlowError: They are not UTF-8, or not a notebook.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
@@ -98,6 +104,7 @@ def _parse(path: Path, data: bytes, sha256: str) -> Flow:
         metadata=notebook["metadata"],
         sha256=sha256,
         written=_cells(found, frozenset({Tag.BANNER}), keep_ids=is_json),
+        uncommented=() if is_json else tuple(uncommented(cells, _LINE_END.split(text))),
     )
 
 
@@ -142,9 +149,27 @@ def _read_text(path: Path, text: str) -> dict[str, Any]:
     from jupytext.config import load_jupytext_config
 
     config = load_jupytext_config(str(path))
+    guarded, restore = _guard_line_ends(text)
     notebook: dict[str, Any]
-    notebook = _plain(jupytext.reads(text, fmt={"extension": path.suffix}, config=config))
+    notebook = _plain(jupytext.reads(guarded, fmt={"extension": path.suffix}, config=config))
+    if restore:
+        for cell in notebook["cells"]:
+            cell["source"] = cell["source"].translate(restore)
     return notebook
+
+
+_NO_LINE_END = re.compile("(?<![\n\r])[\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""Characters at which `str.splitlines`, which jupytext uses, ends a line, and Python does not. At
+the beginning of a line they are left alone: there they stand between parts of a file."""
+
+
+def _guard_line_ends(text: str) -> tuple[str, dict[int, str]]:
+    """A text in which other characters stand for these, and a table that brings them back."""
+    found = sorted({*_NO_LINE_END.findall(text)})
+    free = (chr(c) for c in range(0xE000, 0xF8FF) if chr(c) not in text)
+    stand_in = dict(zip(found, free, strict=False))
+    guarded = _NO_LINE_END.sub(lambda match: stand_in[match[0]], text)
+    return guarded, {ord(other): own for own, other in stand_in.items()}
 
 
 def _read_ipynb(text: str) -> dict[str, Any]:
@@ -221,7 +246,7 @@ def _align(cells: Sequence[tuple[str, str]], text: str) -> list[int | None]:
 
     found: list[int | None] = []
     for kind, source in cells:
-        wanted = source.splitlines()
+        wanted = source.split("\n")
         if not source.strip():
             found.append(None)
             continue
@@ -230,10 +255,18 @@ def _align(cells: Sequence[tuple[str, str]], text: str) -> list[int | None]:
             # jupytext makes this line from the marker's `language=`; it stands on the marker
             at = find(wanted[1:], code=True)
             at = None if at is None else at - 1
-        if at is not None:
+        if at is None:  # a reading of jupytext's own: it stands where the next text does
+            at = next((i for i in range(position, len(lines)) if _is_text(lines[i][1])), None)
+            position = position if at is None else at + 1
+        else:
             position = at + len(wanted)
         found.append(None if at is None else lines[at][0])
     return found
+
+
+def _is_text(line: str) -> bool:
+    """Whether a line is neither blank nor a cell's marker."""
+    return bool(line.strip()) and re.match(r"\s*(?:#|//|--) ?(?:%%|\+|-)", line) is None
 
 
 def _forms(line: str) -> tuple[str, ...]:
@@ -244,13 +277,21 @@ def _forms(line: str) -> tuple[str, ...]:
     return line.strip(), uncommented.strip(), twice.strip(), unquoted.strip()
 
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
 def _numbered_lines(text: str) -> list[tuple[int, str]]:
     """Lines as jupytext cuts them, each with its number in an editor.
 
-    `str.splitlines`, which jupytext uses, also cuts at form feeds and the like.
+    It also cuts at form feeds and the like at the beginning of a line.
     """
-    lines = enumerate(re.split(r"\r\n|\r|\n", text), 1)
-    return [(number, part) for number, line in lines for part in line.splitlines() or [""]]
+    guarded, restore = _guard_line_ends(text)
+    lines = enumerate(_LINE_END.split(guarded), 1)
+    return [
+        (number, part.translate(restore))
+        for number, line in lines
+        for part in line.splitlines() or [""]
+    ]
 
 
 def _after_header(lines: Sequence[tuple[int, str]]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import final
 
@@ -11,14 +11,15 @@ import attrs
 
 from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import instance_of, project_root, runs_dir, runs_name
+from ductaflow.hrefs import anchor
+from ductaflow.layout import instance_of, is_project, project_root, runs_dir, runs_name
 from ductaflow.run import Run
 
 Label = str  # step/instance
 
 
 @final
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Lineage:
     """A run among those that it depends on and that depend on it.
 
@@ -35,6 +36,36 @@ class Lineage:
     downstream: tuple[Run, ...]
     ancestors: tuple[Run, ...]
     descendants: tuple[Run, ...]
+
+    def __repr__(self) -> str:
+        lines = [f"{self.run.status.symbol} {self.run.label}"]
+        for title, found in self._sides():
+            lines += [f"  {title}", *(f"    {r.status.symbol} {r.label}{far}" for r, far in found)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [_html_line(self.run)]
+        for title, found in self._sides():
+            parts += [f"<div>{title}</div>"] if not found else [f"<div>{title}</div><ul>"]
+            parts += [f"<li>{_html_line(run)}{far}</li>" for run, far in found]
+            parts += ["</ul>"] if found else []
+        return "".join(parts)
+
+    def _sides(self) -> Iterator[tuple[str, list[tuple[Run, str]]]]:
+        """What it depends on and what depends on it, under their titles."""
+        for title, near, every in (
+            ("reads from", self.upstream, self.ancestors),
+            ("is read by", self.downstream, self.descendants),
+        ):
+            direct = {run.label for run in near}
+            found = [(run, "" if run.label in direct else ", through others") for run in every]
+            yield (f"{title}:" if found else f"{title} no other run"), found
+
+
+def _html_line(run: Run) -> str:
+    status, file = run.status, run.html if run.html.is_file() else run.notebook
+    symbol = f'<span style="color:{status.colour}">{status.symbol}</span>'
+    return f"{symbol} {anchor(file, run.label)}"
 
 
 @final
@@ -123,7 +154,8 @@ def lineage(run: Run | str, *, root: str | os.PathLike[str] | None = None) -> Li
 def root_of(run: Run) -> Path:
     """The project root of a run in `runs/{step}/{instance}`."""
     runs = run.dir.parents[1]
-    return next((root for root in runs.parents if runs_dir(root) == runs), runs.parent)
+    found = [root for root in runs.parents if runs_dir(root) == runs] or [runs.parent]
+    return next(filter(is_project, found), found[0])
 
 
 def _reach(labels: Iterable[Label], edges: Mapping[Label, tuple[Label, ...]]) -> list[Label]:

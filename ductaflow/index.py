@@ -20,13 +20,13 @@ from ductaflow import jsonio
 from ductaflow.briefs import from_brief, to_brief
 from ductaflow.declarations import is_observed, reads
 from ductaflow.layout import ArtifactPaths, iter_instance_names, runs_dir
+from ductaflow.listing import listed, listed_html
 from ductaflow.model import Config, RunRecord, Status
 from ductaflow.records import read_config, read_record
 from ductaflow.run import Outline, Run
 
 FILE = ".ductaflow.sqlite"
 LAYOUT = 3
-_SHOWN = 20  # runs in a text
 _WRITTEN_AT_ONCE = 1000  # rows
 BUSY = 2.0  # seconds to wait for another conductor
 
@@ -87,10 +87,10 @@ class Outlines(Sequence[Run]):
     __hash__ = None  # type: ignore[assignment]  # as a list has none
 
     def __repr__(self) -> str:
-        shown = [repr(run) for run in self[:_SHOWN]]
-        if len(self) > _SHOWN:
-            shown.append(f"and {len(self) - _SHOWN} more")
-        return f"[{', '.join(shown)}]"
+        return listed(self)
+
+    def _repr_html_(self) -> str:
+        return listed_html(self)
 
 
 @final

@@ -161,6 +161,11 @@ def config_table(config: Config, notes: Sequence[Note] = ()) -> str:
     return "\n\n".join(parts)
 
 
+def titled_table(config: Config, title: str) -> str:
+    """The same under a title of its own, given as plain text."""
+    return f"## {plain_markdown(title)}\n{config_table(config).partition(chr(10))[2]}"
+
+
 def _groups(config: Config, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Config]]:
     """Each dict that is not empty, with the keys that lead there, without the dicts inside."""
     rows = {key: v for key, v in config.items() if not (isinstance(v, dict) and v)}

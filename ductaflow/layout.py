@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from urllib.request import url2pathname
 
 import attrs
 
@@ -100,14 +101,27 @@ def _unfit(name: str) -> str:
 # --- the project root ------------------------------------------------------------------------
 
 
-def project_root(root: str | os.PathLike[str] | None) -> Path:
+def project_root(
+    root: str | os.PathLike[str] | None, flow: str | os.PathLike[str] | None = None
+) -> Path:
     """The project root for this process: `root` if given, else found from where it is.
+
+    Args:
+        root: What the caller asked for.
+        flow: The flow that is meant. An absolute path that lies elsewhere leads to its own project.
 
     Raises:
         DuctaflowError: The root asked for is not a folder.
     """
-    explicit = Path(root) if root is not None else None
-    return find_root(Path.cwd(), explicit, os.environ, main_script())
+    explicit = local_folder(root, "root") if root is not None else None
+    found = find_root(Path.cwd(), explicit, os.environ, main_script())
+    path = Path(flow).expanduser() if flow is not None else Path()
+    if explicit or os.environ.get(ROOT_VARIABLE) or not path.is_absolute():
+        return found
+    if path.is_relative_to(found) or path.resolve().is_relative_to(found.resolve()):
+        return found
+    own = _search_up(path.parent)
+    return found if own is None else check_encodable(own)
 
 
 def find_root(
@@ -150,6 +164,63 @@ def find_root(
     return check_encodable(start)
 
 
+def local_folder(given: str | os.PathLike[str], what: str, here: Path | None = None) -> Path:
+    """A path that a caller gave, from the caller's current folder on.
+
+    Args:
+        given: The path, or a `file:` URL.
+        what: What it is for, for the message, as the argument's name.
+        here: The caller's current folder; as it is now, if left out.
+
+    Raises:
+        DuctaflowError: It is another URL.
+    """
+    text = os.fspath(given)
+    if re.match(r"file:/", text):
+        return Path(url2pathname(re.sub(r"^file:(?://)?", "", text)))
+    if url := _URL.match(text):
+        raise DuctaflowError(
+            f"{what} is {url[1]}://{text[url.end() :]}, where only a folder of this machine can "
+            "be: name one, and deliver what is in it with export(run, URL)"
+        )
+    return (here or Path.cwd()) / Path(text).expanduser()
+
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # `Path` makes one slash of two
+
+
+def target_folder(
+    given: str | os.PathLike[str], root: Path, what: str, here: Path | None = None
+) -> Path:
+    """A folder to write to, from the caller's current folder on.
+
+    Args:
+        given: The folder, or a `file:` URL.
+        root: The project root.
+        what: What it is for, for the message.
+        here: The caller's current folder; as it is now, if left out.
+
+    Raises:
+        DuctaflowError: It is another URL, or a relative path that leads out of the project.
+    """
+    here = here or Path.cwd()
+    folder = here / local_folder(given, what, here)
+    relative = not Path(given).expanduser().is_absolute() and not os.fspath(given).startswith(
+        "file:"
+    )
+    if relative and here.resolve().is_relative_to(root.resolve()):
+        folder = Path(os.path.normpath(folder))
+        inside = (root.absolute(), root.resolve())
+        if not any(
+            path.is_relative_to(top) for path in (folder, folder.resolve()) for top in inside
+        ):
+            raise DuctaflowError(
+                f"{what} is {os.fspath(given)!r}, which leads from {here} out of the project "
+                f"{root}; if that is meant, give the whole path, {folder}"
+            )
+    return folder
+
+
 def check_encodable(folder: Path) -> Path:
     """A folder whose path notebooks, records and Jupyter's messages can hold: they are UTF-8.
 
@@ -180,7 +251,7 @@ def _search_up(begin: Path) -> Path | None:
     for folder in (begin, *begin.parents):
         if folder in too_wide and folder != begin:
             return None
-        if _is_project(folder):
+        if is_project(folder):
             return folder
     return None
 
@@ -192,7 +263,8 @@ def _home() -> Path | None:
         return None
 
 
-def _is_project(folder: Path) -> bool:
+def is_project(folder: Path) -> bool:
+    """Whether a folder looks like a project's root; see `find_root`."""
     if (folder / SETTINGS_FILE).is_file() or any((folder / f).is_dir() for f in _MARKER_FOLDERS):
         return True
     try:
@@ -211,8 +283,8 @@ def kernel_environment(root: Path, workers: int | None = None) -> dict[str, str]
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
     nested = {} if workers is None else {WORKERS_VARIABLE: str(workers)}
-    if _COPY is not None and _COPY.is_relative_to(root.resolve()):
-        path = [str(_COPY), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
+    if OWN_COPY is not None and OWN_COPY.is_relative_to(root.resolve()):
+        path = [str(OWN_COPY), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
         ours["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
     return {**ours, ROOT_VARIABLE: str(root), **nested}
 
@@ -230,12 +302,14 @@ def is_own_file(parts: Sequence[str]) -> bool:
 
 
 def _own_copy() -> Path | None:
-    """Where this library lies, if a project has it beside its `ductacore.py`."""
+    """Where this library lies, if a project has it in its `code/`, beside its `ductacore.py`."""
     folder = Path(__file__).resolve().parents[1]
-    return folder if (folder / "ductacore.py").is_file() else None
+    # Where ductaflow is installed, its own `ductacore.py` lies beside it.
+    return folder if folder.name == "code" and (folder / "ductacore.py").is_file() else None
 
 
-_COPY = _own_copy()
+OWN_COPY = _own_copy()
+"""Where this library lies, if it is a project's own copy; else None."""
 
 
 # --- instances and their files ---------------------------------------------------------------
@@ -366,10 +440,15 @@ class ArtifactPaths:
     Attributes:
         folder: The instance's folder, absolute.
         flow: The flow's name, which is its file's stem.
+        executed: The executed notebook's file, where a caller has chosen it.
+        prefix: What the names of config, record and lock begin with, where the folder may have
+            those of other runs.
     """
 
     folder: str
     flow: str
+    executed: str = ""
+    prefix: str = ""
 
     @classmethod
     def of(cls, directory: Path, flow: str) -> ArtifactPaths:
@@ -389,7 +468,7 @@ class ArtifactPaths:
     @property
     def notebook(self) -> Path:
         """The executed notebook."""
-        return Path(self.folder, f"{self.flow}.ipynb")
+        return Path(self.folder, self.executed or f"{self.flow}.ipynb")
 
     @property
     def html(self) -> Path:
@@ -404,17 +483,17 @@ class ArtifactPaths:
     @property
     def config(self) -> Path:
         """The normalised config."""
-        return Path(self.folder, "config.json")
+        return Path(self.folder, f"{self.prefix}config.json")
 
     @property
     def record(self) -> Path:
         """The run's record."""
-        return Path(self.folder, "run.json")
+        return Path(self.folder, f"{self.prefix}run.json")
 
     @property
     def lock(self) -> Path:
         """What a live run holds."""
-        return Path(self.folder, ".ductaflow.lock")
+        return Path(self.folder, f".ductaflow.{self.prefix}lock")
 
     def all(self) -> tuple[Path, ...]:
         """Them all."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
-from ductaflow.model import METRICS_MIME
+from ductaflow.model import METRICS_MIME, SCRAP_MIME
 
 
 def record(**metrics: Any) -> None:
@@ -45,3 +45,15 @@ def scalars(published: object) -> dict[str, Any]:
         for name, value in published.items()
         if isinstance(name, str) and isinstance(value, str | float | int | bool | None)
     }
+
+
+def scraps(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was published as outputs of a notebook, in which scrapbook finds it."""
+    return [
+        {
+            "output_type": "display_data",
+            "data": {SCRAP_MIME: {"name": name, "data": value, "encoder": "json", "version": 1}},
+            "metadata": {"scrapbook": {"name": name, "data": True, "display": False}},
+        }
+        for name, value in metrics.items()
+    ]

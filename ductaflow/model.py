@@ -25,6 +25,10 @@ METRICS_MIME = "application/vnd.ductaflow.metrics+json"
 """With it `record()` tells the conductor what a flow has measured."""
 
 
+SCRAP_MIME = "application/scrapbook.scrap.json+json"
+"""What scrapbook's readers find values in."""
+
+
 class Tag:
     """Cell tags that mean something to ductaflow."""
 
@@ -124,6 +128,23 @@ class Cell:
 
 
 @attrs.frozen
+class Uncommented:
+    """A comment of a flow file that jupytext takes for a command.
+
+    Attributes:
+        cell: The cell's number.
+        line: The file's line.
+        written: The comment as it stands there.
+        taken: What it is in the cell.
+    """
+
+    cell: int
+    line: int
+    written: str
+    taken: str
+
+
+@attrs.frozen
 class Flow:
     """One version of a flow file, parsed.
 
@@ -135,6 +156,7 @@ class Flow:
         metadata: The notebook's metadata (the YAML header, or the `.ipynb`'s own).
         sha256: Hash of the file's bytes.
         written: Its cells with those that an earlier execution had inserted; see `flow.as_written`.
+        uncommented: Its comments that are commands in its cells.
     """
 
     path: Path
@@ -144,6 +166,7 @@ class Flow:
     metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     sha256: str = ""
     written: tuple[Cell, ...] = attrs.field(default=(), repr=False)
+    uncommented: tuple[Uncommented, ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen
@@ -307,8 +330,9 @@ class RunRecord:
         inputs: The files that it used and did not write itself.
         outputs: The files that it wrote and left.
         packages: Versions of the installed packages it imported, by module.
-        package_folders: Where they lie.
-        variables: Environment variables that its code read, and hashes of their values.
+        package_folders: Where they lay; does not count.
+        variables: Environment variables that it asked for, and hashes of their values; of a pattern
+            such as `APP_*`, or `*`, which ones there were.
         hosts: Other hosts that it connected to or could not find, by name where that is known.
         options: How it was run, as far as it can be run so again.
         conductor: Process id, host and user of the process that ran it.

@@ -305,6 +305,16 @@ def _unmentioned(
     return f"The flow never mentions the key `{dotted(path)}`{hint}"
 
 
+def mentioned(flow: Flow, key: str) -> bool:
+    """Whether a flow's code says a key, as a name or in a string; in comments does not count."""
+    return key in _mentions(flow)
+
+
+def loops_over_config(flow: Flow) -> bool:
+    """Whether a flow uses its config as a whole, so that any key may be used without being said."""
+    return "config" in _mentions(flow).whole
+
+
 @attrs.frozen
 class _Mentions:
     """What a flow's code says, comments apart.
@@ -363,7 +373,7 @@ _MAGIC = re.compile(r"^(\s*)(?:[%!?]|[\w, .]+=\s*[%!]).*|^(\s*)\S+\?{1,2}\s*$")
 def _without_magics(source: str) -> tuple[str, list[str]]:
     """The Python of a cell, with `pass` for each magic line, and those lines."""
     code, magics = [], []
-    for line in source.splitlines():
+    for line in source.split("\n"):
         match = _MAGIC.match(line)
         if match:
             magics.append(line)

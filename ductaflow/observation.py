@@ -24,20 +24,27 @@ from ductaflow_kernels.observer import CONNECTED, Use
 
 from ductaflow.databases import belongs_to_database
 from ductaflow.facts import FileFact, Role, own_names
-from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash, variable_hash
+from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash
 from ductaflow.hashes import version_of
 from ductaflow.hosts import hosts_of
+from ductaflow.importables import UNKNOWN, found_in, told
 from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.links import Leads, follow, lead, portable
 from ductaflow.model import InstancePlan
 from ductaflow.packages import versions
 from ductaflow.places import caches, interpreter_places, is_system
+from ductaflow.variables import answers, asked
 
 _CACHED_MODULE = re.compile(r"(.*)/__pycache__/([^/]+?)\.[^/.]+(?:\.opt-\w+)?\.pyc(?:\.\d+)?$")
 _PROJECT_OWN = frozenset({".git", ".hg", ".svn", "__pycache__", ".ipynb_checkpoints"})
 _INSIDE = str(Path(sys.modules[Use.__module__].__file__ or "").with_name("inside")) + os.sep
 _MAX_PATH = 4096
-_KEPT_APART = (Role.FOLDER, Role.LINK, Role.METADATA)  # beside what else a path was to a run
+_KEPT_APART = (
+    Role.FOLDER,
+    Role.LINK,
+    Role.METADATA,
+    Role.IMPORTS,
+)  # beside what else a path was to a run
 
 # What a kernel has noted to be asked about a path (`ductaflow_asking`).
 _KIND, _SIZE, _TIME, _FOLDER_TIME, _UNLINKED = 1, 2, 4, 8, 16
@@ -55,7 +62,7 @@ class Observation:
         outputs: The files that it has written and that are still there.
         packages: The installed modules that it has imported, and their packages' versions.
         folders: Where those packages lie.
-        variables: The environment variables that its code has read, and hashes of their values.
+        variables: The environment variables that it has asked for, and hashes of their values.
         hosts: The other hosts that it has connected to.
     """
 
@@ -104,13 +111,19 @@ def observe(
         how="native" if noted.get("native", True) else "python",
         inputs=tuple(view.inputs.values()),
         outputs=view.outputs,
-        packages=versions(noted.get("packages", ()), folders),
+        packages=_packages(noted, folders),
         folders=folders,
-        variables={n: variable_hash(n, environment) for n in noted.get("variables", ())},
+        variables=answers(asked(plan, noted, view.modules(), view.scripts()), environment),
         hosts=hosts_of(
             noted.get("network", {}), [host.removeprefix(CONNECTED) for host in addresses]
         ),
     )
+
+
+def _packages(noted: Mapping[str, Any], folders: Sequence[str]) -> dict[str, str]:
+    """Versions by module; an empty one of what was looked for and is not there."""
+    absent = dict.fromkeys(noted.get("absent", ()), "")
+    return {**absent, **versions(noted.get("packages", ()), folders)}
 
 
 @final
@@ -222,6 +235,10 @@ class _View:
             if found is not None:
                 what, size, mtime_ns, kind = asked.get(noted, (0, -1, 0, ""))
                 self._take_metadata(found, what, size, mtime_ns, kind, allowed.get(noted, []))
+        for noted, names in self.noted.get("imports", {}).items():
+            found = self._reached(noted)
+            if found is not None:
+                self._take_imports(found, names)
         for noted, there in self.noted.get("looked_for", ()):
             found = self._reached(noted)
             if found is not None:
@@ -247,6 +264,16 @@ class _View:
             if target is not None:
                 answer = portable(target, self._root[:-1])
                 self._add(Role.LINK, self._place(path), answer=answer)
+
+    def modules(self) -> list[str]:
+        """Files of the project's modules that the run has imported."""
+        return list(map(str, self.noted.get("modules", ())))
+
+    def scripts(self) -> Iterator[str]:
+        """Files of the project that it has read and that may be programs."""
+        for fact in self.inputs.values():
+            if fact.role == Role.DATA.value and fact.path.endswith((".py", ".sh", ".bash")):
+                yield os.path.join(self._root, fact.path)
 
     def _left(self) -> Iterator[FileFact]:
         """The files that the run has written and left, but for temporary ones."""
@@ -312,6 +339,8 @@ class _View:
         return True
 
     def _take_module(self, path: str) -> None:
+        if path in self.written:  # its bytecode may have been read before there was any
+            return
         try:
             found = os.stat(path)
             if self._changed_meanwhile(found):
@@ -373,6 +402,24 @@ class _View:
             own = kind == "folder" and any(os.path.dirname(p) == path for p in self.written)
             facts["mtime_ns"] = os.stat(path).st_mtime_ns if own else mtime_ns
         self._add(Role.METADATA, path, **facts)
+
+    def _take_imports(self, path: str, asked: Mapping[str, bool | None]) -> None:
+        """In which folder modules were looked for, and which there are now.
+
+        What came or went meanwhile is the run's own doing, or it is not known what it has seen.
+        """
+        if self._is_temporary(path) or os.path.isfile(path):
+            return
+        found = found_in(path, asked)
+        for name, there in asked.items():
+            if there not in (None, bool(found[name])) and not self._has_changed(path, name):
+                found[name] = UNKNOWN
+        self._add(Role.IMPORTS, path, answer=told(found))
+
+    def _has_changed(self, folder: str, name: str) -> bool:
+        """Whether the run itself has made or removed a module."""
+        begin = os.path.join(folder, name.rstrip("/"))
+        return any(p.startswith(begin) or begin.startswith(p) for p in (*self.written, *self._gone))
 
     def _take_looked_for(self, path: str, *, there: bool) -> None:
         if path in self.written or not self._sought(path) or self._root.startswith(path + os.sep):
@@ -507,6 +554,8 @@ class _View:
         return False
 
     def _shown(self, path: str) -> str:
+        if path + os.sep == self._root:
+            return "."
         inside = path.startswith(self._root)
         return path[len(self._root) :].replace(os.sep, "/") if inside else path
 

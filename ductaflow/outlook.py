@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -13,6 +13,7 @@ from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import CacheDecision
 from ductaflow.index import Index
+from ductaflow.interpreters import Interpreters
 from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.model import Flow, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.parameters import complete
@@ -65,11 +66,12 @@ class Outlook:
     root: Path
     tasks: Tasks
     options: RunOptions
-    _environment: Mapping[str, str] = attrs.field(init=False)
+    _interpreters: Interpreters = attrs.field(init=False)
     _folder: Path = attrs.field(init=False)  # of the step's instances
 
     def __attrs_post_init__(self) -> None:
-        self._environment = kernel_environment(self.root, self.options.nested_workers)
+        environment = kernel_environment(self.root, self.options.nested_workers)
+        self._interpreters = Interpreters(environment)
         self._folder = step_dir(self.root, self.step)
 
     @property
@@ -120,7 +122,7 @@ class Outlook:
             )
         except DuctaflowError as e:
             return Due(task, e, CacheDecision(reuse=False))
-        last, decision = look(plan, self._environment, index)
+        last, decision = look(plan, self._interpreters, index)
         return Due(task, plan, decision, last)
 
     def _planned(self, due: Due) -> Entry:

@@ -6,23 +6,29 @@ as it is asked: that function reads the file list of every package, which takes 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+_POINTS = "entry_points.txt"
 _INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 _TOP = re.compile(
     rb"^([^/,.\n]+)(?:/__init__\.pyc?|\.(?:py|so|pyd|abi3[^,]*|cpython[^,]*)),", re.MULTILINE
 )
+
+UNVERSIONED = "there, of no known version"
+ENTRY_POINTS, DISTRIBUTIONS = "entry points of ", "all packages"  # as in `ductaflow_imports`
 
 
 def versions(modules: Iterable[str], folders: Iterable[str]) -> dict[str, str]:
     """The version of the package that each top-level module comes from.
 
     Args:
-        modules: Names of top-level modules.
+        modules: Names of top-level modules, or of packages; or `entry points of {group}` or
+            `all packages`, of which the version is a hash.
         folders: Where packages are installed; the first that has one counts.
 
     Returns:
@@ -38,17 +44,68 @@ def _versions(
 ) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for module in modules:
+        if is_question(module):
+            found[module] = _answer(module, states)
+            continue
         for folder, stamp in states:
             version = _named(folder, stamp).get(_normal(module))
             if version is None:
                 version = _by_content(folder, stamp).get(module)
+            if version is None and module in _bare(folder, stamp):
+                version = UNVERSIONED
             if version is not None:
                 found[module] = version
                 break
     return tuple(found.items())
 
 
-def _stamp(folder: str) -> int:
+def is_question(name: str) -> bool:
+    """Whether a name stands for what a run asked about all packages, not for one of them."""
+    return name.startswith(ENTRY_POINTS) or name == DISTRIBUTIONS
+
+
+def _answer(question: str, states: tuple[tuple[str, int], ...]) -> str:
+    """A hash of what is answered now."""
+    if question == DISTRIBUTIONS:
+        told = sorted((name, version) for name, version, _ in _first(states))
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    group = question.removeprefix(ENTRY_POINTS)
+    points = [
+        point
+        for *_, info in _first(states)
+        for point in _points(info, _stamp(info / _POINTS)).get(group, ())
+    ]
+    return hashlib.sha256(repr(sorted(points)).encode()).hexdigest()[:16]
+
+
+def _first(states: tuple[tuple[str, int], ...]) -> list[tuple[str, str, Path]]:
+    """All packages, those of one name from the first folder that has it."""
+    found: dict[str, tuple[str, str, Path]] = {}
+    for folder, stamp in states:
+        for name, version, info in _infos(folder, stamp):
+            found.setdefault(_normal(name), (name, version, info))
+    return list(found.values())
+
+
+@lru_cache(maxsize=4096)
+def _points(info: Path, _: int) -> dict[str, list[tuple[str, str]]]:
+    """A package's entry points by group: name and value."""
+    try:
+        text = (info / _POINTS).read_text("utf-8", "replace")
+    except OSError:
+        return {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    group = ""
+    for line in map(str.strip, text.splitlines()):
+        name, is_point, value = line.partition("=")
+        if line.startswith("[") and line.endswith("]"):
+            group = line[1:-1].strip()
+        elif is_point and not line.startswith(("#", ";")):
+            found.setdefault(group, []).append((name.strip(), value.strip()))
+    return found
+
+
+def _stamp(folder: str | Path) -> int:
     """When a package was last installed there or removed; 0 if there is no such folder."""
     try:
         return os.stat(folder).st_mtime_ns
@@ -85,6 +142,17 @@ def _infos(folder: str, _stamp: int) -> list[tuple[str, str, Path]]:
         if match is not None:
             infos.append((match["name"], match["version"], entry))
     return infos
+
+
+@lru_cache(maxsize=32)
+def _bare(folder: str, _stamp: int) -> frozenset[str]:
+    """The modules that lie there, of a package or not."""
+    if not folder.endswith("-packages"):  # the standard library's, of which the version is Python's
+        return frozenset()
+    names = os.listdir(folder)
+    suffixes = (".py", ".pyc", ".so", ".pyd")
+    modules = {name.partition(".")[0] for name in names if name.endswith(suffixes)}
+    return frozenset(modules | {n for n in names if "." not in n and n != "__pycache__"})
 
 
 def _tops(info: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from ductaflow.ages import Age, seconds_of
+from ductaflow.commands import command_notes
 from ductaflow.config import normalise
 from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import as_written, require_parameters
@@ -130,6 +131,7 @@ def _planned(
 def lay_out(plan: InstancePlan) -> InstancePlan:
     """The plan with its cells, the config's among them, and with what they gave to notice."""
     notes = config_notes(plan.flow, plan.config, plan.given) if plan.config is not None else ()
+    notes = (*command_notes(plan.flow), *notes)
     return attrs.evolve(plan, cells=prepare(plan.flow, plan.config, notes), notes=notes)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from enum import Enum
 from typing import Any, Protocol, final
 
 import attrs
@@ -128,7 +129,7 @@ class TerminalDisplay:
             self._write(f"\r{tally.line(now)[:width]}\x1b[K")
 
     def failed(self, entry: Entry) -> None:
-        self._write(f"\r\x1b[K{_printable(failure_line(entry))}\n")
+        self._write(f"\r\x1b[K{printable(failure_line(entry))}\n")
         self._shown = 0.0
 
     def close(self, tally: Tally, now: float) -> None:
@@ -158,7 +159,7 @@ class LogDisplay:
             self._say(tally.line(now))
 
     def failed(self, entry: Entry) -> None:
-        self._say(_printable(failure_line(entry)))
+        self._say(printable(failure_line(entry)))
 
     def close(self, tally: Tally, now: float) -> None:
         self._say(f"{tally.line(now)} · {clock(now - tally.began)}")
@@ -218,19 +219,41 @@ class NoDisplay:
         """Nothing."""
 
 
+class Surface(Enum):
+    """Where what a program shows is seen."""
+
+    NOTEBOOK = "notebook"
+    TERMINAL = "terminal"
+    LOG = "log"
+
+
+def surface() -> Surface:
+    """Where what this program shows is seen."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None and hasattr(shell, "kernel"):
+        return Surface.NOTEBOOK
+    stream = terminal()
+    if stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb":
+        return Surface.TERMINAL
+    return Surface.LOG
+
+
+def terminal() -> Any:
+    """The stream for what is shown beside a program's own output; None if there is none."""
+    return sys.stderr
+
+
 def choose_display(wanted: bool) -> Display:
     """The display that is right for where this program runs."""
     if not wanted or sys.stderr is None:
         return NoDisplay()
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is not None and hasattr(shell, "kernel"):
+    where = surface()
+    if where is Surface.NOTEBOOK:
         return NotebookDisplay()
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return TerminalDisplay(sys.stderr)
-    return LogDisplay(sys.stderr)
+    return TerminalDisplay(sys.stderr) if where is Surface.TERMINAL else LogDisplay(sys.stderr)
 
 
-def _printable(text: str) -> str:
-    """Text without what would command a terminal: a flow's error message may hold anything."""
+def printable(text: str) -> str:
+    """A text without what would command a terminal: a flow's error message may hold anything."""
     return "".join(c if c.isprintable() else "?" for c in text)

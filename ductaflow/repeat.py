@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -11,7 +12,8 @@ from ductaflow.cache import decide
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
-from ductaflow.model import InstancePlan, RunOptions
+from ductaflow.interpreters import Interpreters
+from ductaflow.model import InstancePlan, RunOptions, RunRecord
 from ductaflow.options import HtmlOptions
 from ductaflow.plan import plan_instance
 from ductaflow.run import Run
@@ -25,15 +27,8 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
     Raises:
         DuctaflowError: The flow is gone or does not parse, or the config is gone.
     """
-    record = run.record
-    path = resolve_flow(record.flow, root, root)
-    known = {field.name for field in attrs.fields(RunOptions)}
-    values = {name: value for name, value in record.options.items() if name in known}
-    for name in ("preload", "ignore"):
-        if isinstance(values.get(name), list):
-            values[name] = tuple(values[name])
-    if isinstance(values.get("html"), Mapping):
-        values["html"] = HtmlOptions(**values["html"])
+    path = resolve_flow(run.record.flow, root, root)
+    values = recorded_options(run.record)
     flow = read_flow(path)
     now = load_settings(root).of(language(flow), flow.metadata, path).max_age
     ages = [age for age in (values.get("max_age"), now) if age is not None]
@@ -46,19 +41,31 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
     )  # fmt: skip
 
 
+def recorded_options(record: RunRecord) -> dict[str, Any]:
+    """The options with which a run was made, those not as by default, for `RunOptions`."""
+    known = {field.name for field in attrs.fields(RunOptions)}
+    values = {name: value for name, value in record.options.items() if name in known}
+    for name in ("preload", "ignore"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
+    if isinstance(values.get("html"), Mapping):
+        values["html"] = HtmlOptions(**values["html"])
+    return values
+
+
 def standing_of(
-    run: Run, root: Path, environment: Mapping[str, str], *, force: bool = False
+    run: Run, root: Path, interpreters: Interpreters, *, force: bool = False
 ) -> CacheDecision:
     """Whether a run is up to date, and if not, why not.
 
     Args:
         run: The run.
         root: The project root.
-        environment: What it would have as environment now.
+        interpreters: What it would have now.
         force: Whether it is to run in any case.
     """
     try:
         plan = plan_again(run, root, force=force)
     except DuctaflowError as e:
         return CacheDecision(reuse=False, reasons=(Reason("flow", str(e)),))
-    return decide(plan, run.brief, environment)
+    return decide(plan, run.brief, interpreters.environment, interpreters.of(plan))

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 import attrs
 
 from ductaflow.errors import ArtifactError
 from ductaflow.facts import Reason
+from ductaflow.hrefs import anchor
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, Note, RunRecord, Status
 from ductaflow.records import read_record
 
-
-def href(path: Path) -> str:
-    """A link to a file from a page that lies in the current folder, as an open notebook does.
-
-    Relative, because browsers follow no `file:` link from a page that a server gave them.
-    """
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:  # on another drive
-        return path.absolute().as_uri()
-    return quote(Path(relative).as_posix())
+_NOTES = 10  # shown in a notebook
 
 
 class Outline(NamedTuple):
@@ -161,15 +150,54 @@ class Run:
     def __fspath__(self) -> str:
         return str(self.notebook)
 
+    def summary(self, *, plain: bool = False) -> str:
+        """It in one line: how it ended, where if not well, and after how long.
+
+        Args:
+            plain: Leave out what differs from one run of the same to the next.
+        """
+        status = self.status
+        return f"{status.symbol} {self.label} {status.label}" + self._rest(plain=plain)
+
+    def summary_html(self, *, plain: bool = False) -> str:
+        """The same for a notebook, with links to what it has left.
+
+        Args:
+            plain: See `summary`.
+        """
+        status, links = self.status, self.links()
+        return (
+            f'<span style="color:{status.colour}">{status.symbol}</span> '
+            f"<b>{html.escape(self.label)}</b> {status.label}"
+            f"{html.escape(self._rest(plain=plain))}{links and f' · {links}'}"
+        )
+
+    def links(self) -> str:
+        """Links to its report, notebook and log, as far as they are there, for a notebook."""
+        files = {"report": self.html, "notebook": self.notebook, "log": self.log}
+        return " · ".join(anchor(file, name) for name, file in files.items() if file.is_file())
+
+    def _rest(self, *, plain: bool) -> str:
+        cell = self.error.cell if self.status.bad and self.error is not None else None
+        where = f" in cell {cell}" if cell else ""
+        if plain:
+            return where
+        if self.reused:
+            return f"{where}, reused"
+        if self.duration is None or self.status is Status.PLANNED:
+            return where
+        return f"{where} after {self.duration:.2f} s"
+
     def __repr__(self) -> str:
         seconds = "" if self.duration is None else f", {self.duration:.2f} s"
-        return f"<Run {self.label} {self.status.symbol} {self.status.label}{seconds}>"
+        reused = f", {self._accepted() or 'reused'}" if self.reused else ""
+        return f"<Run {self.label} {self.status.symbol} {self.status.label}{seconds}{reused}>"
+
+    def _accepted(self) -> str:
+        """That its last change was accepted, if it was."""
+        notes = self.told.notes if isinstance(self.told, RunRecord) else ()
+        return notes[-1].message if notes and notes[-1].kind == "accepted" else ""
 
     def _repr_html_(self) -> str:
-        status = self.status
-        seconds = "" if self.duration is None else f" in {self.duration:.2f} s"
-        link = html.escape(href(self.paths.html), quote=True)
-        return (
-            f'<span style="color:{status.colour}">{status.symbol} {status.label}</span>{seconds}: '
-            f'<a href="{link}">{html.escape(self.label)}</a>'
-        )
+        notes = "".join(f"<li>{html.escape(note.message)}</li>" for note in self.notes[-_NOTES:])
+        return f"<div>{self.summary_html()}{notes and f'<ul>{notes}</ul>'}</div>"

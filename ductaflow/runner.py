@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 
-from ductaflow_kernels.errors import UnknownKernelspec
-from ductaflow_kernels.pool import shared_pool
-from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
+import attrs
+from ductaflow_kernels.errors import KernelStartError, LeaseCancelled
+from ductaflow_kernels.pool import KernelPool, shared_pool
+from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow.cache import decide
 from ductaflow.cellrun import Stop
@@ -22,15 +25,15 @@ from ductaflow.errors import (
     KernelFailed,
     RunFailed,
     RunTimedOut,
-    UnknownKernel,
 )
-from ductaflow.events import Listener, Teller
+from ductaflow.events import Audience, Listener, Teller, Watch
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.index import Index
+from ductaflow.interpreters import Interpreters, kernel_spec
 from ductaflow.languages import TRANSLATORS
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.lock import instance_lock
-from ductaflow.model import Flow, InstancePlan
+from ductaflow.model import Flow, InstancePlan, RunRecord
 from ductaflow.plan import lay_out
 from ductaflow.records import damage, read_record
 from ductaflow.run import Run
@@ -45,36 +48,44 @@ _FAILURES: dict[str, type[RunFailed]] = {
 }
 
 
-def run_to_end(plan: InstancePlan) -> Run:
-    """Run a plan, and raise if it does not succeed; Ctrl-C ends it tidily.
+def run_to_end(
+    plan: InstancePlan,
+    paths: ArtifactPaths | None = None,
+    audience: Audience | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Run a plan, however it ends; Ctrl-C ends it tidily.
+
+    Args:
+        plan: What to run.
+        paths: Where its artifacts go, if not to its folder.
+        audience: Who hears of cells and output as they come.
+        watch: Told where it is, on this thread.
 
     Raises:
-        RunFailed: It did not succeed.
         KeyboardInterrupt: It was interrupted.
     """
     stop = Stop()
     with interruptible(stop):
-        run = run_plan(plan, stop)
+        run = run_plan(plan, stop, paths=paths, audience=audience, watch=watch)
     if stop.requests:
         raise KeyboardInterrupt(f"{plan.label} was interrupted; what it left is in {run.dir}")
-    if run.error is not None:
-        raise failure(run)
     return run
 
 
 def look(
-    plan: InstancePlan, environment: Mapping[str, str], index: Index | None = None
+    plan: InstancePlan, interpreters: Interpreters, index: Index | None = None
 ) -> tuple[Run | None, CacheDecision]:
     """The last run of a plan's instance, and whether it serves in the place of a new one.
 
     Args:
         plan: What is wanted.
-        environment: What a new run would have as environment.
+        interpreters: What a new run would have.
         index: Where records are found faster, or None.
     """
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     record = index.record(plan.step, plan.instance) if index else read_record(paths.record)
-    decision = decide(plan, record, environment)
+    decision = decide(plan, record, interpreters.environment, interpreters.of(plan))
     if record is None and (why := damage(paths.record)):
         decision = CacheDecision(False, (Reason("damaged", f"its run.json does not count: {why}"),))
     if record is not None and decision.reuse:
@@ -82,19 +93,36 @@ def look(
     return (Run(record, paths, reused=True) if record is not None else None), decision
 
 
-def run_plan(plan: InstancePlan, stop: Stop, listen: Listener | None = None) -> Run:
+def run_plan(
+    plan: InstancePlan,
+    stop: Stop,
+    listen: Listener | None = None,
+    *,
+    paths: ArtifactPaths | None = None,
+    audience: Audience | None = None,
+    watch: Watch | None = None,
+) -> Run:
     """Run a plan, unless its instance's last run serves; see `run_now`."""
     if not plan.step:
-        return run_now(plan, stop, (), listen)
-    environment = kernel_environment(plan.root, plan.options.nested_workers)
-    last, decision = look(plan, environment)
+        return run_now(plan, stop, (), listen, paths=paths, audience=audience, watch=watch)
+    interpreters = Interpreters(kernel_environment(plan.root, plan.options.nested_workers))
+    last, decision = look(plan, interpreters)
     if last is not None and decision.reuse:
         return last
-    return run_now(plan, stop, decision.reasons, listen)
+    return run_now(
+        plan, stop, decision.reasons, listen, paths=paths, audience=audience, watch=watch
+    )
 
 
 def run_now(
-    plan: InstancePlan, stop: Stop, reasons: tuple[Reason, ...], listen: Listener | None = None
+    plan: InstancePlan,
+    stop: Stop,
+    reasons: tuple[Reason, ...],
+    listen: Listener | None = None,
+    *,
+    paths: ArtifactPaths | None = None,
+    audience: Audience | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Run a plan in its folder, which no other run may hold.
 
@@ -103,20 +131,83 @@ def run_now(
         stop: Set by the caller, from any thread, to end it early.
         reasons: Why it runs.
         listen: Told of cells and output as they come, on this thread.
+        paths: Where its artifacts go, if not to its folder.
+        audience: Who hears of them in the place of `listen`.
+        watch: Told where it is, on this thread.
 
     Raises:
         InstanceBusy: Another run holds it.
         UnknownKernel, FlowError, ArtifactError: See `run_step_flow`.
     """
+    if watch is not None:
+        watch("beginning", 0.0)
     spec = kernel_spec(plan.flow, plan.options.kernel_name)
     if plan.config is not None:
         check_language(plan.flow, spec)
-    paths = ArtifactPaths.of(plan.directory, plan.flow.name)
-    teller = Teller(plan.step, plan.instance, listen) if listen is not None else None
+    paths = paths or ArtifactPaths.of(plan.directory, plan.flow.name)
+    if audience is None and listen is not None:
+        audience = Teller(plan.step, plan.instance, listen)
     with instance_lock(paths):
-        record = execute(lay_out(plan), paths, spec, shared_pool(), stop, teller, reasons)
+        record = execute(lay_out(plan), paths, spec, shared_pool(), stop, audience, reasons, watch)
     depends_on(record, str(plan.flow.path), plan.root)
     return Run(record, paths)
+
+
+@attrs.frozen
+class _Prompt:
+    """A pool whose kernels must be up in time.
+
+    Attributes:
+        pool: The pool.
+        seconds: For how long a kernel is waited for.
+    """
+
+    pool: KernelPool
+    seconds: float
+
+    def lease(
+        self, request: KernelRequest, cancelled: Callable[[], bool] | None = None
+    ) -> KernelSession:
+        end = time.monotonic() + self.seconds
+        wanted = cancelled or (lambda: False)
+        try:
+            return self.pool.lease(request, lambda: wanted() or time.monotonic() > end)
+        except LeaseCancelled:
+            if wanted():
+                raise
+            raise KernelStartError(f"it was not up after {self.seconds:g} s") from None
+
+    def retire(self, session: KernelSession) -> None:
+        self.pool.retire(session)
+
+
+def run_cells(
+    plan: InstancePlan,
+    paths: ArtifactPaths,
+    spec: KernelSpec,
+    audience: Audience | None,
+    start_timeout: float,
+) -> RunRecord:
+    """Run the cells that a plan has, as they are: nothing is injected, checked or reused.
+
+    Args:
+        plan: A plan with its cells.
+        paths: Where the artifacts go.
+        spec: The kernel to run them on.
+        audience: Who hears of cells and output as they come.
+        start_timeout: Seconds for the kernel to come up.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted.
+        ArtifactError: An artifact could not be written.
+    """
+    stop, kernels = Stop(), _Prompt(shared_pool(), start_timeout)
+    with interruptible(stop):
+        record = execute(plan, paths, spec, kernels, stop, audience, check=False)
+    if stop.requests:
+        raise KeyboardInterrupt(f"{plan.label} was interrupted; what it left is {paths.notebook}")
+    depends_on(record, str(plan.flow.path), plan.root)
+    return record
 
 
 def failure(run: Run) -> RunFailed:
@@ -126,19 +217,9 @@ def failure(run: Run) -> RunFailed:
     message = (
         f"{run.label}: {describe(error, run.record.flow)}\n  executed notebook: {run.notebook}"
     )
+    if run.html.is_file():
+        message += f"\n  report: {run.html}"
     return _FAILURES.get(error.kind, RunFailed)(message, run)
-
-
-def kernel_spec(flow: Flow, kernel_name: str | None) -> KernelSpec:
-    """The kernel asked for, else the one that the flow's header names, else our own."""
-    try:
-        if kernel_name is not None:
-            return find_spec(kernel_name)
-        if language(flow) == "python":
-            return own_interpreter()
-        return find_spec(flow.metadata.get("kernelspec", {}).get("name"))
-    except UnknownKernelspec as e:
-        raise UnknownKernel(f"{flow.path}: {e}") from None
 
 
 def check_language(flow: Flow, spec: KernelSpec) -> None:

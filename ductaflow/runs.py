@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, final, overload
 
 import attrs
 
 from ductaflow import jsonio
-from ductaflow.config import quoted
 from ductaflow.entries import FACTS, Entry, html_row
 from ductaflow.errors import SweepFailed
-from ductaflow.model import ErrorInfo, RunOptions, Status
+from ductaflow.layout import OWN_COPY
+from ductaflow.model import ErrorInfo, Status
 from ductaflow.run import Run
 from ductaflow.table import Kind, Row, Table
 from ductaflow.template import leaves
@@ -28,32 +30,13 @@ _PLANNED = 20  # runs that are planned, likewise
 @final
 @attrs.frozen
 class Call:
-    """What a command that repeats one of the runs must say.
+    """What of a call a command that repeats a part of it must say; the rest is in the records.
 
     Attributes:
-        run: Arguments of `run_step_flow`.
-        export: Arguments of `export`.
+        files: Globs of the files to deliver.
     """
 
-    run: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    export: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-
-    @classmethod
-    def of(cls, options: RunOptions, files: str | Sequence[str]) -> Call:
-        """What there is to say beyond the defaults."""
-        told = {
-            "timeout": options.timeout,
-            "cell_timeout": options.cell_timeout,
-            "kernel_name": options.kernel_name,
-            "max_age": options.max_age,
-            "preload": False if options.preload is None else list(options.preload) or None,
-            "defaults": None if options.defaults else False,
-        }
-        chosen = files if isinstance(files, str) else list(files)
-        return cls(
-            {name: value for name, value in told.items() if value is not None},
-            {} if chosen == "*" else {"files": chosen},
-        )
+    files: str | tuple[str, ...] = "*"
 
 
 @final
@@ -78,37 +61,29 @@ class Cause:
     @property
     def command(self) -> str:
         """A shell command that runs (or delivers) the first of them alone, from where we are."""
-        first, call, root = self.runs.entries[0], self.runs.call, self.runs.root
+        first, root = self.runs.entries[0], self.runs.root
+        label = f"{first.step}/{first.instance}"
         if self.error.kind == "export":
             target = (first.exported or "").replace("{", "{{").replace("}", "}}")
-            code = (
-                "from ductaflow import export, get_all_instances; "
-                f'found = get_all_instances({quoted(first.step)}, root="."); '
-                f"run = next(run for run in found if run.instance == {quoted(first.instance)}); "
-                f"export(run, {quoted(target)}{_arguments(call.export)})"
-            )
+            files = self.runs.call.files
+            globs = [files] if isinstance(files, str) else files
+            chosen = [] if files == "*" else [part for g in globs for part in ("--files", g)]
+            words = ["export", target, label, *chosen]
         else:
-            config = Path(first.directory) / "config.json"
-            config = config.relative_to(root) if config.is_relative_to(root) else config
-            names = (first.flow, first.step, first.instance)
-            read = f'json.load(open({quoted(config.as_posix())}, encoding="utf-8"))'
-            code = (
-                "import json; from ductaflow import run_step_flow; "
-                f"run_step_flow({', '.join(map(quoted, names))}, {read}, "
-                f'root="."{_arguments(call.run)})'
-            )
+            words = ["rerun", label]
         there = "" if root == Path.cwd() else f"cd {shlex.quote(str(root))} && "
-        return f"{there}python -c {shlex.quote(code)}"
+        return f"{there}{_program(root)} {shlex.join(words)}"
 
 
-def _arguments(named: Mapping[str, Any]) -> str:
-    return "".join(f", {name}={_source(value)}" for name, value in named.items())
-
-
-def _source(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_source, value))}]"
-    return quoted(value) if isinstance(value, str) else repr(value)
+def _program(root: Path) -> str:
+    """What runs our command line in a shell whose folder is the root."""
+    if OWN_COPY is not None and OWN_COPY.is_relative_to(root.resolve()):
+        code = OWN_COPY.relative_to(root.resolve()).as_posix()
+        return f"PYTHONPATH={shlex.quote(code)} python -m ductaflow.cli"
+    script = shutil.which("ductaflow")
+    if script is not None and Path(script).parent == Path(sys.executable).parent:
+        return "ductaflow"
+    return f"{shlex.quote(sys.executable)} -m ductaflow.cli"
 
 
 _NONE_VERIFIED = Verifications()

@@ -18,7 +18,7 @@ import ductaflow
 from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError
-from ductaflow.layout import check_name
+from ductaflow.layout import OWN_COPY, check_name, local_folder
 
 _TEMPLATE = Path(__file__).parent / "static" / "template"
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -31,6 +31,16 @@ To change the version, replace the two folders. Its command line, from here:
 _INSTALLED = """\
 The library is the installed one; `requirements.txt` names the version that this project was made
 with."""
+
+
+_IGNORED = """\
+# What runs leave: it can be made again from the flows and their configs.
+runs/
+
+__pycache__/
+.ipynb_checkpoints/
+.venv/
+"""
 
 
 def make_new_ductaflow_instance(
@@ -56,7 +66,7 @@ def make_new_ductaflow_instance(
             cannot be written.
     """
     name = check_name(ductaflow_name, "project")
-    parent = Path(target_dir).absolute()
+    parent = local_folder(target_dir, "target_dir")
     project = parent / name
     if project.exists() or project.is_symlink():
         raise ArtifactError(f"{project} is already there and stays as it is; take another name")
@@ -99,6 +109,7 @@ def _fill(folder: Path, name: str, vendor: bool) -> None:
             shutil.copytree(source, folder / "code" / source.name, ignore=_NOT_COPIED)
     needed = _requirements() if vendor else [f"ductaflow=={__version__}"]
     jsonio.write_atomic(folder / "requirements.txt", "".join(f"{line}\n" for line in needed))
+    jsonio.write_atomic(folder / ".gitignore", _IGNORED)
     jsonio.write_atomic(folder / "ductaflow_version.txt", _version_text(vendor))
 
 
@@ -115,7 +126,7 @@ def _fill_in(source: Path, target: Path, words: dict[str, str]) -> None:
 def _requirements() -> list[str]:
     """What the library needs: as installed, or, from a copy, as the copy's project says."""
     beside = Path(ductaflow.__file__).parents[2] / "requirements.txt"
-    if (Path(ductaflow.__file__).parents[1] / "ductacore.py").is_file() and beside.is_file():
+    if OWN_COPY is not None and beside.is_file():
         return beside.read_text("utf-8").splitlines()
     try:
         found = importlib.metadata.requires("ductaflow") or []

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from ductaflow.catalog import load_run
+from ductaflow.layout import local_folder
 from ductaflow.model import Status
 from ductaflow.run import Run
 
@@ -62,7 +63,7 @@ def generate_status_report(
     Raises:
         ValueError: A result has no such status.
     """
-    folder = Path(root).absolute() if root is not None else None
+    folder = local_folder(root, "root") if root is not None else None
     lines = [
         _of_run(item) if isinstance(item, Run) else _of_mapping(item, folder) for item in results
     ]

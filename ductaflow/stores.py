@@ -168,6 +168,11 @@ class UrlStore:
             self.fs.makedirs(f"{self.path}/{name}".rpartition("/")[0], exist_ok=True)
 
 
+def is_url(target: str) -> bool:
+    """Whether a target is a URL."""
+    return _URL.match(target) is not None
+
+
 def store_at(target: str, root: Path) -> Store:
     """The store that a target names: a folder, from `root` if it is relative, or a URL.
 

@@ -15,17 +15,19 @@ import attrs
 
 from ductaflow.ages import Age
 from ductaflow.audits import checked_fraction, sampled, verify_runs
+from ductaflow.commands import hint
 from ductaflow.crew import Crew
-from ductaflow.delivery import target_of
+from ductaflow.delivery import placed, target_of
 from ductaflow.entries import Entry
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
+from ductaflow.interpreters import kernel_spec
 from ductaflow.layout import check_name, instance_dir, project_root, step_dir
 from ductaflow.options import HtmlOptions
 from ductaflow.outlook import Outlook
 from ductaflow.run import Run
-from ductaflow.runner import check_language, interruptible, kernel_spec
+from ductaflow.runner import check_language, interruptible
 from ductaflow.runs import Call, Runs
 from ductaflow.settings import load_settings
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
@@ -85,8 +87,10 @@ def sweep(
             a data frame, a grid's varying keys, or the config's values if they are few.
         config: What the flow gets: the names of columns (or of what dotted columns begin with), a
             mapping of config keys to columns, constants or functions of the row, or a function of
-            the row that returns the config. Dotted keys make nested ones. All columns but the
-            instance's name if left out. It goes over the flow's default; see `defaults`.
+            the row that returns the config. Dotted keys make nested ones. If left out, all columns
+            but those that only name the instance: which the flow neither has in its default nor
+            mentions. An empty cell of a file gives nothing. All goes over the flow's
+            default; see `defaults`.
         workers: How many kernels at once; if left out as the project's settings say, else as many
             as there are cores, and in a flow that is itself one of a sweep, its share of them.
         only: Only these: names or globs, or a function of the row.
@@ -108,7 +112,7 @@ def sweep(
         on_event: Called on this thread with each event, of the types in `ductaflow.events`. What it
             raises ends the sweep.
         live: Whether `runs/index.html` follows the sweep while it runs; or the folder for a page
-            about this sweep alone, relative to the project root. See `collate`.
+            about this sweep alone. See `collate`.
         root: The project root; see `run_step_flow`, as for the rest.
         timeout: Seconds for each instance, from its first cell on.
         cell_timeout: Seconds for any one cell.
@@ -197,7 +201,7 @@ def sweep_iter(flow: PathLike, table: Any, **options: Any) -> Iterator[Run]:
 
 
 def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOptions) -> Crew:
-    project = project_root(root)
+    project = project_root(root, flow)
     settings = load_settings(project)
     workers = worker_count(options.workers, os.environ, settings.workers)
     budget = share(os.environ, settings.workers)
@@ -212,7 +216,7 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     if problem is not None:
         raise FlowError(
             f"{parsed.path}:{problem.line}: cell {problem.cell} does not compile: "
-            f"{problem.message}: {problem.text.strip()}"
+            f"{problem.message}: {problem.text.strip()}{hint(parsed.uncommented, problem.line)}"
         )
     step = check_name(options.step if options.step is not None else parsed.name, "step")
     instance_dir(project, step, "any")  # no link leads runs/{step} elsewhere
@@ -222,7 +226,8 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
         config=options.config,
         only=options.only,
         limit=options.limit,
-        target=_target(options.export_to, step, parsed.name),
+        target=_target(options.export_to, step, parsed.name, project),
+        flow=parsed,
         folder=step_dir(project, step),
     )
     if tasks.count is not None:
@@ -231,10 +236,13 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     return Crew(Outlook(parsed, step, project, tasks, run_options), options, workers)
 
 
-def _target(template: str | None, step: str, flow: str) -> Callable[[str, Row], str] | None:
+def _target(
+    template: str | None, step: str, flow: str, root: Path
+) -> Callable[[str, Row], str] | None:
     if template is None:
         return None
-    return lambda name, row: target_of(template, row, step=step, instance=name, flow=flow)
+    place = placed(root)
+    return lambda name, row: place(target_of(template, row, step=step, instance=name, flow=flow))
 
 
 def _verified(crew: Crew, runs: Runs, fraction: float) -> Runs:
@@ -248,5 +256,6 @@ def _verified(crew: Crew, runs: Runs, fraction: float) -> Runs:
 def _runs(crew: Crew, entries: Sequence[Entry]) -> Runs:
     ordered = sorted(entries, key=lambda entry: entry.number)
     outlook = crew.outlook
-    call = Call.of(outlook.options, crew.options.export_files)
+    files = crew.options.export_files
+    call = Call(files if isinstance(files, str) else tuple(files))
     return Runs(tuple(ordered), outlook.root, outlook.tasks.table, call)

@@ -61,7 +61,7 @@ def check_syntax(flow: Flow) -> SyntaxProblem | None:
         problem = _compile_problem(cell.source)
         if problem is not None:
             at, message = problem
-            text = (cell.source.splitlines() or [""])[at - 1 : at]
+            text = cell.source.split("\n")[at - 1 : at]
             line = None if cell.line is None else cell.line + at - 1
             return SyntaxProblem(cell.number, line, at, message, "".join(text).strip())
     return None
@@ -130,8 +130,8 @@ def transform(source: str) -> str:
 
 def line_before_transform(source: str, transformed: str, line: int) -> int:
     """The line of `source` that `line` of `transformed` came from."""
-    before = [text.strip() for text in source.splitlines()]
-    after = [text.strip() for text in transformed.splitlines()]
+    before = [text.strip() for text in source.removesuffix("\n").split("\n")]
+    after = [text.strip() for text in transformed.removesuffix("\n").split("\n")]
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     for _, start, end, new_start, new_end in matcher.get_opcodes():
         if new_start <= line - 1 < new_end:
@@ -164,7 +164,7 @@ def _source_line(source: str, line: int) -> int:
     """The line of `source` for a line of what IPython compiled from it."""
     if _compile(source) is not None:
         return line_before_transform(source, transform(source), line)
-    lines = source.splitlines()
+    lines = source.split("\n")
     blank = next((i for i, text in enumerate(lines) if text.strip()), 0)
     return line + blank  # IPython drops leading blank lines
 

@@ -44,6 +44,7 @@ class Table:
         columns: Their columns; None where every row has its own keys.
         named_by: Keys whose values make an instance's name, where the table says so itself: a
             grid's varying keys, a data frame's named index.
+        sparse: Whether an empty cell says nothing, so that the flow's default counts: in files.
     """
 
     source: Any = attrs.field(repr=False)
@@ -51,6 +52,7 @@ class Table:
     length: int | None
     columns: tuple[str, ...] | None = None
     named_by: tuple[tuple[str, ...], ...] = ()
+    sparse: bool = False
 
     def rows(self) -> Iterator[Row]:
         """The rows, in their order; of a stream those that are left.
@@ -83,7 +85,7 @@ def read_table(source: Any, base: Path) -> Table:
     if isinstance(source, (str, os.PathLike)):
         file = base / Path(source).expanduser()
         where, source = f" {file}", _read_file(file)
-    table = _table(source)
+    table = attrs.evolve(_table(source), sparse=bool(where))
     if table.length == 0:
         raise TableError(f"the control table{where} has no rows, so there is nothing to run")
     return table
@@ -150,6 +152,11 @@ def _read_file(file: Path) -> Any:
         ) from e
     except Exception as e:  # whatever pandas and its engines raise
         raise TableError(f"{file} cannot be read as a table: {e}") from e
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell of a table is empty: None, pandas' NA and NaT; not a number is a value."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

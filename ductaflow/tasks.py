@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -15,8 +15,10 @@ from ductaflow import jsonio
 from ductaflow.config import normalise
 from ductaflow.errors import ConfigError, NameRefused, TableError
 from ductaflow.layout import check_name
-from ductaflow.model import Config
-from ductaflow.table import Row, Table, nearest
+from ductaflow.model import Config, Flow
+from ductaflow.parameters import read_defaults
+from ductaflow.notes import loops_over_config, mentioned
+from ductaflow.table import Row, Table, is_empty, nearest
 from ductaflow.template import EMPTY, fields, fill, leaves, lookup
 
 NameSpec: TypeAlias = str | Callable[[Row], str] | None
@@ -63,6 +65,7 @@ class Tasks:
         only: Which rows.
         limit: How many at most.
         target: From a name and its row to where it is delivered.
+        left_out: Columns that are in no config by themselves.
         folder: Where the instances' folders lie.
         names: The name of each row that is asked for, by its position; None for a generator, whose
             rows are not known yet.
@@ -74,6 +77,7 @@ class Tasks:
     only: OnlySpec
     limit: int | None
     target: TargetSpec
+    left_out: frozenset[str] = frozenset()
     folder: Path | None = None
     names: Mapping[int, str] | None = None
 
@@ -113,6 +117,7 @@ def plan_tasks(
     only: OnlySpec = None,
     limit: int | None = None,
     target: TargetSpec = None,
+    flow: Flow | None = None,
     folder: Path | None = None,
 ) -> Tasks:
     """The tasks of a table, each looked at before the first is begun.
@@ -124,6 +129,7 @@ def plan_tasks(
         only: Which rows.
         limit: How many at most.
         target: From a name and its row to where it is delivered.
+        flow: The flow that gets the configs.
         folder: Where the instances' folders lie.
 
     Raises:
@@ -131,7 +137,8 @@ def plan_tasks(
         NameRefused: A name is no folder name.
         ConfigError: A value in a config is nothing that JSON can hold.
     """
-    tasks = Tasks(table, instance, config, only, limit, target, folder)
+    left_out = naming_columns(instance, flow) if flow is not None else frozenset()
+    tasks = Tasks(table, instance, config, only, limit, target, left_out=left_out, folder=folder)
     if table.length is None:
         return tasks
     names: dict[int, str] = {}
@@ -295,16 +302,15 @@ def _asked_for(only: OnlySpec, name: str, row: Row) -> bool:
 def _config_of(tasks: Tasks, number: int, name: str, row: Row) -> Config:
     given = tasks.config
     if given is None:
-        own = next((c for c in NAME_COLUMNS if c in row), None) if tasks.instance is None else None
-        raw: Mapping[str, Any] = {key: value for key, value in row.items() if key != own}
+        raw: Mapping[str, Any] = _filled(
+            columns_for(row, tasks.instance, tasks.left_out), tasks.table
+        )
     elif callable(given):
         raw = _called(given, "config", number, row)
     elif isinstance(given, Mapping):
         raw = {key: _computed(value, number, row) for key, value in given.items()}
     else:
-        raw = {}
-        for column in given:
-            raw.update(_selected(column, row))
+        raw = _filled(selected_columns(row, given), tasks.table)
     try:
         folder = tasks.folder / (name or "its-own") if tasks.folder is not None else None
         return normalise(_nested(raw), folder)
@@ -313,10 +319,59 @@ def _config_of(tasks: Tasks, number: int, name: str, row: Row) -> Config:
         raise ConfigError(f"{where}: {e}") from None
 
 
+def naming_columns(instance: NameSpec, flow: Flow) -> frozenset[str]:
+    """The columns that name instances and are no business of their flow.
+
+    A flow whose default has such a column, or whose code says it, gets it; so does one that uses
+    its config as a whole, if names are made of more than the column alone.
+
+    Args:
+        instance: What names the instances; see `sweep`.
+        flow: The flow.
+    """
+    if instance is None or callable(instance):
+        return frozenset()
+    named = fields(instance, "instance") if "{" in instance else (instance,)
+    alone = len(named) == 1 and instance in (named[0], f"{{{named[0]}}}")
+    if not alone and loops_over_config(flow):
+        return frozenset()
+    default = read_defaults(flow).names
+    return frozenset(n for n in named if n not in default and not mentioned(flow, n))
+
+
+def columns_for(row: Row, instance: NameSpec, left_out: Collection[str]) -> dict[str, Any]:
+    """What of a row goes into its config, if nobody says otherwise.
+
+    Args:
+        row: The row.
+        instance: What names the instances.
+        left_out: As `naming_columns` gives them.
+    """
+    own = next((c for c in NAME_COLUMNS if c in row), None) if instance is None else None
+    return {key: value for key, value in row.items() if key != own and key not in left_out}
+
+
+def _filled(row: Row, table: Table) -> dict[str, Any]:
+    """A row without its empty cells, where these say nothing."""
+    return {k: v for k, v in row.items() if not (table.sparse and is_empty(v))}
+
+
 def _computed(value: Any, number: int, row: Row) -> Any:
     if isinstance(value, str):
         return _column(value, row, "config")
     return _called(value, "config", number, row) if callable(value) else value
+
+
+def selected_columns(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+    """Some columns of a row, and those below dotted prefixes.
+
+    Raises:
+        TableError: There is no such column.
+    """
+    found: dict[str, Any] = {}
+    for column in columns:
+        found.update(_selected(column, row))
+    return found
 
 
 def _selected(column: str, row: Row) -> dict[str, Any]:

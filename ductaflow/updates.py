@@ -27,6 +27,7 @@ from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepI
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.graph import Graph, Label
+from ductaflow.interpreters import Interpreters
 from ductaflow.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.lock import instance_lock
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
@@ -79,7 +80,9 @@ def explain(
     """
     options = RunOptions(ignore=tuple(ignore), defaults=defaults)
     plan = _plan(flow, step, instance, config, root, options, max_age)
-    return look(plan, kernel_environment(plan.root))[1]
+    last, decision = look(plan, Interpreters(kernel_environment(plan.root)))
+    report = last.html if last is not None and last.html.is_file() else None
+    return attrs.evolve(decision, label=plan.label, root=plan.root, report=report)
 
 
 def accept(
@@ -109,18 +112,19 @@ def accept(
         InstanceBusy: It is running.
     """
     plan = _plan(flow, step, instance, None, root, RunOptions())
-    environment = kernel_environment(plan.root)
-    last, _ = look(plan, environment)
+    interpreters = Interpreters(kernel_environment(plan.root))
+    last, _ = look(plan, interpreters)
     if last is None:
         raise DuctaflowError(f"{plan.label} has not run yet, so there is nothing to accept; run it")
     with instance_lock(last.paths):
         record = read_record(last.paths.record) or last.record
-        decision = decide(plan, record, environment)
+        environment, interpreter = interpreters.environment, interpreters.of(plan)
+        decision = decide(plan, record, environment, interpreter)
         hard = [reason for reason in decision.reasons if reason.kind not in ACCEPTABLE]
         if hard:
             raise DuctaflowError(f"{plan.label} must run: {'; '.join(map(str, hard))}")
         if decision.reasons:
-            record = renewed(record, plan, environment)
+            record = renewed(record, plan, environment, interpreter)
             note = Note("accepted", f"accepted without running: {decision}")
             record = attrs.evolve(record, notes=(*record.notes, note))
             write_record(last.paths.record, record)
@@ -136,7 +140,7 @@ def _plan(
     options: RunOptions,
     max_age: Age | None = None,
 ) -> InstancePlan:
-    project = project_root(root)
+    project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
     step, instance, config = names_of(path, step, instance, config)
     directory = instance_dir(project, step, instance)
@@ -173,7 +177,8 @@ def update(
         target: What to bring up to date: a run, an instance as `step/instance`, a step, several of
             these, or all there is if left out. What they depend on comes with them.
         root: The project root; found from where the caller is, if left out.
-        workers: How many kernels at once; as many as there are cores if left out.
+        workers: How many kernels at once; if left out as the project's settings say, else as many
+            as there are cores.
         force: Rerun those asked for, changed or not.
         dry_run: Run nothing: those that would run because of a change of their own have `status`
             `planned`, and so have those below them, which run if the files they read come out
@@ -181,17 +186,18 @@ def update(
         progress: Whether to show how far it is.
 
     Returns:
-        The runs, by step and name; those above which one failed have the status `blocked` and an
-        error that names it.
+        The runs, each after those that it reads from; those above which one failed have the status
+        `blocked` and an error that names it.
 
     Raises:
         DuctaflowError: There is no such run or step.
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
     project = project_root(root)
+    count = worker_count(workers, os.environ, load_settings(project).workers)
     graph = Graph.of(all_runs(project), project)
     asked = _asked(graph, target, project)
-    job = _Update(project, graph, asked, worker_count(workers, os.environ), force)
+    job = _Update(project, graph, asked, count, force)
     return job.planned() if dry_run else job.execute(progress=progress)
 
 
@@ -224,13 +230,13 @@ class _Update:
 
     def planned(self) -> Runs:
         """What would run."""
-        environment = kernel_environment(self.root)
+        interpreters = Interpreters(kernel_environment(self.root))
         stale: set[Label] = set()
         for label in self._order(self._wanted()):
             run = self.graph.runs[label]
             above = [p for p in self.graph.parents[label] if p in stale]
             forced = self.force and label in self.asked
-            decision = standing_of(run, self.root, environment, force=forced)
+            decision = standing_of(run, self.root, interpreters, force=forced)
             reasons = (*decision.reasons, *(Reason("data", f"{p} would run") for p in above))
             if reasons:
                 stale.add(label)
@@ -268,7 +274,7 @@ class _Update:
         ended: set[Label] = set()
         executed = False
         futures: dict[Future[tuple[Run, int]], Label] = {}
-        environment = kernel_environment(self.root)
+        interpreters = Interpreters(kernel_environment(self.root))
         inside = set(wanted)
         with interruptible(self.stop), ThreadPoolExecutor(self.workers) as threads:
             while waiting or futures:
@@ -280,7 +286,7 @@ class _Update:
                         break
                     waiting.remove(label)
                     tally.started(label, time.monotonic())
-                    job = threads.submit(self._one, label, label in forced, environment)
+                    job = threads.submit(self._one, label, label in forced, interpreters)
                     futures[job] = label
                 done, _ = wait(futures, REFRESH, FIRST_COMPLETED)
                 display.update(tally, time.monotonic())
@@ -302,7 +308,7 @@ class _Update:
     def _ready(self, label: Label, inside: set[Label], ended: set[Label]) -> bool:
         return all(p in ended for p in self.graph.parents[label] if p in inside and p != label)
 
-    def _one(self, label: Label, forced: bool, environment: Mapping[str, str]) -> tuple[Run, int]:
+    def _one(self, label: Label, forced: bool, interpreters: Interpreters) -> tuple[Run, int]:
         """Decide on one and run it if need be; how often it was tried."""
         run = self.graph.runs[label]
         for parent in self.graph.parents[label]:
@@ -312,7 +318,7 @@ class _Update:
                 return _not_run(run, Status.BLOCKED, ErrorInfo("blocked", "Blocked", why)), 0
         try:
             plan = plan_again(run, self.root, force=forced)
-            last, decision = look(plan, environment)
+            last, decision = look(plan, interpreters)
             if last is not None and decision.reuse:
                 return last, 0
             return run_now(plan, self.stop, decision.reasons), 1
@@ -335,7 +341,7 @@ class _Update:
     def _runs(self) -> Runs:
         entries = [
             attrs.evolve(self._entries[label], number=number)
-            for number, label in enumerate(sorted(self._entries))
+            for number, label in enumerate(self._order(self._entries))
         ]
         return Runs(tuple(entries), self.root)
 

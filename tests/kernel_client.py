@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import attrs
 from ductaflow_kernels.forked import ForkSource, forking_works
@@ -72,11 +73,13 @@ def printed(session: KernelSession, expression: str) -> object:
     return json.loads(text(run(session, f"import json; print(json.dumps({expression}))")))
 
 
-def finish(session: KernelSession) -> None:
-    """Have it finished, as a conductor does."""
-    asked, finished = session.finish(), False
-    while not finished:
+def finish(session: KernelSession) -> dict[str, Any]:
+    """Have it finished, as a conductor does; what it says of its run."""
+    asked, answer = session.finish(), None
+    while answer is None:
         for message in session.poll(10):
             if message.parent == asked and message.type == "last_words":
                 session.heard()
-            finished = finished or (message.parent == asked and message.type == "finish_reply")
+            if message.parent == asked and message.type == "finish_reply":
+                answer = dict(message.content)
+    return answer

@@ -19,6 +19,7 @@ from ductaflow_kernels.pool import close_shared_pool
 from ductaflow import accept, run_step_flow, sweep
 from ductaflow.catalog import all_runs
 from ductaflow.fingerprint import names_hash
+from ductaflow.interpreters import Interpreters
 from ductaflow.layout import kernel_environment
 from ductaflow.places import is_system
 from ductaflow.repeat import plan_again
@@ -302,10 +303,10 @@ def asked(
 
 def stale(root: Path) -> dict[str, str]:
     """The cases that would run again, and why."""
-    environment = kernel_environment(root)
+    interpreters = Interpreters(kernel_environment(root))
     found = {}
     for run in all_runs(root):
-        _, decision = look(plan_again(run, root), environment)
+        _, decision = look(plan_again(run, root), interpreters)
         if not decision.reuse:
             found[run.config["how"]] = str(decision)
     return found
@@ -417,8 +418,8 @@ def test_accepted_links_and_metadata(tmp_path: Path) -> None:
     relink(tmp_path / "data")
     (tmp_path / "data" / "v1" / "new").touch()
     later(tmp_path / "data" / "v1")
-    environment = kernel_environment(tmp_path)
-    _, decision = look(plan_again(run, tmp_path), environment)
+    interpreters = Interpreters(kernel_environment(tmp_path))
+    _, decision = look(plan_again(run, tmp_path), interpreters)
     assert {r.message for r in decision.reasons} == {
         "data/cur now leads to v2",
         "data/v1 has another modification time",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from typing import Any
 import attrs
 import pytest
 from conftest import requires_posix, wait_until
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ductaflow.cli.main import COMMANDS, main
+from ductaflow.cli.widths import fitted, shortened
 from ductaflow.model import Status
 from ductaflow.records import read_record, write_record
 
@@ -190,6 +194,8 @@ def test_a_failed_run_is_exit_code_1(do):
         (["show", "aa"], "did you mean 'a'?"),
         (["show", "nothing like it"], "there is no run 'nothing like it'"),
         (["ls", "--where", "x"], "--where 'x' is no condition"),
+        (["ls", "--where", "statu=failed"], "no run has 'statu'; did you mean 'status'?"),
+        (["ls", "measure", "--where", "part.z>1"], "no run has 'part.z'; did you mean 'part.y'?"),
         (["rerun"], "name the instances, or give --failed"),
         (["export", "out/{nonesuch}"], "{nonesuch}"),
         (["standalone", "nonesuch"], "there is no such flow file"),
@@ -281,7 +287,6 @@ def test_ls_in_a_pipe(do):
         (["error=ValueError"], ["bad"]),
         (["duration>=0", "instance~b*"], ["b", "bad"]),
         (["x>word"], []),
-        (["nonesuch=1"], []),
     ],
 )
 def test_ls_where(do, conditions, names):
@@ -472,6 +477,18 @@ def test_doctor_finds_a_kernelspec_that_points_to_nothing(tmp_path):
     assert "jupyter kernelspec remove gone" in checks["kernelspec gone"]["advice"]
 
 
+def test_the_help_of_completion_has_a_line_for_each_shell(do):
+    lines = [line.strip() for line in do("completion", "--help", root=None).out.splitlines()]
+    assert """bash:  echo 'eval "$(ductaflow completion bash)"' >> ~/.bashrc""" in lines
+    assert """zsh:   echo 'eval "$(ductaflow completion zsh)"' >> ~/.zshrc""" in lines
+    assert any(line.startswith("fish:  ductaflow completion fish > ~/.config") for line in lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_has_marks_of_its_source(do, name):
+    assert "\\b" not in do(name, "--help", root=None).out
+
+
 def test_completion(do, home):
     for shell in ("bash", "zsh", "fish"):
         said = do("completion", shell, root=None)
@@ -493,13 +510,13 @@ def test_completion(do, home):
 # --- a terminal, a pipe, Ctrl-C -----------------------------------------------------------------
 
 
-@requires_posix
-def test_on_a_terminal_there_is_a_table_in_colour(home):
+def on_a_terminal(folder: Path, *words: str, **env: str) -> str:
+    """What a command shows on a terminal, on stdout."""
     import pty
 
     leader, follower = pty.openpty()
-    env = {"TERM": "xterm-256color", "COLUMNS": "120"}
-    process = command("ls", "measure", cwd=home, stdout=follower, env=env)
+    env = {"TERM": "xterm-256color", **env}
+    process = command(*words, cwd=folder, stdout=follower, env=env)
     os.close(follower)
     parts = []
     while True:
@@ -512,12 +529,64 @@ def test_on_a_terminal_there_is_a_table_in_colour(home):
         parts.append(data)
     process.communicate(timeout=60)
     os.close(leader)
-    text = b"".join(parts).decode()
     assert process.returncode == 0
+    return b"".join(parts).decode()
+
+
+@requires_posix
+def test_on_a_terminal_there_is_a_table_in_colour(home):
+    text = on_a_terminal(home, "ls", "measure", COLUMNS="120")
     assert "✓ succeeded" in text
     assert "✗ failed" in text
     assert "\x1b[38;" in text
     assert "───" in text
+
+
+@requires_posix
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+def test_ls_fits_the_terminal_with_a_line_for_each_run(home, columns):
+    long = ("-i", "L2_dwellings_am_2024_high_growth", "--step", "measure_with_quite_a_long_name")
+    assert main(["run", "measure", *long, "--no-html", "--root", str(home)]) == 0
+    text = on_a_terminal(home, "ls", COLUMNS=str(columns))
+    _, head, rule, *lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert all(len(line.rstrip()) <= columns for line in (head, rule, *lines))
+    rows = [line.split() for line in lines if line.strip()]
+    assert len(rows) == len(list(home.glob("runs/*/*/run.json")))
+    assert head.split()[:3] == ["step", "instance", "status"]
+    step, instance = next(row[:2] for row in rows if row[0].startswith("meas") and "…" in row[0])
+    assert step.startswith("meas")
+    assert step.endswith("ame")
+    assert instance.startswith("L2_")
+    assert instance.endswith("wth")
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.booleans()), min_size=1, max_size=8),
+    st.integers(0, 200),
+)
+def test_columns_fit_where_they_can(columns, room):
+    widths, flexible = [w for w, _ in columns], [f for _, f in columns]
+    fits = fitted(widths, flexible, room)
+    assert len(fits) == len(widths)
+    for fit, width, can in zip(fits, widths, flexible, strict=True):
+        assert fit in (0, width) or (can and 8 <= fit < width)
+    assert sum(fits) <= room + 3 * fits.count(0) or not any(fits[2:])
+    if sum(widths) <= room:
+        assert fits == widths
+
+
+@given(
+    st.text(st.characters(exclude_categories=["C", "M", "Z"])), st.integers(1, 30), st.booleans()
+)
+def test_a_shortened_text_has_its_ends(text, width, middle):
+    from rich.cells import cell_len
+
+    short = shortened(text, width, middle=middle)
+    assert cell_len(short) <= width
+    if short != text:
+        head, tail = short.split("…", 1) if text.count("…") == 0 else ("", "")
+        assert text.startswith(head)
+        assert text.endswith(tail)
 
 
 @requires_posix
@@ -660,15 +729,72 @@ def test_update(do, chain):
     (chain / "data.txt").write_text("2")
     planned = do("update", "--dry-run", root=chain)
     assert planned.code == 0
-    assert "2 of 2 would run again." in planned.out
+    *_, counts, looked = planned.out.splitlines()
+    assert counts == "2 of 2 would run again, 0 are up to date."
+    assert re.fullmatch(r"Looked for \d+\.\d\d s\.", looked)
     assert (chain / "runs/first/a/out.txt").read_text() == "1"
     done = do("update", "--json", root=chain)
     assert done.code == 0
     assert [(run["instance"], run["reused"]) for run in done.data] == [("a", False), ("a", False)]
     assert (chain / "runs/first/a/out.txt").read_text() == "2"
-    assert "0 of 2 were run again." in do("update", root=chain).out
+    assert re.search(r"^0 of 2 were run again, in [\d.]+ s\.$", do("update", root=chain).out, re.M)
     (chain / "flow" / "first.py").write_text("broken(", "utf-8")
     assert do("update", root=chain).code == 1
+
+
+def test_update_lists_each_after_what_it_reads(do, chain):
+    """By dependency, though their names are in the other order."""
+    (chain / "flow" / "alpha.py").write_text(
+        '# %% tags=["parameters"]\nconfig = {}\n\n# %%\nopen("../../second/a/run.json").read()\n'
+        'open("../../first/a/out.txt").read()\n'
+    )
+    assert do("run", "alpha", "-i", "a", root=chain).code == 0
+    (chain / "data.txt").write_text("3")
+    for words in (["--dry-run"], []):
+        said = do("update", *words, root=chain)
+        names = [word for word in said.out.split() if word.endswith("/a")]
+        assert names.index("first/a") < names.index("alpha/a"), said.out
+    planned = do("update", "--dry-run", "first", root=chain)
+    assert planned.out.startswith("0 of 1 would run again, 1 are up to date.\nLooked for ")
+
+
+def test_update_heeds_the_setting_of_workers(chain, monkeypatch):
+    from ductaflow import SettingsError, updates
+
+    (chain / "ductaflow.toml").write_text("workers = 1\n")
+    (chain / "data.txt").write_text("4")
+    seen = []
+    real = updates.ThreadPoolExecutor
+
+    def pool(count):
+        seen.append(count)
+        return real(count)
+
+    monkeypatch.setattr(updates, "ThreadPoolExecutor", pool)
+    updates.update(root=chain, progress=False)
+    assert set(seen) == {1}
+    (chain / "ductaflow.toml").write_text("workers = 0\n")
+    with pytest.raises(SettingsError, match="workers is 0"):
+        updates.update(root=chain, dry_run=True)
+
+
+def test_accept_and_lineage(do, chain):
+    (chain / "data.txt").write_text("5")
+    said = do("accept", "first/a", root=chain)
+    assert said.code == 0
+    assert "first/a" in said.out
+    assert "accepted without running: " in said.out
+    assert "data.txt changed" in said.out
+    assert do("run", "first", "-i", "a", "--json", root=chain).data["reused"] is True
+    assert do("accept", root=chain).code == 2
+    assert "there is no run 'first/z'" in do("accept", "first/z", root=chain).err
+    assert do("accept", "first/a", "--json", root=chain).data[0]["instance"] == "a"
+    said = do("lineage", "second/a", root=chain)
+    assert said.out == "✓ second/a\n  reads from:\n    ✓ first/a\n  is read by no other run\n"
+    assert do("lineage", "first/a", "--json", root=chain).data == {
+        "run": "first/a", "upstream": [], "downstream": ["second/a"],
+        "ancestors": [], "descendants": ["second/a"],
+    }  # fmt: skip
 
 
 def test_run_is_reused_unless_it_is_forced(do, chain):

@@ -288,6 +288,27 @@ def test_what_is_written_to_descriptors_is_shown_where_it_was_written(project: P
     assert all(word in log for word in ("child", "inherited", "from C", "é", "123456789"))
 
 
+def test_threads_print_while_others_write_to_descriptors(project: Project) -> None:
+    """Each looks whether something was written below Python, and the kernel itself does."""
+    run, _ = ran(
+        project,
+        "threads",
+        "import os, sys, threading\nfailed = []\n"
+        "def say(n):\n    try:\n        for _ in range(2000):\n"
+        "            sys.stdout.write(f'{n}\\n')\n"
+        "            _ == n and os.write(1, b'below\\n')\n"
+        "    except BaseException as e:\n        failed.append(e)\n"
+        "threads = [threading.Thread(target=say, args=[n]) for n in range(4)]\n"
+        "for t in threads: t.start()\nfor t in threads: t.join()",
+        "print(failed)",
+    )
+    shown = outputs(run)
+    assert shown[-1] == "[]\n"
+    assert "".join(shown[:-1]).count("below\n") == 4
+    for n in range(4):
+        assert "".join(shown[:-1]).splitlines().count(str(n)) == 2000
+
+
 def test_what_a_crash_says_is_not_lost(project: Project) -> None:
     project.write(
         "crash",

@@ -310,8 +310,8 @@ def test_ids_are_valid_unique_and_of_the_text(flow_of, write):
 def test_a_version_is_parsed_once_by_however_many_threads(write, monkeypatch):
     path = write("# %%\nx = 'threads'\n")
     calls = []
-    original = flow_module._parse
-    monkeypatch.setattr(flow_module, "_parse", lambda *a: calls.append(a) or original(*a))
+    original = flow_module.parse_flow
+    monkeypatch.setattr(flow_module, "parse_flow", lambda *a: calls.append(a) or original(*a))
     flows = []
     threads = [threading.Thread(target=lambda: flows.append(read_flow(path))) for _ in range(8)]
     for thread in threads:

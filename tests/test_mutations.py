@@ -16,6 +16,7 @@ from ductaflow_kernels.sources import PrespawnedSource
 
 from ductaflow import sweep
 from ductaflow.catalog import all_runs
+from ductaflow.interpreters import Interpreters
 from ductaflow.layout import kernel_environment
 from ductaflow.repeat import plan_again
 from ductaflow.runner import look
@@ -308,10 +309,10 @@ def study(
 
 def stale(root: Path) -> set[str]:
     """What would run now."""
-    environment = kernel_environment(root)
+    interpreters = Interpreters(kernel_environment(root))
     found = set()
     for run in all_runs(root):
-        _, decision = look(plan_again(run, root), environment)
+        _, decision = look(plan_again(run, root), interpreters)
         if not decision.reuse:
             print(run.label, decision)  # for whoever reads a failure
             found.add(run.label)

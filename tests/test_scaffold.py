@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def conducted(made: Path) -> subprocess.CompletedProcess[str]:
 def test_what_it_consists_of(made):
     names = {path.name for path in made.iterdir()}
     assert names == {
-        "README.md", "cnd_my_analysis.py", "code", "ductaflow_version.txt", "flow",
+        ".gitignore", "README.md", "cnd_my_analysis.py", "code", "ductaflow_version.txt", "flow",
         "requirements.txt", "runs",
     }  # fmt: skip
     assert {p.name for p in (made / "code").iterdir()} == {
@@ -64,6 +65,21 @@ def test_what_it_consists_of(made):
         assert "My analysis" in text
         assert not re.search(r"\{(?:title|conductor|version|install|library)\}|\{\{", text)
     assert not list(made.rglob("__pycache__"))
+
+
+def test_git_leaves_out_what_runs_leave(made, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    for name in ("runs/s/a/run.json", "code/__pycache__/x.pyc", "flow/.ipynb_checkpoints/y.py"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("")
+    subprocess.run(["git", "init", "-q"], cwd=copy, check=True)
+    asked = ["git", "status", "--porcelain", "--untracked-files=all"]
+    told = subprocess.run(asked, cwd=copy, check=True, capture_output=True, text=True).stdout
+    names = [line[3:] for line in told.splitlines()]
+    assert "code/ductacore.py" in names
+    assert ".gitignore" in names
+    assert not [n for n in names if n.startswith("runs/") or n.endswith((".pyc", "/y.py"))]
 
 
 def test_its_version_file(made):
@@ -124,6 +140,27 @@ def test_kernels_find_the_projects_library(made, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = (Path(done.stdout.strip()) / "where.txt").read_text().splitlines()
     assert all(Path(file).is_relative_to(made / "code") for file in lines)
+
+
+def test_the_command_that_repeats_a_failure_works_there(made):
+    (made / "flow" / "fails.py").write_text(
+        '# %% tags=["parameters"]\nconfig = {}\n# %%\nraise ValueError("no")\n'
+    )
+    code = (
+        "import sys; sys.path.insert(0, 'code'); from ductacore import sweep;"
+        "print(sweep('fails', [{'instance': 'a b'}], progress=False).causes()[0].command)"
+    )
+    command = execute(sys.executable, "-c", code, cwd=made).stdout.strip()
+    (made / "flow" / "fails.py").write_text(
+        '# %% tags=["parameters"]\nconfig = {}\n# %%\nprint("repaired")\n'
+    )
+    assert command == "PYTHONPATH=code python -m ductaflow.cli rerun 'fails/a b'"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = execute("sh", "-c", command, cwd=made, PATH=path)
+    (made / "flow" / "fails.py").unlink()
+    assert done.returncode == 0, done.stderr
+    record = json.loads((made / "runs/fails/a b/run.json").read_text())
+    assert (record["status"], record["environment"]["ductaflow"]) == ("success", "0.0.77")
 
 
 def test_two_versions_in_one_process_are_refused(made):

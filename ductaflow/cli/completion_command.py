@@ -10,13 +10,13 @@ from ductaflow.cli.output import say
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    r"""Print the lines that make SHELL complete `ductaflow`.
+    """Print the lines that make SHELL complete `ductaflow`.
 
     \b
     bash:  echo 'eval "$(ductaflow completion bash)"' >> ~/.bashrc
     zsh:   echo 'eval "$(ductaflow completion zsh)"' >> ~/.zshrc
     fish:  ductaflow completion fish > ~/.config/fish/completions/ductaflow.fish
-    """
+    """  # noqa: D301  (click is to see the character itself)
     from click.shell_completion import get_completion_class
 
     from ductaflow.cli.main import group

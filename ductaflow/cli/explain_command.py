@@ -37,7 +37,7 @@ def command(
     from ductaflow.updates import explain
     from ductaflow.values import given_config
 
-    project = project_root(root)
+    project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
     config = given_config(config_file, params)
     decision = explain(path, step or path.stem, instance, config, root=project, defaults=defaults)

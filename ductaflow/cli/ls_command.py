@@ -5,17 +5,19 @@ from __future__ import annotations
 import fnmatch
 import operator
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from ductaflow.cli import options
-from ductaflow.cli.output import dump, run_facts, table
+from ductaflow.cli.output import dump, on_terminal, run_facts, table, width
 
 if TYPE_CHECKING:
     from ductaflow.run import Run
 
+_WIDE = 100  # columns of a terminal that has room for a date with its year and seconds
+_Condition: TypeAlias = tuple[str, Callable[[Mapping[str, Any]], bool]]
 _CONDITION = re.compile(r"\s*(?P<key>[^\s=!<>~]+)\s*(?P<op>!=|<=|>=|==|=|<|>|~)\s*(?P<value>.*)")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "==": operator.eq, "!=": operator.ne,
@@ -30,7 +32,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     multiple=True,
     metavar="CONDITION",
     help="As 'status=failed', 'duration>10', 'tank.size<=2', 'instance~2024*'; all must hold. A "
-    "key is one of the run, of its metrics, or of its config.",
+    "key is one of the run, of its metrics, or of its config; one that no run has is an error.",
 )
 @options.root_option
 @options.json_option
@@ -40,26 +42,47 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
     from ductaflow.overview import standing_runs
 
     conditions = [_condition(text) for text in where]
-    runs = [
-        run
-        for run in standing_runs(project_root(root), step)
-        if not conditions or all(holds(_values(run)) for holds in conditions)
-    ]
+    runs = list(standing_runs(project_root(root), step))
+    if conditions:
+        runs = _chosen(runs, conditions)
     if as_json:
         dump([run_facts(run) for run in runs])
         return
+    narrow = on_terminal() and width() < _WIDE
+    shown = slice(5, 16) if narrow else slice(0, 19)  # from the month to the minute, or all
     rows = [
         {
             "step": run.step,
             "instance": run.instance,
             "status": run.status,
             "seconds": run.duration,
-            "started": run.record.started[:19].replace("T", " "),
+            "started": run.record.started[shown].replace("T", " "),
             "error": f"{run.error.type}: {run.error.message}"[:80] if run.error else None,
         }
         for run in runs
     ]
-    table(["step", "instance", "status", "seconds", "started", "error"], rows)
+    columns = ["step", "instance", "status", "seconds", "started", "error"]
+    table(columns, rows, names=("step", "instance"), texts=("error",))
+
+
+def _chosen(runs: list[Run], conditions: Sequence[_Condition]) -> list[Run]:
+    """The runs for which all conditions hold.
+
+    Raises:
+        click.UsageError: A condition's key is one that no run has.
+    """
+    from ductaflow.table import nearest
+
+    values = [_values(run) for run in runs]
+    known = dict.fromkeys(key for one in values for key in one)
+    for key, _ in conditions:
+        if known and key not in known:
+            raise click.UsageError(f"--where: no run has {key!r}; {nearest(key, known)}")
+    return [
+        run
+        for run, one in zip(runs, values, strict=True)
+        if all(holds(one) for _, holds in conditions)
+    ]
 
 
 def _values(run: Run) -> dict[str, Any]:
@@ -85,7 +108,8 @@ def _values(run: Run) -> dict[str, Any]:
     return {**flatten(config), **leaves(config), **run.record.metrics, **own}
 
 
-def _condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
+def _condition(text: str) -> _Condition:
+    """A condition's key, and whether it holds for the values of a run."""
     from ductaflow.values import parse_value
 
     match = _CONDITION.fullmatch(text)
@@ -109,4 +133,4 @@ def _condition(text: str) -> Callable[[Mapping[str, Any]], bool]:
         except TypeError:  # a number and a word have no order
             return False
 
-    return holds
+    return key, holds

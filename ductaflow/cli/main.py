@@ -28,6 +28,8 @@ COMMANDS = {
     "show": "Show one run: status, config, cells, error, files.",
     "log": "Print a run's log.",
     "explain": "Say whether a run would be reused, and why not.",
+    "accept": "Count what has changed as harmless, without running.",
+    "lineage": "Show what a run depends on, and what depends on it.",
     "update": "Bring runs up to date.",
     "rerun": "Run instances again.",
     "verify": "Run again what would be reused, and compare.",

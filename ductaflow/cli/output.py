@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -28,34 +29,60 @@ def dump(data: Any) -> None:
     click.echo(jsonio.dumps(data))
 
 
-def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def width() -> int:
+    """How many columns the terminal has; `COLUMNS` says otherwise."""
+    return shutil.get_terminal_size().columns
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    names: Collection[str] = (),
+    texts: Collection[str] = (),
+) -> None:
     """Print rows: as a table on a terminal; in a pipe a line each, cells parted by tabs.
 
     Args:
         columns: Their keys in order, which are their headings too.
         rows: A `Status` is shown in its colour.
+        names: Columns that are shortened in their middle where the terminal is narrow.
+        texts: Columns that are shortened at their end there.
     """
     if not on_terminal():
         for row in [{c: c for c in columns}, *rows]:
             click.echo("\t".join(_plain(row.get(column)) for column in columns))
         return
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from ductaflow.cli.widths import fitted, shortened
+
+    lines = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(map(cell_len, cells)) for cells in zip(columns, *lines, strict=True)]
+    room = width() - 3 * (len(columns) - 1) - 2  # what is between columns, and at the edges
+    flexible = [column in names or column in texts for column in columns]
+    fits = fitted(widths, flexible, room)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
+    for column, size in zip(columns, fits, strict=True):
+        if size:
+            shown.add_column(column, min_width=size, no_wrap=True)
+    for row, line in zip(rows, lines, strict=True):
         cells = []
-        for column in columns:
+        for column, cell, size in zip(columns, line, fits, strict=True):
             value = row.get(column)
             style = value.colour if isinstance(value, Status) else ""
-            symbol = f"{value.symbol} " if isinstance(value, Status) else ""
-            cells.append(Text(symbol + _plain(value), style=style))
+            if size:
+                cells.append(Text(shortened(cell, size, middle=column in names), style=style))
         shown.add_row(*cells)
-    Console().print(shown)
+    Console(width=width()).print(shown)
+
+
+def _cell(value: Any) -> str:
+    return (f"{value.symbol} " if isinstance(value, Status) else "") + _plain(value)
 
 
 def _plain(value: Any) -> str:
@@ -75,7 +102,8 @@ def styled(status: Status) -> str:
 
 def run_line(run: Run) -> str:
     """A run in one line."""
-    seconds = "" if run.duration is None else f" in {run.duration:.2f} s"
+    ran = run.duration is not None and run.status is not Status.PLANNED
+    seconds = f" in {run.duration:.2f} s" if ran else ""
     reused = " (reused)" if run.reused else ""
     return f"{styled(run.status)} {run.label}{seconds}{reused}"
 

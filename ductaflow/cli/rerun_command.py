@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +30,7 @@ def command(
     as_json: bool,
     **how: Any,
 ) -> int:
-    """Run INSTANCES, or all that --failed, again."""
+    """Run INSTANCES, or all that --failed, again, as they were run unless options say otherwise."""
     from ductaflow.layout import project_root
     from ductaflow.sweeps import sweep
 
@@ -44,7 +43,8 @@ def command(
     arguments = options.as_arguments(how)
     arguments["force"] = True
     done: list[Run] = []
-    for (flow, its_step, defaults), group in _groups(runs).items():
+    for group in _groups(runs):
+        flow, its_step = group[0].record.flow, group[0].step
         rows = [{"instance": run.instance, "config": run.given} for run in group]
         done += sweep(
             project / flow,
@@ -55,8 +55,7 @@ def command(
             workers=workers,
             progress=not as_json,
             root=project,
-            defaults=defaults,
-            **arguments,
+            **{**_options(group[0]), **arguments},
         )
     if as_json:
         dump([run_facts(run) for run in done])
@@ -71,11 +70,24 @@ def command(
     return 1 if any(run.status.bad for run in done) else 0
 
 
-def _groups(runs: list[Run]) -> dict[tuple[Path, str, bool], list[Run]]:
-    groups: dict[tuple[Path, str, bool], list[Run]] = {}
+def _options(run: Run) -> dict[str, Any]:
+    """The options that a run had, as those of a sweep."""
+    from ductaflow.repeat import recorded_options
+
+    values = recorded_options(run.record)
+    if "preload" in values and values["preload"] is None:
+        values["preload"] = False
+    return values
+
+
+def _groups(runs: list[Run]) -> list[list[Run]]:
+    """The runs by what one sweep can run again: of one flow, step and set of options."""
+    from ductaflow.jsonio import canonical
+
+    groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if run.config is None:
             raise click.UsageError(f"{run.label} was run without a config; run it as it was run")
-        defaults = bool(run.brief.options.get("defaults", True))
-        groups.setdefault((Path(run.record.flow), run.step, defaults), []).append(run)
-    return groups
+        key = run.record.flow, run.step, canonical(dict(run.record.options))
+        groups.setdefault(key, []).append(run)
+    return list(groups.values())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ductaflow.cli import options
-from ductaflow.cli.output import dump, run_facts, run_line, say, say_notes
+from ductaflow.cli.output import dump, on_terminal, run_facts, run_line, say, say_notes
 
 
 @click.command("run")
@@ -20,6 +22,7 @@ from ductaflow.cli.output import dump, run_facts, run_line, say, say_notes
 @options.step_option
 @options.run_options
 @options.force_option
+@click.option("--echo", is_flag=True, help="Print what cells print, while they run.")
 @options.root_option
 @options.json_option
 def command(
@@ -28,6 +31,7 @@ def command(
     config_file: Path | None,
     params: tuple[str, ...],
     step: str | None,
+    echo: bool,
     root: str | None,
     as_json: bool,
     **how: Any,
@@ -40,14 +44,19 @@ def command(
     from ductaflow.errors import RunFailed
     from ductaflow.flow import resolve_flow
     from ductaflow.layout import project_root
+    from ductaflow.progress import Surface, surface
     from ductaflow.values import given_config
 
-    project = project_root(root)
+    project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
     config = given_config(config_file, params) or None
     arguments = options.as_arguments(how)
+    arguments["progress"] = not as_json
     try:
-        run = run_step_flow(path, step or path.stem, instance, config, root=project, **arguments)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():  # JSON stands alone
+            run = run_step_flow(
+                path, step or path.stem, instance, config, root=project, echo=echo, **arguments
+            )
     except RunFailed as e:
         say_notes([e.run])
         if as_json:
@@ -56,7 +65,7 @@ def command(
     say_notes([run])
     if as_json:
         dump(run_facts(run))
-    else:
+    elif not (on_terminal() and surface() is Surface.TERMINAL):  # where progress has said it
         say(run_line(run))
         say(f"  {run.html if run.html.is_file() else run.notebook}")
     return 0

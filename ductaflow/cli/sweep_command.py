@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ _LOOKED_AT = 20  # runs whose configs are looked at for what is odd: their keys 
     help="Values of a key; of several keys, every combination is an instance.",
 )
 @click.option("-i", "--instance", help="What names them: a column, or as '{region}_{year}'.")
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="COLUMN,…",
+    help="Only these columns go into the config.  [default: all but what only names instances]",
+)
 @options.config_option
 @options.params_option
 @options.defaults_option
@@ -53,6 +60,7 @@ def command(
     table_file: Path | None,
     axes: tuple[str, ...],
     instance: str | None,
+    columns: tuple[str, ...],
     config_file: Path | None,
     params: tuple[str, ...],
     step: str | None,
@@ -74,10 +82,11 @@ def command(
     default; an empty cell leaves them.
     """
     from ductaflow.errors import SweepFailed
-    from ductaflow.flow import resolve_flow
+    from ductaflow.flow import read_flow, resolve_flow
     from ductaflow.grids import grid
     from ductaflow.layout import project_root
     from ductaflow.sweeps import sweep
+    from ductaflow.tasks import columns_for, naming_columns, selected_columns
     from ductaflow.values import given_config, grid_values
 
     if (table_file is None) == (not axes):
@@ -86,9 +95,16 @@ def command(
         raise click.UsageError(f"--verify must be from 0 to 1, as 0.02 for 2 %, not {verify}")
     if verify and dry_run:
         raise click.UsageError("--dry-run runs nothing, so --verify has nothing to compare")
-    project = project_root(root)
+    project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
-    config = _over(given_config(config_file, params), instance)
+    parsed = read_flow(path)
+    chosen = [column for text in columns for column in text.split(",")]
+    config = _over(
+        given_config(config_file, params),
+        partial(columns_for, instance=instance, left_out=naming_columns(instance, parsed))
+        if not chosen
+        else partial(selected_columns, columns=chosen),
+    )
     table = table_file if table_file is not None else grid(**grid_values(axes))
     named_by: Any = instance
     if instance is None and table_file is not None:
@@ -125,16 +141,20 @@ def command(
     return 1 if runs.failed or runs.verified.differing else 0
 
 
-def _over(base: dict[str, Any], instance: str | None) -> Any:
-    """A function that puts a row's values over a config."""
-    from ductaflow.config import merged
+def _over(base: dict[str, Any], chosen: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Any:
+    """A function that puts a row's values over a config.
 
-    names = {"instance_name", "instance", instance}
+    Args:
+        base: The config.
+        chosen: Which of a row's values.
+    """
+    from ductaflow.config import merged
+    from ductaflow.table import is_empty
 
     def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
         given: dict[str, Any] = {}
-        for key, value in row.items():
-            if key in names or _is_empty(value):
+        for key, value in chosen(row).items():
+            if is_empty(value):
                 continue
             inner = given
             *above, last = str(key).split(".")
@@ -148,13 +168,10 @@ def _over(base: dict[str, Any], instance: str | None) -> Any:
 
 def _own_name(row: Mapping[str, Any]) -> Any:
     """What names a row that says so itself, or else what it says."""
+    from ductaflow.table import is_empty
     from ductaflow.tasks import NAME_COLUMNS, name_from
 
     for column in NAME_COLUMNS:
         if column in row:
             return row[column]
-    return name_from({key: value for key, value in row.items() if not _is_empty(value)})
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
+    return name_from({key: value for key, value in row.items() if not is_empty(value)})

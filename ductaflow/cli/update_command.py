@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from ductaflow.cli import options
@@ -23,9 +25,13 @@ def command(
     root: str | None,
     as_json: bool,
 ) -> int:
-    """Run again what is out of date: of TARGET, an instance or a step, or of all runs."""
+    """Run again what is out of date: of TARGET, an instance or a step, or of all runs.
+
+    Each is listed after those that it reads from.
+    """
     from ductaflow.updates import update
 
+    began = time.monotonic()
     runs = list(
         update(
             target, root=root, workers=workers, force=force, dry_run=dry_run, progress=not as_json
@@ -35,9 +41,16 @@ def command(
         dump([run_facts(run) for run in runs])
     else:
         for run in runs:
+            if dry_run and run.reused:
+                continue
             say(run_line(run))
             if run.reasons and not run.reused:
                 say(f"    {'; '.join(map(str, run.reasons))}")
         again = sum(not run.reused for run in runs)
-        say(f"{again} of {len(runs)} {'would run' if dry_run else 'were run'} again.")
+        seconds = f"{time.monotonic() - began:.2f} s"
+        if dry_run:
+            say(f"{again} of {len(runs)} would run again, {len(runs) - again} are up to date.")
+            say(f"Looked for {seconds}.")
+        else:
+            say(f"{again} of {len(runs)} were run again, in {seconds}.")
     return 1 if any(run.status.bad for run in runs) else 0

@@ -25,7 +25,15 @@ def _nb_unpack_config(config: Any, flow_name: Any = None, caller_locals: Any = N
     """The config's variables."""
     if flow_name is not None:
         _nb_display_config_summary(config, flow_name)
-    flat = _nb_flatten(config or {})
+    import re
+    from pathlib import Path
+
+    flat = {
+        key: Path(value)
+        if isinstance(value, str) and re.search("_(?:dir|folder)$|^_project_root$", key)
+        else value
+        for key, value in _nb_flatten(config or {}).items()
+    }
     if caller_locals is not None:
         caller_locals.update(flat)
     return flat

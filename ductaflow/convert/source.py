@@ -7,9 +7,10 @@ from pathlib import Path
 
 import attrs
 
+from ductaflow.commands import hint
 from ductaflow.errors import ConversionError
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
-from ductaflow.layout import find_root, project_root
+from ductaflow.layout import find_root, local_folder, project_root
 from ductaflow.model import Flow
 from ductaflow.settings import load_settings
 from ductaflow.syntax import check_syntax, language
@@ -70,10 +71,11 @@ def find_source(flow: PathLike, output_dir: PathLike | None, root: PathLike | No
     if problem is not None:
         raise ConversionError(
             f"{path}:{problem.line}: cell {problem.cell} does not compile: {problem.message}"
+            f"{hint(parsed.uncommented, problem.line)}"
         )
     own = given
     if root is None and not path.is_relative_to(given):  # made from elsewhere
         own = find_root(path.parent, None, {})
     shown = path.relative_to(own).as_posix() if path.is_relative_to(own) else path.name
-    folder = path.parent if output_dir is None else Path.cwd() / output_dir
+    folder = path.parent if output_dir is None else local_folder(output_dir, "the output folder")
     return Source(parsed, own, shown, folder)

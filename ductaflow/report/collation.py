@@ -7,12 +7,13 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import attrs
 
 from ductaflow import jsonio
 from ductaflow.errors import ArtifactError, DuctaflowError
+from ductaflow.hrefs import anchor
 from ductaflow.html import HtmlOptions, fill_navigation
 from ductaflow.layout import (
     INDEX_FILES,
@@ -23,6 +24,7 @@ from ductaflow.layout import (
     iter_steps,
     project_root,
     runs_dir,
+    target_folder,
 )
 from ductaflow.report.facts import InstanceFacts, Light, read_facts
 from ductaflow.report.graph import Graph, graph_of
@@ -57,8 +59,9 @@ def collate(
     Args:
         what: A step's name, several, runs (`Runs`, or a list as from `get_all_instances`), or None
             for all of `runs/`.
-        out: The folder to write into, made if need be; relative to the project root. `runs/`
-            itself if left out.
+        out: The folder to write into, made if need be, from the caller's current folder on (in a
+            flow, the instance's); one outside the project by its whole path. `runs/` itself if
+            left out.
         root: The project root; found from where the caller is, if left out.
         title: What to call it; the steps' names, or the project's, if left out.
         figures: Whether to show the instances' figures.
@@ -66,15 +69,16 @@ def collate(
         html: The branding: `title`, `logo` and `css` are used.
 
     Returns:
-        The page.
+        The page's path; in a notebook it is shown as a link.
 
     Raises:
-        DuctaflowError: There is no such step, or no instance.
+        DuctaflowError: There is no such step, or no instance; or `out` is a URL, or a relative path
+            that leads out of the project.
         NameRefused: A step's name is no folder name.
         ArtifactError: The folder cannot be written.
     """
     project = project_root(root)
-    folder = project / out if out is not None else runs_dir(project)
+    folder = runs_dir(project) if out is None else target_folder(out, project, "out")
     instances = list(select(what, project))
     if not instances:
         raise DuctaflowError(
@@ -87,7 +91,36 @@ def collate(
         full=len(instances) <= FULL_FIGURES, html=html or HtmlOptions(),
     )  # fmt: skip
     site.write(instances, bundle=bundle)
-    return site.page
+    return Page.of(site.page, len(instances))
+
+
+if TYPE_CHECKING:
+    _Path = Path
+else:
+    _Path = type(Path())  # before Python 3.12 `Path` itself is made anew as one of these
+
+
+@final
+class Page(_Path):
+    """A path that a notebook shows as a link to the page."""
+
+    instances: int | None = None
+
+    @classmethod
+    def of(cls, path: Path, instances: int) -> Page:
+        """The path of a page about so many instances."""
+        page = cls(path)
+        page.instances = instances
+        return page
+
+    def with_segments(self, *segments: str | os.PathLike[str]) -> Path:
+        """What is made of it is a plain path (from Python 3.12 on)."""
+        return Path(*segments)
+
+    def _repr_html_(self) -> str:
+        plural = "" if self.instances == 1 else "s"
+        about = "" if self.instances is None else f": {self.instances} instance{plural}"
+        return f"<div>{anchor(self, self.name)}{about}</div>"
 
 
 def select(what: What, root: Path) -> Iterator[InstanceFacts]:

@@ -12,6 +12,7 @@ from typing import Any, final
 import attrs
 
 from ductaflow.cache import ACCEPTABLE
+from ductaflow.interpreters import Interpreters
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import RunRecord, Status
 from ductaflow.overview import standing
@@ -136,7 +137,7 @@ def facts_of(
     paths = ArtifactPaths.of(folder, Path(record.flow).stem)
     stale: tuple[str, ...] = ()
     if record.status.ok:
-        decision = standing_of(Run(record, paths), root, kernel_environment(root))
+        decision = standing_of(Run(record, paths), root, Interpreters(kernel_environment(root)))
         stale = tuple(str(reason) for reason in decision.reasons if reason.kind in ACCEPTABLE)
     return InstanceFacts(
         step=record.step or folder.parent.name,

@@ -24,7 +24,7 @@ from ductaflow.errors import ArtifactError
 from ductaflow.events import CellFinished, Event, InstanceFinished, InstanceStarted, OutputLine
 from ductaflow.html import HtmlOptions
 from ductaflow.html.page import script_json
-from ductaflow.layout import instance_dir, runs_dir
+from ductaflow.layout import instance_dir, runs_dir, target_folder
 from ductaflow.model import Flow, RunRecord, Status
 from ductaflow.report.collation import FULL_FIGURES, Site, select
 from ductaflow.report.facts import InstanceFacts, Light, facts_of, read_facts
@@ -91,7 +91,7 @@ class LiveIndex:
         """Begin a page about a sweep that begins.
 
         Args:
-            where: The page's folder, relative to the project root; True for `runs/`, whose page is
+            where: The page's folder, from the caller's on; True for `runs/`, whose page is
                 about all that is there.
             root: The project root.
             step: The sweep's step.
@@ -103,7 +103,7 @@ class LiveIndex:
         """
         planned = tuple(instances)
         everything = isinstance(where, bool)
-        folder = runs_dir(root) if isinstance(where, bool) else root / where
+        folder = runs_dir(root) if isinstance(where, bool) else target_folder(where, root, "live")
         site = Site.open(
             root, folder, title=root.name if everything else step, figures=True,
             full=len(planned) <= FULL_FIGURES, html=HtmlOptions(),

@@ -69,7 +69,7 @@ runs = sweep(
     HERE / "flow" / "simulate_tank.py",
     scenarios,
     config=config_of,
-    export_to="deliveries/{client}/{scenario}",
+    export_to=str(HERE / "deliveries/{client}/{scenario}"),
     export_files=["*.html", "*.csv"],
     root=HERE,
 )

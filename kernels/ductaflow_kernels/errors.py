@@ -15,6 +15,23 @@ class KernelStartError(KernelError):
     """A kernel did not come up; the message carries the tail of what it printed."""
 
 
+class UnmanagedKernel(KernelStartError):
+    """An interpreter's kernels cannot be ours: it is too old, or has too old or new an ipykernel.
+
+    Attributes:
+        folders: Where its packages lie: once one of these changes it may be otherwise.
+        plain: Whether it may have plain ones, started by its own command.
+    """
+
+    def __init__(self, message: str, folders: tuple[str, ...] = (), plain: bool = True) -> None:
+        super().__init__(message, folders, plain)
+        self.folders = folders
+        self.plain = plain
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class KernelDied(KernelError):
     """The kernel's process ended while it was in use.
 

@@ -7,28 +7,30 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
-from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.errors import KernelStartError, UnmanagedKernel
 from ductaflow_kernels.machine import has_proc
 from ductaflow_kernels.observer import observer_address
 from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import START_TIMEOUT, give_up, spawn
+from ductaflow_kernels.sources import START_TIMEOUT, as_at_start, give_up, spawn
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 from ductaflow_kernels.tree import (
     Branch,
     ForkedProcess,
     TreeBroken,
+    TreeReplaced,
     Zygote,
     fork_process,
     start_zygote,
 )
 
+Forked = TypeVar("Forked")
 MAX_ZYGOTES = 4  # of other interpreters, or of variables that count from the start
 MAX_TEMPLATES = 8  # an edited import makes another; the least recently used is ended
 # They act on the shell when they are imported, or belong to the kernel itself.
@@ -67,12 +69,12 @@ class ForkSource:
 
     def start(self, request: KernelRequest) -> KernelSession:
         """A kernel forked from its flow's template; see `KernelSource`."""
-        with contextlib.suppress(KernelStartError):
-            try:
-                return self._fork(request)
-            except TreeBroken:
-                return self._fork(request)  # what was found broken has been given up
-        self._check_open()
+        try:
+            return _from_a_whole_tree(lambda: self._fork(request))
+        except UnmanagedKernel:
+            raise
+        except KernelStartError:
+            self._check_open()
         return spawn(request, None, "prespawned", self._timeout)
 
     def expect(self, request: KernelRequest) -> None:
@@ -124,7 +126,9 @@ class ForkSource:
         process = session.process
         if request.observe and session.observer != observer_address():
             return False  # nobody would answer it any more
-        return not isinstance(process, ForkedProcess) or process.template.suits(request.environment)
+        if isinstance(process, ForkedProcess):
+            return process.template.suits(request.environment)
+        return as_at_start(session)
 
     def launch(self, request: KernelRequest, file: Path) -> tuple[ForkedProcess, Connection]:
         """A kernel for a front end, which made the connection file and will connect by itself.
@@ -141,10 +145,7 @@ class ForkSource:
         Raises:
             KernelStartError: It did not come up.
         """
-        try:
-            return self._launch(request, file)
-        except TreeBroken:
-            return self._launch(request, file)
+        return _from_a_whole_tree(lambda: self._launch(request, file))
 
     def close(self) -> None:
         """End the tree and every kernel of it; a start that is under way fails."""
@@ -178,7 +179,7 @@ class ForkSource:
                 template.info = session.info
         except BaseException as e:
             said = give_up(connection, process, session)
-            if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken):
+            if isinstance(e, KernelStartError) and not isinstance(e, TreeBroken | UnmanagedKernel):
                 raise KernelStartError(f"a forked kernel did not start: {e}{said}") from e
             raise
         return session
@@ -226,7 +227,7 @@ class ForkSource:
             if template is None:
                 try:
                     template = self._grow(zygote, request)
-                except TreeBroken:
+                except (TreeBroken, UnmanagedKernel):
                     self._wither(zygote)
                     raise
                 zygote.add_template(template, request.preload, MAX_TEMPLATES)
@@ -301,3 +302,18 @@ class ForkSource:
     def _check_open(self) -> None:
         if self._closed:
             raise KernelStartError("no kernel starts any more: their source is closed")
+
+
+def _from_a_whole_tree(fork: Callable[[], Forked]) -> Forked:
+    """Fork, once more if a branch was found broken: it has been given up."""
+    try:
+        return _from_what_stands(fork)
+    except TreeBroken:
+        return _from_what_stands(fork)
+
+
+def _from_what_stands(fork: Callable[[], Forked]) -> Forked:
+    """Fork, again whenever another thread has replaced the template meanwhile."""
+    while True:
+        with contextlib.suppress(TreeReplaced):
+            return fork()

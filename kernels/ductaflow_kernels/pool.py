@@ -21,10 +21,17 @@ from typing import final
 
 import attrs
 
-from ductaflow_kernels.errors import KernelError, LeaseCancelled, PoolClosed
+from ductaflow_kernels.errors import (
+    KernelError,
+    KernelStartError,
+    LeaseCancelled,
+    PoolClosed,
+    UnmanagedKernel,
+)
 from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.machine import check_files, start_thread
 from ductaflow_kernels.observer import close_observer
+from ductaflow_kernels.plain import PlainKernels
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, WarmKey
@@ -73,6 +80,7 @@ class KernelPool:
         self._workers = workers
         self._cold: KernelSource = cold or ColdSource()
         self._managed: KernelSource = managed or best_source()
+        self._plain = PlainKernels()
         self._shelves: dict[WarmKey, _Shelf] = {}
         self._leased: set[KernelSession] = set()
         self._retired: list[KernelSession] = []
@@ -116,11 +124,46 @@ class KernelPool:
             if len(self._leased) >= self._at_once():
                 # In powers of two: every other value is another warm key, and so another tree.
                 self._workers = 1 << len(self._leased).bit_length()
-        source = self._managed if request.spec.managed else self._cold
-        request = source.fitted(self._sized(request))
+        request = self._sized(request)
+        if not request.spec.managed:
+            return self._lease(self._cold, request, cancelled)
+        why = self._plain.why(request)
+        if not why:
+            try:
+                return self._lease(self._managed, request, cancelled)
+            except UnmanagedKernel as e:
+                if not e.plain:
+                    raise
+                why = self._plain.learn(request, e)
+        return self._lease_plain(request, why, cancelled)
+
+    def _lease_plain(
+        self, request: KernelRequest, why: str, cancelled: Callable[[], bool] | None
+    ) -> KernelSession:
+        """A kernel that its own ipykernel starts, for an interpreter that ours do not fit."""
+        plain = attrs.evolve(request, spec=request.spec.plain(), preload=())
+        try:
+            session = self._lease(self._cold, plain, cancelled)
+        except KernelStartError as e:
+            raise KernelStartError(f"{why}. One of these did not start: {e}") from e
+        session.plain = why
+        return session
+
+    def _lease(
+        self,
+        source: KernelSource,
+        request: KernelRequest,
+        cancelled: Callable[[], bool] | None,
+    ) -> KernelSession:
+        request = source.fitted(request)
         session = self._take(request, cancelled) if source.ahead else None
         if session is None:
-            session = _start(source, request, cancelled)
+            try:
+                session = _start(source, request, cancelled)
+            except UnmanagedKernel:
+                with self._changed:
+                    self._shelf(request).failed = True  # there is nothing to start ahead
+                raise
         with self._changed:
             closed = self._closed
             if not closed:

@@ -22,7 +22,7 @@ import attrs
 import zmq
 
 from ductaflow_kernels.connection import Connection
-from ductaflow_kernels.errors import KernelDied, KernelStartError
+from ductaflow_kernels.errors import KernelDied, KernelStartError, UnmanagedKernel
 from ductaflow_kernels.messages import Message
 from ductaflow_kernels.observer import VARIABLE as OBSERVER_VARIABLE
 from ductaflow_kernels.observer import Use, mind_observer, uses
@@ -77,6 +77,7 @@ class KernelSession:
         imported: Modules that its user wants other kernels like it to have from the start.
         observer: Address of the observer that notes which files it uses, or empty.
         info: Its answer to `kernel_info_request`; if it is given, the kernel is not asked.
+        plain: Why it is not one of ours, though its kernelspec is ipykernel's; else empty.
         greets: Whether it has said by itself that its outputs reach us.
     """
 
@@ -88,6 +89,7 @@ class KernelSession:
     imported: Sequence[str] = ()
     observer: str = ""
     info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    plain: str = ""
     greets: bool = attrs.field(init=False, default=False)
     _wire: Session = attrs.field(init=False, repr=False)
     _sockets: dict[str, Any] = attrs.field(init=False, factory=dict, repr=False)
@@ -178,6 +180,8 @@ class KernelSession:
                 raise KernelStartError(str(e)) from e
             for message in messages:
                 if message.parent == asked:
+                    if message.content.get("status") == "error":
+                        raise UnmanagedKernel(f"{self} runs no code: {message.content}")
                     waiting -= {message.type, message.content.get("execution_state")}
 
     def kill(self) -> None:

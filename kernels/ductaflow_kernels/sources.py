@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
@@ -14,8 +15,9 @@ import attrs
 import zmq
 
 from ductaflow_kernels.connection import Connection, new_connection
-from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.errors import KernelStartError, UnmanagedKernel
 from ductaflow_kernels.observer import observer_address
+from ductaflow_kernels.plain import unmanaged_line
 from ductaflow_kernels.process import (
     KILL,
     KernelProcess,
@@ -25,9 +27,12 @@ from ductaflow_kernels.process import (
 )
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
+from ductaflow_kernels.surroundings import as_before
 
 INSIDE = Path(__file__).with_name("inside")
+START = INSIDE / "ductaflow_start.py"
 BOOT = INSIDE / "ductaflow_boot.py"
+STARTED = "started.json"  # as `ductaflow_boot` names it
 START_TIMEOUT = 60.0  # seconds for which a kernel that is coming up may do nothing
 
 
@@ -47,6 +52,7 @@ class KernelSource(Protocol):
         """A kernel that is up; blocks until it is.
 
         Raises:
+            UnmanagedKernel: The interpreter's kernels cannot be managed.
             KernelStartError: It did not come up; the message says what it printed.
         """
 
@@ -117,7 +123,8 @@ class PrespawnedSource:
 
     def fresh(self, session: KernelSession, request: KernelRequest) -> bool:
         # It has imported nothing but ipykernel; but somebody must answer it.
-        return request.observe is None or session.observer == observer_address()
+        answered = request.observe is None or session.observer == observer_address()
+        return answered and as_at_start(session)
 
     def close(self) -> None:
         return None
@@ -161,6 +168,8 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
         session.open(timeout)
     except BaseException as e:
         said = give_up(connection, process, session)
+        if isinstance(e, UnmanagedKernel):
+            raise
         if isinstance(e, OSError | KernelStartError | zmq.ZMQError | RuntimeError):
             code = process.poll() if process is not None else None
             ended = f"; {describe_exit(code)}" if code is not None and code != -KILL else ""
@@ -170,6 +179,18 @@ def spawn(request: KernelRequest, cwd: Path | None, source: str, timeout: float)
             ) from e
         raise
     return session
+
+
+def as_at_start(session: KernelSession) -> bool:
+    """Whether an interpreter that starts now would read what that of a waiting kernel has read.
+
+    That is `sitecustomize`, `.pth` files and `pyvenv.cfg`, and which packages there are.
+    """
+    try:
+        reads = json.loads((session.connection.folder / STARTED).read_bytes())
+    except FileNotFoundError:  # a kernel of another kind
+        return True
+    return as_before(reads)
 
 
 def give_up(
@@ -188,12 +209,17 @@ def give_up(
 
 
 def _command(spec: KernelSpec, connection: Connection, observer: str) -> list[str]:
-    boot, given = str(BOOT), [str(connection.folder), observer]
+    given = [str(connection.folder), observer]
     if spec.managed:
-        return [*spec.argv, boot, "kernel", *given, str(connection.file)]
-    argv = [part.replace("{connection_file}", str(connection.file)) for part in spec.argv]
+        return [*spec.argv, str(START), "kernel", *given, str(connection.file)]
+    argv = [
+        part.replace("{connection_file}", str(connection.file)).replace(
+            "{private_folder}", str(connection.folder)
+        )
+        for part in spec.argv
+    ]
     if sys.platform.startswith("linux"):  # elsewhere a foreign kernel minds its own parent
-        return [sys.executable, boot, "exec", *given, *argv]
+        return [sys.executable, str(BOOT), "exec", *given, *argv]
     return argv
 
 
@@ -206,6 +232,7 @@ def wait_for_ready(pipe: int, pid: int, timeout: float) -> None:
         timeout: Seconds for which it may do nothing.
 
     Raises:
+        UnmanagedKernel: It says that it cannot be.
         KernelStartError: It did not come.
     """
     said = b""
@@ -220,6 +247,9 @@ def wait_for_ready(pipe: int, pid: int, timeout: float) -> None:
         if not piece:
             raise KernelStartError("its process ended")
         said += piece
+    unmanaged = unmanaged_line(said)
+    if unmanaged is not None:
+        raise unmanaged
 
 
 def _readable(pipe: int, seconds: float) -> bool:

@@ -45,6 +45,18 @@ class KernelSpec:
     display_name: str = "Python 3"
     interrupt_mode: str = "signal"
 
+    def plain(self) -> KernelSpec:
+        """The same interpreter's kernel as its ipykernel starts it, for a managed one.
+
+        Nothing is read from the user's profile, and no history is written there.
+        """
+        argv = (
+            *(*self.argv, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
+            "--IPKernelApp.ipython_dir={private_folder}",
+            "--HistoryManager.hist_file=:memory:",
+        )
+        return attrs.evolve(self, argv=argv, managed=False)
+
 
 @attrs.frozen
 class KernelRequest:

@@ -23,6 +23,7 @@ import attrs
 
 from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.plain import unmanaged
 from ductaflow_kernels.process import (
     UNKNOWN_EXIT,
     Patience,
@@ -31,7 +32,7 @@ from ductaflow_kernels.process import (
     read_peak_memory,
     signal_group,
 )
-from ductaflow_kernels.sources import INSIDE, tail, wait_for_ready
+from ductaflow_kernels.sources import START, tail, wait_for_ready
 from ductaflow_kernels.spec import KernelRequest
 from ductaflow_kernels.surroundings import (
     VOLATILE,
@@ -43,7 +44,6 @@ from ductaflow_kernels.surroundings import (
 )
 from ductaflow_kernels.watching import Watch
 
-ZYGOTE = INSIDE / "ductaflow_zygote.py"
 PRELOAD_TIMEOUT = 30.0  # seconds for which the import of one module may do nothing
 ANSWER_TIMEOUT = 10.0  # seconds for a fork, or for taking an exit code
 MAX_PACKET = 1 << 20
@@ -51,6 +51,10 @@ MAX_PACKET = 1 << 20
 
 class TreeBroken(KernelStartError):
     """A zygote or template is gone or does not answer."""
+
+
+class TreeReplaced(TreeBroken):
+    """Another thread has ended it, since it was outdated or broken."""
 
 
 @final
@@ -90,6 +94,7 @@ class Branch:
     learnt: set[str] = attrs.field(factory=set)
     forked: bool = False
     settled: bool = False
+    ended: bool = False
     info: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     _parent: Branch | None = attrs.field(default=None, repr=False)
     _watch: Watch | None = attrs.field(default=None, repr=False)
@@ -114,7 +119,7 @@ class Branch:
         try:
             socket.send_fds(self.channel, [json.dumps(order).encode()], fds)
         except OSError as e:
-            raise TreeBroken(f"the kernel template (pid {self.pid}) is gone: {e}") from e
+            raise self._broken(f"is gone: {e}") from e
 
     def hear(self, timeout: float) -> dict[str, Any]:
         """Wait for a packet."""
@@ -122,11 +127,15 @@ class Branch:
             self.channel.settimeout(timeout)
             data = self.channel.recv(MAX_PACKET)
         except (OSError, MemoryError) as e:
-            raise TreeBroken(f"the kernel template (pid {self.pid}) does not answer: {e}") from e
+            raise self._broken(f"does not answer: {e}") from e
         if not data:
-            raise TreeBroken(f"the kernel template (pid {self.pid}) is gone")
+            raise self._broken("is gone")
         answer: dict[str, Any] = json.loads(data)
         return answer
+
+    def _broken(self, why: str) -> TreeBroken:
+        kind = TreeReplaced if self.ended else TreeBroken
+        return kind(f"the kernel template (pid {self.pid}) {why}")
 
     def hear_from(self, pid: int, timeout: float) -> dict[str, Any]:
         """Wait for a packet while a process works for it.
@@ -151,6 +160,7 @@ class Branch:
 
         Raises:
             TreeBroken: It is gone, and not on account of an import.
+            UnmanagedKernel: Its kernels cannot be ours.
         """
         importing = ""
         try:
@@ -161,6 +171,8 @@ class Branch:
                 if word.get("ready"):
                     self.learn_surroundings(word)
                     return None
+                if "unfit" in word:
+                    raise unmanaged(word)
                 if "bad" in word:
                     return {word["bad"]: word["why"]}
         except TreeBroken:
@@ -223,6 +235,7 @@ class Branch:
 
     def end(self) -> None:
         """End it, from any thread; kernels that it has forked live on."""
+        self.ended = True
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)  # wakes whoever listens
         self.channel.close()
@@ -447,6 +460,7 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
     """Start an interpreter's zygote and wait until it has imported what a kernel needs.
 
     Raises:
+        UnmanagedKernel: The interpreter's kernels cannot be ours.
         KernelStartError: It did not come up; the message says what it printed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -456,7 +470,7 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
         try:
             popen = subprocess.Popen(
                 [
-                    *(*request.spec.argv, str(ZYGOTE), str(theirs.fileno())),
+                    *(*request.spec.argv, str(START), "zygote", str(theirs.fileno())),
                     *(("debugger",) if debugger else ()),
                 ],
                 stdin=subprocess.PIPE,
@@ -481,6 +495,9 @@ def start_zygote(request: KernelRequest, timeout: float, *, debugger: bool) -> Z
         said = tail(log)
         zygote.end()
         raise KernelStartError(f"the kernel zygote did not start: {e}{said}") from e
+    if "unfit" in word:
+        zygote.end()
+        raise unmanaged(word)
     zygote.branch.pid = int(word["pid"])
     zygote.branch.package_folders = stamps(word["folders"])
     zygote.branch.learn_surroundings(word)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,10 +62,14 @@ run_step_flow(
     kernel_name="python3",
     html=False,
 )
-run_step_flow("analysis", "scenario_A", config)
+run_step_flow("analysis", "scenario_A", config, progress=False)
 run_step_flow("analysis", "scenario_A")
 assert_type(run_notebook("notebook.ipynb"), Run)
 assert_type(run_notebook(Path("notebook.ipynb"), config, "out", timeout=None), Run)
+
+run_notebook("notebook.ipynb", cwd="work", output=Path("out/a.ipynb"), echo=True)
+run_notebook(notebook_file="a.py", notebooks_dir="builds", config=config, output_suffix="_done")
+assert_type(run_step_flow("analysis", "scenario_A", config, echo=True, suffix="_2"), Run)
 
 # What a run tells.
 assert_type(run.status, Status)
@@ -123,6 +128,13 @@ assert_type(generate_status_report(runs, "."), str)
 assert_type(generate_status_report([{"scenario": "a", "status": "success"}]), str)
 run_notebook("flow.py", config, "out", project_root=".", no_execute=True, export_html=False)
 
+# Earlier helpers, by their names.
+assert_type(ductaflow.analyze_execution_logs("runs/analysis"), str)
+assert_type(ductaflow.generate_config_markdown(config, "analysis"), str)
+assert_type(ductaflow.convert_notebook_to_html("a.ipynb", "a.html"), Path)
+assert_type(ductaflow.setup_execution_logging("a.txt"), logging.Logger)
+assert_type(ductaflow.setup_conductor_logging(), logging.Logger)
+
 # One page about them.
 assert_type(collate("analysis", out="runs/bulk_outputs"), Path)
 collate(["analysis", "other"], title="Both", bundle=True)
@@ -132,14 +144,14 @@ sweep("analysis", [{"x": 1}], live="runs/watch", html=HtmlOptions(code=False))
 
 # Failures lead to their run.
 try:
-    run_step_flow("analysis", "scenario_A", config)
+    run_step_flow("analysis", "scenario_A", config, progress=False)
 except RunFailed as failed:
     assert_type(failed.run, Run)
 
 # Mistakes that a type checker finds.
 run_step_flow("analysis", "scenario_A", config, timeout="1 min")  # type: ignore[arg-type]
 run_step_flow("analysis", "scenario_A", config, cel_timeout=1)  # type: ignore[call-arg]
-run_notebook(None)  # type: ignore[arg-type]
+run_notebook(3)  # type: ignore[arg-type]
 run.status = Status.FAILED  # type: ignore[misc]
 
 # Verifying.

@@ -15,6 +15,7 @@ import random
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from types import FrameType
@@ -23,6 +24,7 @@ from typing import Any
 from ductaflow_packages import package_folders
 
 Stamp = list[int]  # time, size and inode of a file; empty: it is not there
+UNKNOWN: Stamp = [-1]  # like no other: it changed while it was read
 
 _used: dict[str, Stamp | None] = {}  # what was opened or looked for, as it was then
 _start_files: dict[str, Stamp] = {}
@@ -196,8 +198,13 @@ def near() -> list[str]:
     return sorted(p[len(here) :] for p in list(_used) if p.startswith(here) and p not in _written)
 
 
-def note_start() -> None:
-    """Note what the interpreter itself has read when it started, or looked for."""
+def note_start(folder: str) -> None:
+    """Note what the interpreter itself has read when it started, or looked for.
+
+    Args:
+        folder: One that was changed just before the process was started, and not since.
+    """
+    began, now = os.stat(folder).st_mtime_ns, time.time_ns()
     found = {os.path.join(sys.prefix, "pyvenv.cfg")}
     for folder in {*package_folders(), *sys.path}:
         found.update(os.path.join(folder, f"{name}customize.py") for name in ("site", "user"))
@@ -207,8 +214,17 @@ def note_start() -> None:
             continue
         found.update(os.path.join(folder, name) for name in names if name.endswith(".pth"))
     here = _getcwd() + os.sep
-    stamps = {path: stamp(path) for path in found if not path.startswith(here)}
-    _start_files.update((path, seen) for path, seen in stamps.items() if seen is not None)
+    for path in found:
+        seen = None if path.startswith(here) else stamp(path)
+        if seen is not None:
+            _start_files[path] = UNKNOWN if _changed_between(path, began, now) else seen
+
+
+def _changed_between(path: str, start: int, end: int) -> bool:
+    try:
+        return start <= _stat(path).st_ctime_ns <= end
+    except OSError:
+        return False
 
 
 def module_folders() -> list[str]:

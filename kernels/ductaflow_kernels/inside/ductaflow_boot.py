@@ -27,16 +27,21 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.iso
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_asked as asked
 import ductaflow_cell as cell
 import ductaflow_ending as ending
 import ductaflow_instance as instance
 import ductaflow_iopub as iopub
 import ductaflow_kernel as kernel
+import ductaflow_names as names
 import ductaflow_observed as observed
 import ductaflow_warned as warned
 import ductaflow_wire as wire
+from ductaflow_packages import package_folders
+from ductaflow_start import UNFIT_EXIT, unfit
 
 READY = b"ready\n"
+STARTED = "started.json"
 WARM_UPS = 20
 
 
@@ -168,7 +173,8 @@ def import_without_debugger() -> None:
         return
     sys.modules["debugpy"] = None  # type: ignore[assignment]
     try:
-        import ipykernel.debugger  # noqa: F401
+        with contextlib.suppress(ImportError):  # another version of it
+            import ipykernel.debugger  # noqa: F401
     finally:
         del sys.modules["debugpy"]
 
@@ -256,12 +262,17 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
         ready: A file descriptor on which to say so once it serves.
         launch: For a front end's kernel, a JSON file of its `cwd` and `env`; it is removed.
     """
+    instance.folder = folder
     if launch:
         _become_ordinary(app, launch)
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     cell.set_arguments(_launcher(), connection_file)
     app.config.IPKernelApp.connection_file = connection_file
-    complete(app, connection_file, folder)
+    try:
+        complete(app, connection_file, folder)
+    except names.OF_ANOTHER_VERSION:
+        os.write(ready, unfit(names.failed()))
+        raise
     instance.note_modules()
     if not launch:
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
@@ -301,8 +312,16 @@ def _launcher() -> str:
     return spec.origin if spec and spec.origin else "ipykernel_launcher.py"
 
 
+def _note_start(folder: str) -> None:
+    """Leave word of what the interpreter has read: that may change while the kernel waits."""
+    asked.note_start(folder)
+    stamps = {path: asked.stamp(path) for path in package_folders()}
+    with open(os.path.join(folder, STARTED), "w", encoding="utf-8") as file:
+        json.dump({**asked.reads(), **stamps}, file)
+
+
 def main() -> None:
-    """Entry point: `boot.py MODE FOLDER OBSERVER ...`, where the observer may be empty.
+    """Entry point. Arguments: MODE FOLDER OBSERVER ..., where the observer may be empty.
 
     `kernel` and a connection file make it a kernel of ours, `exec` and a command any other.
     """
@@ -316,8 +335,20 @@ def main() -> None:
         os.close(ready)
         os.execvp(args[0], args)
     random.seed()
+    _note_start(folder)
     import_without_debugger()
-    serve(prepare(folder), args[0], folder, ready)
+    serve(_prepared(folder, ready), args[0], folder, ready)
+
+
+def _prepared(folder: str, ready: int) -> Any:
+    why = names.unknown()
+    if not why:
+        try:
+            return prepare(folder)
+        except names.OF_ANOTHER_VERSION:
+            why = names.failed()
+    os.write(ready, unfit(why))
+    sys.exit(UNFIT_EXIT)
 
 
 if __name__ == "__main__":

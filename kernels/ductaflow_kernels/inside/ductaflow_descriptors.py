@@ -34,7 +34,6 @@ class Pipe:
         descriptor: Which descriptor it is.
         original: What it was before.
         reading: The end to read from.
-        ready: Called with milliseconds: what is there to be read.
     """
 
     def __init__(self, name: str, folder: str) -> None:
@@ -48,14 +47,17 @@ class Pipe:
         os.dup2(writing, self.descriptor)
         os.close(writing)
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        poll = select.poll()
+
+    def ready(self) -> bool:
+        """Whether something is there to be read; from any thread."""
+        poll = select.poll()  # for itself: one that two threads use at once raises
         poll.register(self.reading, select.POLLIN)
-        self.ready = poll.poll
+        return bool(poll.poll(0))
 
     def read(self, write: Callable[[str], object]) -> bool:
         """Hand on what is in it, without waiting; whether there may be more."""
         for _ in range(PIECES):
-            if not self.ready(0):
+            if not self.ready():
                 return False
             with contextlib.suppress(BlockingIOError):  # the conductor has been faster
                 write(self._decode(os.read(self.reading, PIECE)))

@@ -16,6 +16,7 @@ from typing import Any
 import ductaflow_asked as asked  # beside this file, as the next
 import ductaflow_chance as chance
 import ductaflow_observed as observed
+import ductaflow_variables as asked_variables
 import ductaflow_warned as warned
 
 
@@ -30,7 +31,9 @@ def adopt(content: dict[str, Any]) -> dict[str, Any]:
     warned.begin()
     _note_exit_handlers()
     if content.get("observe"):
-        observed.begin(content["observe"])
+        observed.begin(content["observe"], folder)
+    else:
+        asked_variables.stop()
     return {}
 
 
@@ -44,6 +47,7 @@ def _start_history(folder: str) -> None:
     visited[:] = [type(visited[0])(folder)] if visited else []
 
 
+folder = ""  # the kernel's private one
 _given: dict[str, str] = dict(os.environ)  # the environment as it was given last
 _imposed: dict[str, str | None] = {}  # what ipykernel and imports have made of it; None: removed
 
@@ -59,10 +63,10 @@ def take_environment(env: dict[str, str]) -> None:
         wanted.pop(name, None)
     now = variables()
     for name in set(now) - set(wanted):
-        del os.environ[name]
+        asked_variables.impose(name, None)
     for name, value in wanted.items():
         if now.get(name) != value:
-            os.environ[name] = value
+            asked_variables.impose(name, value)
     _given.clear()
     _given.update(env)
 

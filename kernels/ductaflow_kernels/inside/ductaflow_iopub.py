@@ -342,7 +342,7 @@ def stream_class() -> Any:
 
         def write(self, string: str) -> int | None:
             """Write text, after what was written to the descriptor before."""
-            if self._below is not None and self._below.ready(0):
+            if self._below is not None and self._below.ready():
                 self.take_below()
             written: int | None = super().write(string)
             return written

@@ -1,4 +1,4 @@
-"""How a kernel notes what Python does in it: wrappers of `os`, an audit hook, and an `os.environ`.
+"""How a kernel notes what Python does in it: wrappers of `os`, and an audit hook.
 
 Where an observer sees the files, all that is left for Python is which folders are listed and which
 paths are looked for. Elsewhere an audit hook notes at least what Python opens.
@@ -11,7 +11,7 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.machinery import FileFinder
 from typing import Any
 
@@ -40,7 +40,6 @@ class Notes:
             kind (`folder`, `file` or `other`).
         access: path, permissions asked for → whether it had them.
         links: The links on the way of all these.
-        variables: Names of environment variables that the project's code has read.
         declared: Paths that the flow has declared.
         modules: Modules that runs within this one have imported.
     """
@@ -55,7 +54,6 @@ class Notes:
         self.asked: dict[str, list[Any]] = {}
         self.access: dict[tuple[str, int], bool] = {}
         self.links = Links()
-        self.variables: dict[str, None] = {}
         self.declared: dict[str, None] = {}
         self.modules: dict[str, None] = {}
         self._elsewhere = (*(folder + os.sep for folder in package_folders()), *_UNASKED)
@@ -104,7 +102,6 @@ def install(notes: Notes) -> None:
         _replace(name, _relinking)
     for name in ("stat", "lstat", "access"):
         _replace(name, _looking)
-    os.environ.__class__ = _NotingEnviron
 
 
 # --- files and folders --------------------------------------------------------------------------
@@ -462,55 +459,3 @@ def _note_access(path: Any, mode: int, found: bool, frame: Any) -> None:
         _notes.looked_for[full] = there
         if there and mode and not asking.is_library(frame):
             _notes.access[full, mode] = found
-
-
-# --- the environment ----------------------------------------------------------------------------
-
-
-class _NotingEnviron(os._Environ):  # type: ignore[type-arg]
-    """`os.environ`, which notes what the project's code reads."""
-
-    def __getitem__(self, key: str) -> str:
-        known = key in _set_here or _is_copying(key)
-        if not known and _asked_by_project():
-            _notes.variables[key] = None
-        value: str = super().__getitem__(key)
-        return value
-
-    def __setitem__(self, key: str, value: str) -> None:
-        super().__setitem__(key, value)
-        _set_here.add(key)
-
-    def __delitem__(self, key: str) -> None:
-        super().__delitem__(key)
-        _set_here.add(key)
-
-    def __iter__(self) -> Iterator[str]:
-        names = list(super().__iter__())
-        _copied[:] = reversed(names)
-        return iter(names)
-
-
-_set_here: set[str] = set()
-_copied: list[str] = []  # the names that were last listed, but for those read since in their order
-
-
-def _is_copying(key: str) -> bool:
-    """Whether it is read as a part of all there is: whoever copies it depends on none of it."""
-    if _copied and _copied[-1] == key:
-        _copied.pop()
-        return True
-    return False
-
-
-def _asked_by_project() -> bool:
-    """Whether it is a cell, or a module of the project, that reads the environment."""
-    frame: Any = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__") in ("os", "collections.abc"):
-        frame = frame.f_back
-    if frame is None:
-        return False
-    if frame.f_globals.get("__name__") == "__main__":
-        return True
-    file = frame.f_code.co_filename
-    return file.startswith(_notes.root) and f"{os.sep}site-packages{os.sep}" not in file

@@ -1,8 +1,8 @@
 """What a kernel notes of its own run, beside what an observer sees of it from without.
 
 `attach` has the files that it and its children open reported to `ductaflow_observer`. Python alone
-knows which folders a flow lists, which paths it looks for and which variables it reads
-(`ductaflow_noting`), and which modules it has imported.
+knows which folders a flow lists and which paths it looks for (`ductaflow_noting`), which variables
+it asks for (`ductaflow_variables`), and which modules it has imported.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ductaflow_asked as asked  # beside this file, as the next
+import ductaflow_imports as imports
 import ductaflow_network as network
 import ductaflow_noting as noting
 import ductaflow_syscalls as syscalls
+import ductaflow_variables as variables
 from ductaflow_noting import HERE, Notes
 from ductaflow_packages import installed, package_folders
 
@@ -87,16 +89,19 @@ def _ask(address: str, request: dict[str, Any]) -> Any:
 _notes: Notes | None = None
 
 
-def begin(root: str) -> None:
+def begin(root: str, folder: str) -> None:
     """Begin to note.
 
     Args:
         root: The project root, absolute; what lies elsewhere is not looked for by flows.
+        folder: The kernel's private folder.
     """
     global _notes
     _notes = Notes(os.path.realpath(root), native=_attached)
     noting.install(_notes)
+    imports.begin()
     network.install()
+    variables.begin(folder)
 
 
 def declare(
@@ -106,9 +111,9 @@ def declare(
 
     Args:
         path: The path.
-        role: `data`, `module`, `folder`, `present`, `missing`, `link` or `metadata`; `host` of a
-            host's name.
-        answer: What was answered, of `metadata`, as records have it.
+        role: `data`, `module`, `folder`, `present`, `missing`, `link`, `metadata` or `imports`;
+            `host` of a host's name, `package` of an installed module's.
+        answer: What was answered, of `metadata` and `imports`, as records have it.
         size: Whether its size was asked, likewise.
         time: Whether its modification time was asked, likewise.
     """
@@ -117,6 +122,9 @@ def declare(
     if role == "host":
         network.note(path)
         return
+    if role == "package":
+        imports.declare_package(path)
+        return
     full = _notes.links.walk(os.path.join(os.getcwd(), path))
     if role == "data":
         _notes.declared[full] = None
@@ -124,6 +132,8 @@ def declare(
         _notes.modules[full] = None
     elif role == "folder":
         _notes.listed[full] = None
+    elif role == "imports":
+        imports.declare(full, answer)
     elif role in ("metadata", "present"):
         noting.note_state(_notes, full, answer.split(), size=size, time=time)
     elif role != "link":  # which was noted on the way
@@ -139,9 +149,11 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
-        `asked`, `access`, `links`, `variables`, `declared`, `modules` (files of the project's
-        modules), `packages` (the names of installed top-level modules), `folders` (where the
-        interpreter's own files lie), and `network` (see `ductaflow_network.report`).
+        `asked`, `access`, `links`, `declared`, `modules` (files of the project's modules),
+        `imports` (see `ductaflow_imports.places`), `packages` (the names of installed top-level
+        modules), `absent` (of those that were found nowhere), `folders` (where the interpreter's
+        own files lie), `network` (see `ductaflow_network.report`), and what
+        `ductaflow_variables.report` has.
     """
     if _notes is None:
         return {}
@@ -161,11 +173,15 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
         "asked": [[path, *answer] for path, answer in _notes.asked.items()],
         "access": [[path, mode, found] for (path, mode), found in _notes.access.items()],
         "links": _notes.links.found,
-        "variables": list(_notes.variables),
+        **variables.report(),
         "declared": list(_notes.declared),
         "modules": list({**modules, **_notes.modules}),
-        "packages": sorted(packages),
-        "folders": sorted({sys.prefix, sys.base_prefix, sys.exec_prefix, *package_folders()}),
+        "imports": {_notes.links.walk(path): names for path, names in imports.places().items()},
+        "packages": sorted(packages.union(imports.packages())),
+        "absent": sorted(imports.absent()),
+        "folders": list(
+            dict.fromkeys([*package_folders(), sys.prefix, sys.base_prefix, sys.exec_prefix])
+        ),
         "network": network.report(),
     }
 

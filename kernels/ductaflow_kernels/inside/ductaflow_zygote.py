@@ -4,9 +4,9 @@
                             └──fork──▶ template (the flow's imports, a shell)
                                            └──fork──▶ instance kernel, used once
 
-Runs in the kernel's own interpreter, as a file. No thread and no ZeroMQ context exists before the
-last fork; each instance makes its own. Orders come over Unix sockets as one JSON object a packet,
-with file descriptors beside it where one is handed on.
+Runs in the kernel's own interpreter, started by `ductaflow_start.py`. No thread and no ZeroMQ
+context exists before the last fork; each instance makes its own. Orders come over Unix sockets as
+one JSON object a packet, with file descriptors beside it where one is handed on.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.isolated)):
-    # Python has left this folder out.
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
 import ductaflow_ahead as ahead_of_need  # beside this file, as the next
 import ductaflow_asked as asked
 import ductaflow_boot as boot
 import ductaflow_cell as cell
 import ductaflow_chance as chance
+import ductaflow_imports as imports
 import ductaflow_instance as instance
 import ductaflow_matplotlib as plotting
+import ductaflow_names as names
 import ductaflow_observed as observed
 import ductaflow_pages as pages
 import ductaflow_syscalls as syscalls
+import ductaflow_variables as variables
 from ductaflow_packages import installed, package_folders
+from ductaflow_start import unfit
 
 MAX_PACKET = 1 << 20
 Result = TypeVar("Result")
@@ -136,6 +136,10 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
     if not debugger:
         boot.import_without_debugger()
     _import_kernel()
+    why = names.unknown()
+    if why:
+        channel.send(unfit(why))
+        os._exit(0)
     syscalls.prepare()
     pages.prepare()
     folders = package_folders()
@@ -217,8 +221,13 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     _begin()
     instance.take_environment(order["env"])
     note_environment()  # anew: this has looked at all there is
-    app = boot.prepare(order["folder"])
+    try:
+        app = boot.prepare(order["folder"])
+    except names.OF_ANOTHER_VERSION:
+        channel.send(unfit(names.failed()))
+        os._exit(0)
     asked.problem()  # ipykernel's own are none
+    variables.watch()
     _preload_all(channel, app.shell, order["preload"])
     ahead = ahead_of_need.Ahead()
     while True:
@@ -247,6 +256,7 @@ def _preload_all(
         settle: Whether nobody waits for the first kernel any more: then what makes the later ones
             faster is done, too.
     """
+    imports.watch()
     for name in names:
         send(channel, importing=name, pid=os.getpid())
         problem = preload(shell, name)
@@ -257,8 +267,10 @@ def _preload_all(
     if "matplotlib.pyplot" in sys.modules:
         with contextlib.suppress(ImportError):
             plotting.read_inline_backend()
+    imports.pause()
     if settle:
-        _settle(shell)
+        with variables.unnoted():
+            _settle(shell)
     instance.note_modules()
     chance.find()
     asked.prepare()
@@ -412,11 +424,11 @@ def _fork_instance(
 
 
 def main() -> None:
-    """Entry point: `zygote.py FD [debugger]`, where FD is the channel to the conductor."""
+    """Entry point. Arguments: FD, which is the channel to the conductor, perhaps `debugger`."""
     cell.collect_nothing()  # until there is an instance
     del sys.path[0]
     _begin()
-    asked.note_start()
+    asked.note_start(os.curdir)
     asked.watch()
     chance.watch()
     note_environment()
@@ -425,7 +437,3 @@ def main() -> None:
     boot.arm_lifeline(lifeline)
     debugger = "debugger" in sys.argv[2:]
     zygote(socket.socket(fileno=int(sys.argv[1])), lifeline, debugger=debugger)
-
-
-if __name__ == "__main__":
-    main()

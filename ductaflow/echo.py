@@ -1,0 +1,41 @@
+"""What a run's cells print, printed again where its conductor is, while they run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO, final
+
+import attrs
+
+from ductaflow.model import CellRecord
+
+
+@final
+@attrs.frozen(eq=False)
+class Echo:
+    """An audience that prints what it hears: streams as they come, results as text.
+
+    Attributes:
+        out: Where it prints, but for standard error; standard output as it is now if left out.
+    """
+
+    out: TextIO | None = None
+
+    def cell(self, _: CellRecord, /) -> None:
+        """A cell is over."""
+
+    def stream(self, name: str, text: str) -> None:
+        """The flow has printed some text."""
+        file = sys.stderr if name == "stderr" else self.out or sys.stdout
+        file.write(text)
+        file.flush()
+
+    def output(self, kind: str, content: Mapping[str, Any]) -> None:
+        """A cell has shown something; an error is raised by the run itself."""
+        text = content.get("data", {}).get("text/plain")
+        if kind != "error" and text:
+            self.stream("stdout", f"{text}\n")
+
+    def close(self) -> None:
+        """The run is over."""
