@@ -252,6 +252,7 @@ def _first_record(plan: InstancePlan, spec: KernelSpec, reasons: tuple[Reason, .
         notes=plan.notes,
         reasons=reasons,
         fingerprints=plan.fingerprints,
+        given=plan.given,
         options=options_told(plan.options),
         conductor={"pid": os.getpid(), "host": socket.gethostname()},
         kernel={"name": spec.name, "interpreter": spec.argv[0]},

@@ -12,11 +12,12 @@ import attrs
 from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import CacheDecision
-from ductaflow.fingerprint import fingerprints
 from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters
 from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.model import Flow, InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.parameters import complete
+from ductaflow.plan import plan_given
 from ductaflow.run import Run
 from ductaflow.runner import look
 from ductaflow.tasks import Task, Tasks
@@ -107,19 +108,17 @@ class Outlook:
         flow = path.relative_to(self.root).as_posix() if inside else str(path)
         record = RunRecord(status, flow, self.step, task.instance, started="", **facts)
         paths = ArtifactPaths.of(self._folder / task.instance, self.flow.name)
-        return Run(record, paths, planned=task.config if status is Status.PLANNED else None)
+        planned = status is Status.PLANNED
+        config = (
+            complete(self.flow, task.config, defaults=self.options.defaults) if planned else None
+        )
+        return Run(record, paths, planned=config)
 
     def _due(self, task: Task, index: Index) -> Due:
         try:
-            plan = InstancePlan(
-                flow=self.flow,
-                config=task.config,
-                step=self.step,
-                instance=task.instance,
-                directory=instance_in(self._folder, task.instance),
-                root=self.root,
-                options=self.options,
-                fingerprints=fingerprints(self.flow, task.config),
+            directory = instance_in(self._folder, task.instance)
+            plan = plan_given(
+                self.flow, task.config, self.step, task.instance, directory, self.root, self.options
             )
         except DuctaflowError as e:
             return Due(task, e, CacheDecision(reuse=False))
