@@ -104,7 +104,8 @@ def renewed(record: RunRecord, plan: InstancePlan, environment: Mapping[str, str
     """
     return attrs.evolve(
         record,
-        fingerprints=plan.fingerprints,
+        # What its notebook shows is what has run.
+        fingerprints={**plan.fingerprints, "flow": record.fingerprints.get("flow", "")},
         inputs=_renewed_inputs(record, str(plan.root)),
         packages=versions(record.packages, _folders(record.package_folders)),
         variables={name: variable_hash(name, environment) for name in record.variables},
@@ -195,14 +196,16 @@ def _code(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
     before = [part.partition(":") for part in old.get("cells", "").split()]
     after = [part.partition(":") for part in new["cells"].split()]
     matcher = difflib.SequenceMatcher(None, [b[2] for b in before], [a[2] for a in after], False)
+    found = False
     for what, i, j, k, m in matcher.get_opcodes():
+        found = found or what != "equal"
         if what == "insert":
             yield Reason("code", f"{_cells([a[0] for a in after[k:m]])} added")
         elif what == "delete":
             yield Reason("code", f"{_cells([b[0] for b in before[i:j]])} removed")
         elif what == "replace":
             yield Reason("code", f"{_cells([a[0] for a in after[k:m]])} changed")
-    if before == after:
+    if not found:
         yield Reason("code", "the flow changed")
 
 

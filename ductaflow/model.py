@@ -313,6 +313,7 @@ class RunRecord:
         metrics: Scalars that the flow published with `record()`.
         warnings: How often it warned: by Python's `warnings`, by `logging` at WARNING and above, by
             lines that begin with ⚠️ or `warning:`.
+        notebook: SHA-256 of its executed notebook as it was left, or empty.
         schema: Version of this layout.
         partial: Whether it comes from an index, without cells, notes, reasons and the like.
     """
@@ -343,6 +344,7 @@ class RunRecord:
     peak_memory: int | None = None
     metrics: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     warnings: int = 0
+    notebook: str = ""
     schema: int = RECORD_SCHEMA
     partial: bool = False
 

@@ -33,6 +33,7 @@ from ductaflow.lock import instance_lock
 from ductaflow.model import Flow, InstancePlan
 from ductaflow.plan import lay_out
 from ductaflow.records import damage, read_record
+from ductaflow.refresh import refreshed
 from ductaflow.run import Run
 from ductaflow.syntax import language
 
@@ -89,7 +90,7 @@ def run_plan(plan: InstancePlan, stop: Stop, listen: Listener | None = None) -> 
     environment = kernel_environment(plan.root, plan.options.nested_workers)
     last, decision = look(plan, environment)
     if last is not None and decision.reuse:
-        return last
+        return refreshed(plan, last, environment)
     return run_now(plan, stop, decision.reasons, listen)
 
 
