@@ -40,6 +40,7 @@ from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.packages import versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
+from ductaflow.rules import changed_rules
 from ductaflow.template import leaves
 
 _MISSING = object()
@@ -73,6 +74,7 @@ def decide(
         return CacheDecision(reuse=False, reasons=(Reason("unobserved", why),))
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     reasons = (
+        *_rules(plan, record),
         *_code(plan, record),
         *_config(plan, record, paths),
         *_interpreter(plan, record),
@@ -88,7 +90,7 @@ def decide(
 ACCEPTABLE = frozenset(
     {
         "code", "module", "data", "present", "missing", "folder", "link", "metadata", "python",
-        "package", "variable",
+        "package", "variable", "rules",
     }
 )  # fmt: skip
 """Kinds of reasons that a person can declare harmless."""
@@ -185,6 +187,17 @@ _ENDS = {
 
 
 # --- code and config -----------------------------------------------------------------------------
+
+
+def _rules(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
+    """What ductaflow itself would do otherwise than in the last run."""
+    told = record.fingerprints.get("rules", "")
+    if told == plan.fingerprints["rules"]:
+        return
+    if not told:
+        yield Reason("rules", "it ran with an older ductaflow, which did not note its rules")
+    for what in changed_rules(told) if told else ():
+        yield Reason("rules", f"ductaflow has changed {what}")
 
 
 def _code(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:

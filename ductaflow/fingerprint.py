@@ -16,6 +16,7 @@ from ductaflow.facts import FileFact, Role
 from ductaflow.hashes import Content, content, once
 from ductaflow.meaning import meanings
 from ductaflow.model import Config, Flow
+from ductaflow.rules import RULES_TOLD
 from ductaflow.syntax import language, parse_python
 
 _CACHED_FLOWS = 64
@@ -36,9 +37,10 @@ def fingerprints(flow: Flow, config: Config | None) -> dict[str, str]:
 
     Returns:
         `flow` of the file's bytes; `cells` of what each code cell does and shows, in order; `code`
-        of all of them; `python`, by whose grammar; `config` where there is one.
+        of all of them; `python`, by whose grammar; `config` where there is one. With them stands
+        `rules`, the versions of ductaflow's own.
     """
-    found = dict(_code(flow))
+    found = {**dict(_code(flow)), "rules": RULES_TOLD}
     if config is not None:
         found["config"] = hashlib.sha256(jsonio.canonical(config).encode()).hexdigest()
     return found
