@@ -1,4 +1,7 @@
-"""What an instance's notebook gets beside its flow's own cells: table, config, variables."""
+"""What an instance's notebook gets beside its flow's own cells: table, config, variables.
+
+A change of what the two code cells do raises the version of `config` in `rules`.
+"""
 
 from __future__ import annotations
 

@@ -343,6 +343,7 @@ class RunRecord:
         warnings: How often it warned: by Python's `warnings`, by `logging` at WARNING and above, by
             lines that begin with ⚠️ or `warning:`.
         given: What was given of the config, over the flow's default; None for all of it.
+        notebook: SHA-256 of its executed notebook as it was left, or empty.
         schema: Version of this layout.
         partial: Whether it comes from an index, without cells, notes, reasons and the like.
     """
@@ -374,6 +375,7 @@ class RunRecord:
     metrics: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     warnings: int = 0
     given: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
+    notebook: str = ""
     schema: int = RECORD_SCHEMA
     partial: bool = False
 

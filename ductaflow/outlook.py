@@ -18,6 +18,7 @@ from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, ste
 from ductaflow.model import Flow, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.parameters import complete
 from ductaflow.plan import plan_given
+from ductaflow.refresh import is_outdated, refreshed
 from ductaflow.run import Run
 from ductaflow.runner import look
 from ductaflow.tasks import Task, Tasks
@@ -46,6 +47,16 @@ class Due:
     def served(self) -> Run | None:
         """The run that serves in the place of a new one, or None."""
         return self.last if self.decision.reuse else None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the run that serves shows another text than that of its flow as it is now."""
+        served = self.served
+        return (
+            served is not None
+            and isinstance(self.plan, InstancePlan)
+            and is_outdated(self.plan, served)
+        )
 
 
 @final
@@ -94,6 +105,12 @@ class Outlook:
         with Index(self.root) as index:
             index.refresh(self.step)
             return [self._planned(due) for due in self.due(index)]
+
+    def served(self, due: Due) -> Run | None:
+        """The run that serves for a task, showing its flow as it is now; None if none serves."""
+        if due.served is None or isinstance(due.plan, DuctaflowError):
+            return None
+        return refreshed(due.plan, due.served, self._interpreters)
 
     def unrun(self, task: Task, status: Status, **facts: Any) -> Run:
         """A run that there is not, or not yet.

@@ -34,6 +34,7 @@ from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord
 from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.progress import REFRESH, Tally, choose_display
 from ductaflow.records import read_record, write_record
+from ductaflow.refresh import refreshed
 from ductaflow.repeat import plan_again, standing_of
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
@@ -320,7 +321,7 @@ class _Update:
             plan = plan_again(run, self.root, force=forced)
             last, decision = look(plan, interpreters)
             if last is not None and decision.reuse:
-                return last, 0
+                return refreshed(plan, last, interpreters), 0
             return run_now(plan, self.stop, decision.reasons), 1
         except DuctaflowError as e:
             kind = "busy" if isinstance(e, InstanceBusy) else "artifact"
