@@ -145,10 +145,10 @@ def test_loop(here: Path, module: str) -> None:
     assert sorted(p.name for p in (here / "out").iterdir()) == ["north.ipynb", "south.ipynb"]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_pool(here: Path, module: str) -> None:
+def test_pool(here: Path) -> None:
+    # Ours alone: papermill changes the folder of the whole process, so that threads disturb another.
     written(here / "in.ipynb", "import os; print(region, os.path.basename(os.getcwd()))")
-    assert drive(POOL, module, here) == ["['east', 'north']", "['west']"]
+    assert drive(POOL, HERE, here) == ["['east', 'north']", "['west']"]
     found = {p.stem: texts(nbformat.read(p, 4)) for p in (here / "out").iterdir()}
     assert found == {n: [f"{n} work\n"] for n in ("north", "east", "west")}
     assert not list((here / "work").iterdir())
