@@ -16,8 +16,8 @@ from ductaflow.config import normalise
 from ductaflow.errors import ConfigError, NameRefused, TableError
 from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow
-from ductaflow.parameters import read_defaults
 from ductaflow.notes import loops_over_config, mentioned
+from ductaflow.parameters import read_defaults
 from ductaflow.table import Row, Table, is_empty, nearest
 from ductaflow.template import EMPTY, fields, fill, leaves, lookup
 
