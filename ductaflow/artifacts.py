@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -111,44 +112,66 @@ class Artifacts:
             end = time.monotonic()
             self._due = end + max(SAVE_EVERY, SAVE_SHARE * (end - now))
 
-    def save_notebook(self) -> None:
-        """Write the notebook as it stands.
+    def save_notebook(self) -> str:
+        """Write the notebook as it stands; the SHA-256 of what it has become.
 
         Raises:
             ArtifactError: It cannot be written.
         """
-        jsonio.write_atomic(self.paths.notebook, self.notebook.dumps())
+        text = self.notebook.dumps()
+        jsonio.write_atomic(self.paths.notebook, text)
         self._unsaved = False
+        return hashlib.sha256(text).hexdigest()
 
-    def finish(self, record: RunRecord) -> None:
-        """Write the final notebook, HTML and record.
+    def finish(self, record: RunRecord) -> RunRecord:
+        """Write the final notebook, HTML and record; the record as written.
 
         Raises:
             ArtifactError: One of them cannot be written.
         """
         self.log.close()
-        self.save_notebook()
+        record = attrs.evolve(record, notebook=self.save_notebook())
         looks = self.plan.options.looks
         if looks is not None:
-            title = " / ".join(p for p in (self.plan.step, self.plan.instance) if p)
-            page = renderer().page(
-                [self._fragment(index) for index in range(len(self.notebook))],
-                title=title or self.plan.flow.name,
-                widget_state=self.notebook.widget_state,
-                head=_head(self.plan, record, looks),
-            )
+            fragments = [self._fragment(index) for index in range(len(self.notebook))]
+            page = report_page(self.plan, record, self.notebook, fragments, looks)
             jsonio.write_atomic(self.paths.html, page)
         write_record(self.paths.record, record)
+        return record
 
     def _fragment(self, index: int) -> Fragment:
         if index not in self._fragments:
             looks = self.plan.options.looks
-            self._fragments[index] = renderer().cell(
-                self.notebook.cell(index),
-                language=language(self.plan.flow),
-                fold_lines=looks.fold_lines if looks is not None else None,
-            )
+            self._fragments[index] = report_cell(self.plan, self.notebook, index, looks)
         return self._fragments[index]
+
+
+def report_cell(
+    plan: InstancePlan, notebook: Notebook, index: int, looks: HtmlOptions | None
+) -> Fragment:
+    """A cell as the report shows it."""
+    return renderer().cell(
+        notebook.cell(index),
+        language=language(plan.flow),
+        fold_lines=looks.fold_lines if looks is not None else None,
+    )
+
+
+def report_page(
+    plan: InstancePlan,
+    record: RunRecord,
+    notebook: Notebook,
+    fragments: Sequence[Fragment],
+    looks: HtmlOptions,
+) -> str:
+    """The report: a run's cells, and the bar over them."""
+    title = " / ".join(p for p in (plan.step, plan.instance) if p)
+    return renderer().page(
+        fragments,
+        title=title or plan.flow.name,
+        widget_state=notebook.widget_state,
+        head=_head(plan, record, looks),
+    )
 
 
 def _head(plan: InstancePlan, record: RunRecord, looks: HtmlOptions) -> Head:

@@ -13,7 +13,7 @@ from typing import Any
 from ductaflow.facts import FileFact
 from ductaflow.model import ErrorInfo, RunRecord, Status
 
-_LEFT_OUT = ("schema", "cells", "notes", "reasons", "conductor")
+_LEFT_OUT = ("schema", "cells", "notes", "reasons", "conductor", "notebook")
 _SHARED = (
     "flow", "step", "observed", "inputs", "packages", "package_folders", "variables", "options",
     "environment", "kernel",

@@ -39,6 +39,7 @@ from ductaflow.mounts import silent
 from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
+from ductaflow.rules import changed_rules
 from ductaflow.template import leaves
 from ductaflow.variables import answers, differences
 
@@ -85,6 +86,7 @@ def decide(
         why = f"it is not known what has changed: {told}"
         return CacheDecision(reuse=False, reasons=(Reason("silent", why),))
     reasons = (
+        *_rules(plan, record),
         *_code(plan, record),
         *_config(plan, record, paths),
         *_interpreter(plan, record, interpreter),
@@ -100,7 +102,7 @@ def decide(
 ACCEPTABLE = frozenset(
     {
         "code", "module", "data", "present", "missing", "folder", "link", "metadata", "imports",
-        "python", "package", "variable",
+        "python", "package", "variable", "rules",
     }
 )  # fmt: skip
 """Kinds of reasons that a person can declare harmless."""
@@ -119,7 +121,8 @@ def renewed(
     """
     return attrs.evolve(
         record,
-        fingerprints=plan.fingerprints,
+        # What its notebook shows is what has run.
+        fingerprints={**plan.fingerprints, "flow": record.fingerprints.get("flow", "")},
         inputs=_renewed_inputs(record, str(plan.root)),
         packages={
             **dict.fromkeys(record.packages, ""),
@@ -207,6 +210,17 @@ _ENDS = {
 # --- code and config -----------------------------------------------------------------------------
 
 
+def _rules(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
+    """What ductaflow itself would do otherwise than in the last run."""
+    told = record.fingerprints.get("rules", "")
+    if told == plan.fingerprints["rules"]:
+        return
+    if not told:
+        yield Reason("rules", "it ran with an older ductaflow, which did not note its rules")
+    for what in changed_rules(told) if told else ():
+        yield Reason("rules", f"ductaflow has changed {what}")
+
+
 def _code(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
     old, new = record.fingerprints, plan.fingerprints
     if old.get("flow") == new["flow"] or (
@@ -216,14 +230,16 @@ def _code(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
     before = [part.partition(":") for part in old.get("cells", "").split()]
     after = [part.partition(":") for part in new["cells"].split()]
     matcher = difflib.SequenceMatcher(None, [b[2] for b in before], [a[2] for a in after], False)
+    found = False
     for what, i, j, k, m in matcher.get_opcodes():
+        found = found or what != "equal"
         if what == "insert":
             yield Reason("code", f"{_cells([a[0] for a in after[k:m]])} added")
         elif what == "delete":
             yield Reason("code", f"{_cells([b[0] for b in before[i:j]])} removed")
         elif what == "replace":
             yield Reason("code", f"{_cells([a[0] for a in after[k:m]])} changed")
-    if before == after:
+    if not found:
         yield Reason("code", "the flow changed")
 
 

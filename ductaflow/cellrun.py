@@ -228,6 +228,17 @@ class CellRun:
             self._teller.close()
         return self._outcome()
 
+    def _take_lost_replies(self) -> None:
+        """Take cells for done whose replies a crash took along: the kernel was at a later one."""
+        last = self._session.last_request()
+        if not last or (last != self._finish_id and last not in self._by_request):
+            return  # it has not said so, as a kernel that is not ours does not
+        for request, state in self._by_request.items():
+            if request == last:
+                break
+            if not state.status:
+                state.status = "ok"  # or no later cell would have run
+
     def _say_where(self) -> None:
         if self._watch is None:
             return
@@ -241,17 +252,6 @@ class CellRun:
         elif not self._reached:
             where = "beginning"
         self._watch(where, self._reached / max(1, self._cells))
-
-    def _take_lost_replies(self) -> None:
-        """Take cells for done whose replies a crash took along: the kernel was at a later one."""
-        last = self._session.last_request()
-        if last != self._finish_id and last not in self._by_request:
-            return
-        for request, state in self._by_request.items():
-            if request == last:
-                break
-            if not state.status:
-                state.status = "ok"  # or no later cell would have run
 
     def _shut_down(self) -> None:
         """Let a kernel that is not ours end in its own way, so that its files are written."""

@@ -55,6 +55,7 @@ def run_step_flow(
     reuse: bool = True,
     ignore: Sequence[str] = (),
     max_age: Age | None = None,
+    defaults: bool = True,
     echo: bool = False,
     suffix: str = "",
 ) -> Run:
@@ -71,7 +72,9 @@ def run_step_flow(
             bare name of one in `flow/` or `flows/`. Left out, the step's name is that name.
         step_name: The step's name; the flow's own in the short form.
         instance_name: The instance's name.
-        config: What the flow gets; the literal default in its parameters cell if left out.
+        config: What the flow gets: the literal default in its parameters cell, updated by this,
+            nested dicts too; see `defaults`. A `Run` in it becomes its folder, relative to the
+            instance's.
         root: The project root; if left out, found from where the conductor is, or from where the
             flow lies if its path is absolute and of another project.
         timeout: Seconds for the whole instance, from its first cell on. What is left out here and
@@ -90,6 +93,7 @@ def run_step_flow(
             asked whether they would answer the same again: a number of seconds, a `timedelta`, or
             text as `30m`, `12h`, `1d`, `2w`. If left out, as the flow's header or the project's
             settings say, else for ever. A run that connected to none does not age.
+        defaults: Whether the flow's default counts; with False the config is what is given alone.
         echo: Print what cells print, while they run; nothing is printed where the last run serves.
         suffix: What the instance's name ends in; better in the name itself.
 
@@ -130,6 +134,7 @@ def run_step_flow(
         reuse=reuse,
         ignore=ignore,
         max_age=max_age,
+        defaults=defaults,
     )
     plan = plan_instance(
         flow, config, step, instance, directory, project, options, with_config=True
@@ -155,6 +160,7 @@ def run_notebook(
     project_root: PathLike | None = None,
     no_execute: bool = False,
     export_html: bool | HtmlOptions | None = None,
+    defaults: bool = True,
     cwd: PathLike | None = None,
     output: PathLike | None = None,
     echo: bool = False,
@@ -166,7 +172,8 @@ def run_notebook(
 
     Args:
         flow: The notebook file; see `run_step_flow`.
-        config: What to inject after its parameters cell; with None nothing is, and it needs none.
+        config: What to inject after its parameters cell, over its default there; with None nothing
+            is, and it needs none.
         execution_dir: The folder to run it in, made if need be, from the current one on; that
             itself if left out.
         root: See `run_step_flow`, as for the rest.
@@ -180,6 +187,7 @@ def run_notebook(
         project_root: Like `root`, and the flow finds it in its config as `_project_root`.
         no_execute: Set up the folder, with config and notebook, and run nothing.
         export_html: Another name of `html`.
+        defaults: See `run_step_flow`.
         cwd: The folder that cells run in; `execution_dir` if left out.
         output: The executed notebook's file; the report, log and record lie beside it, under its
             name. `{flow}.ipynb` in the folder if left out.
@@ -216,6 +224,7 @@ def run_notebook(
         html=html,
         preload=preload,
         settings=settings.of(language(parsed), parsed.metadata, path),
+        defaults=defaults,
     )
     plan = plan_instance(
         parsed, config, "", "", works_in, project, options, with_config=config is not None

@@ -7,9 +7,10 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, time, timedelta
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from ductaflow.errors import ConfigError
@@ -27,17 +28,19 @@ KeyPath = tuple[str | int, ...]
 # --- normalising -----------------------------------------------------------------------------
 
 
-def normalise(config: Mapping[str, Any]) -> Config:
+def normalise(config: Mapping[str, Any], directory: Path | None = None) -> Config:
     """The config in JSON's types, which is what a flow sees.
 
     Stay as they are: `None`, `bool`, `int`, `float` (NaN and infinities too), `str`, lists and
     dicts. Converted: numpy and pandas scalars and subclasses of the builtins to the builtin;
-    tuples to lists; enum members to their value; paths to strings; dates and times to ISO 8601
-    strings, timedeltas to ISO 8601 durations; `pd.NA` and `NaT` to None. Nothing else is:
-    nothing is ever silently turned into a string.
+    tuples, other sequences and mappings to lists and dicts; enum members to their value; a `Run` to
+    its folder, relative to the instance's; paths to strings; dates and times to ISO 8601 strings,
+    timedeltas to ISO 8601 durations; `pd.NA` and `NaT` to None. Nothing else is: nothing is ever
+    silently turned into a string.
 
     Args:
         config: A mapping, or a pandas Series as a table's row is one.
+        directory: The folder of the instance that gets it; the current one if left out.
 
     Returns:
         A copy that shares no container with `config`, its keys in their order.
@@ -52,7 +55,17 @@ def normalise(config: Mapping[str, Any]) -> Config:
         raise ConfigError(
             f"the config is of type {_type_name(config)}; give a dict, or a row of a table"
         )
-    return _mapping(config, (), ())
+    return _Normaliser(directory).mapping(config, (), ())
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` updated by `over`: dicts key by key, all else replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        before = result.get(key)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(before, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def dotted(path: KeyPath) -> str:
@@ -72,40 +85,64 @@ def _at(path: KeyPath) -> str:
     return f"the config's key `{dotted(path)}`" if path else "the config"
 
 
-def _mapping(value: Mapping[Any, Any], path: KeyPath, above: tuple[int, ...]) -> Config:
-    above = _enter(value, path, above)
-    result: Config = {}
-    for key, item in value.items():
-        if not isinstance(key, str):
-            raise ConfigError(
-                f"{_at(path)} has the key {key!r} of type {_type_name(key)}; keys in a config "
-                f"are strings: write {str(key)!r}"
-            )
-        name = str.__str__(key)
-        result[name] = _value(item, (*path, name), above)
-    return result
+class _Normaliser:
+    """Normalises what goes to one folder."""
 
+    def __init__(self, directory: Path | None) -> None:
+        self.directory = directory
 
-def _value(value: Any, path: KeyPath, above: tuple[int, ...]) -> Any:
-    kind = type(value)
-    if kind is str or kind is float or kind is bool or value is None:
-        return value
-    if kind is int:
-        return _integer(value, path)
-    if isinstance(value, Enum):
-        return _value(value.value, path, above)
-    if isinstance(value, int):
-        return _integer(value, path)
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, Mapping):
-        return _mapping(value, path, above)
-    if isinstance(value, (list, tuple)):
+    def mapping(self, value: Mapping[Any, Any], path: KeyPath, above: tuple[int, ...]) -> Config:
         above = _enter(value, path, above)
-        return [_value(item, (*path, i), above) for i, item in enumerate(value)]
-    return _scalar(value, path)
+        result: Config = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ConfigError(
+                    f"{_at(path)} has the key {key!r} of type {_type_name(key)}; keys in a config "
+                    f"are strings: write {str(key)!r}"
+                )
+            name = str.__str__(key)
+            result[name] = self.value(item, (*path, name), above)
+        return result
+
+    def value(self, value: Any, path: KeyPath, above: tuple[int, ...]) -> Any:
+        kind = type(value)
+        if kind is str or kind is float or kind is bool or value is None:
+            return value
+        if kind is int:
+            return _integer(value, path)
+        if isinstance(value, Enum):
+            return self.value(value.value, path, above)
+        if isinstance(value, int):
+            return _integer(value, path)
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, float):
+            return float.__float__(value)
+        if isinstance(value, Mapping):
+            return self.mapping(value, path, above)
+        if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+            above = _enter(value, path, above)
+            return [self.value(item, (*path, i), above) for i, item in enumerate(value)]
+        if _is(value, "ductaflow", "Run"):
+            return relative_folder(value.dir, self.directory)
+        if _is(value, "numpy", "ndarray") and value.ndim == 0:
+            item = value[()]
+            if type(item) is not type(value):  # numpy.ma.masked has itself inside
+                return self.value(item, path, ())
+        return _scalar(value, path)
+
+
+def relative_folder(folder: Path, directory: Path | None) -> str:
+    """A run's folder as seen from an instance's: `../../prepare/am`, its last part its name.
+
+    Links above it are followed, as the system does with `..`; on another drive it stays absolute.
+    """
+    there = Path(os.path.realpath(folder.parent), folder.name)
+    try:
+        found = os.path.relpath(there, os.path.realpath(directory or os.curdir))
+    except ValueError:
+        return folder.absolute().as_posix()
+    return found.replace(os.sep, "/")
 
 
 def _scalar(value: Any, path: KeyPath) -> Any:
@@ -120,10 +157,6 @@ def _scalar(value: Any, path: KeyPath) -> Any:
         text = os.fspath(value)
         if isinstance(text, str):
             return str.__str__(text)
-    if _is(value, "numpy", "ndarray") and value.ndim == 0:
-        item = value[()]
-        if type(item) is not type(value):  # numpy.ma.masked has itself inside
-            return _value(item, path, ())
     if _is(value, "numpy", "generic"):
         kind = value.dtype.kind
         if kind == "b":
@@ -194,10 +227,6 @@ def _enter(value: object, path: KeyPath, above: tuple[int, ...]) -> tuple[int, .
 
 
 _ADVICE = {
-    "ndarray": "give it as a list with `.tolist()`, or save it and give its path",
-    "Series": "give it as a list with `.tolist()`, or save it and give its path",
-    "Index": "give it as a list with `.tolist()`, or save it and give its path",
-    "DataFrame": "save it and give its path, or give `.to_dict('list')`",
     "Decimal": "say which is meant, `float(...)` or `str(...)`",
     "Fraction": "say which is meant, `float(...)` or `str(...)`",
     "complex64": "give `[z.real, z.imag]`",
@@ -206,26 +235,47 @@ _ADVICE = {
     "frozenset": "sets have no order: give `sorted(...)`",
     "bytes": "give `.decode()` if it is text, or save it and give its path",
     "bytearray": "give `.decode()` if it is text, or save it and give its path",
-    "range": "give `list(...)`",
-    "deque": "give `list(...)`",
+    "memoryview": "give `.tolist()`, or save it and give its path",
     "generator": "give `list(...)`",
     "Period": "give `str(...)`",
     "UUID": "give `str(...)`",
     "timedelta64": "its unit has no fixed length: give it in days or shorter",
+    "MaskedConstant": "give None, or leave it out",
+}
+_IN_PLACE = "give a number, a string, a list or a dict in its place"
+_CONVERTERS = {
+    "model_dump": "give `.model_dump()`",
+    "tolist": "give it as a list with `.tolist()`, or save it and give its path",
+    "to_list": "give it as a list with `.to_list()`, or save it and give its path",
+    "to_pylist": "give it as a list with `.to_pylist()`, or save it and give its path",
+    "to_pydict": "save it and give its path, or give `.to_pydict()`",
 }
 
 
 def _advice(value: object) -> str:
+    if isinstance(value, type) or type(value).__module__.partition(".")[0] == "ductaflow":
+        return _IN_PLACE
+    if _is(value, "pandas", "DataFrame"):
+        return "save it and give its path, or give `.to_dict('list')`"
+    if _is(value, "polars", "DataFrame"):
+        return "save it and give its path, or give `.to_dict(as_series=False)`"
     for kind in type(value).__mro__:
         if kind.__name__ in _ADVICE:
             return _ADVICE[kind.__name__]
+    if _is(value, "numpy", "generic"):
+        return _IN_PLACE
+    for method, advice in _CONVERTERS.items():
+        if callable(getattr(value, method, None)):
+            return advice
     if hasattr(value, "__dataclass_fields__"):
         return "give `dataclasses.asdict(...)`"
     if hasattr(value, "__attrs_attrs__"):
         return "give `attrs.asdict(...)`"
+    if hasattr(value, "keys") and hasattr(value, "__getitem__"):
+        return "give `dict(...)`"
     if hasattr(value, "__iter__") and not hasattr(value, "read"):
         return "give `list(...)`"
-    return "give a number, a string, a list or a dict in its place"
+    return _IN_PLACE
 
 
 def _is(value: object, package: str, *names: str) -> bool:
@@ -258,6 +308,11 @@ def to_python(config: Config) -> str:
         included; ASCII but for letters that can be read.
     """
     return _literal(config, "")
+
+
+def literal(value: Any) -> str:
+    """The same of a single value."""
+    return _literal(value, "")
 
 
 def _literal(value: Any, indent: str) -> str:
@@ -317,13 +372,17 @@ def _float(value: float) -> str:
 _HISTORY = re.compile(r"_+|_\d+|_i+\d*|_[iod]h|__\w*__")
 
 
-def variables(config: Config) -> dict[str, tuple[str, ...]]:
+def variables(config: Config, left_alone: Collection[str] = ()) -> dict[str, tuple[str, ...]]:
     """The variables that a flow gets from its config, each with the keys that lead to its value.
 
     Every top-level key becomes one, and so does every key of a top-level dict, which keeps its
     own name. A top-level key wins over a nested one; of nested ones the last wins. A key that is
     no identifier, a keyword or reserved (`is_reserved`) stays in `config` alone. Names are in
     the normal form that Python itself gives identifiers (NFKC).
+
+    Args:
+        config: The config.
+        left_alone: Names that get no value, for the parameters cell gives them theirs.
     """
     top: dict[str, tuple[str, ...]] = {}
     nested: dict[str, tuple[str, ...]] = {}
@@ -337,8 +396,8 @@ def variables(config: Config) -> dict[str, tuple[str, ...]]:
                 if (name := variable_name(inner)) is not None:
                     nested[name] = (key, inner)
                     order.append(name)
-    merged = {**nested, **top}
-    return {name: merged[name] for name in order}
+    holders = {**nested, **top}
+    return {name: holders[name] for name in order if name not in left_alone}
 
 
 def variable_name(key: str) -> str | None:

@@ -233,7 +233,9 @@ class Crew:
             try:
                 while not (self.stop.requests or self._no_more.is_set()):
                     due = next(self._source, None)
-                    if due is None or due.served is None or self.options.export_to is not None:
+                    if due is None or due.served is None or due.outdated:
+                        return due
+                    if self.options.export_to is not None:
                         return due
                     entry = Entry.of(due.served, due.task.number, attempts=0)
                     served.append(_Ended(entry, due.served))
@@ -248,8 +250,9 @@ class Crew:
     def _one(self, due: Due) -> tuple[Run, int]:
         """Run a task, unless its last run serves, and again if need be; with how many attempts."""
         task, plan = due.task, due.plan
-        if due.served is not None:
-            return due.served, 0
+        served = self.outlook.served(due)
+        if served is not None:
+            return served, 0
         attempt = 1
         while True:
             self._queue.put(InstanceStarted(self.outlook.step, task.instance, attempt))

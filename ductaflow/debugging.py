@@ -14,7 +14,6 @@ from ductaflow.convert.generated import write_generated
 from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import ArtifactError, ConfigError
-from ductaflow.flow import default_config
 from ductaflow.layout import ArtifactPaths, project_root
 from ductaflow.lock import instance_lock
 from ductaflow.plan import make_options, plan_instance
@@ -41,7 +40,7 @@ def debug_flow(
     Args:
         flow: The flow; see `run_step_flow`.
         execution_dir: The folder, as `runs/analysis/scenario_A`; made if need be.
-        config: The config; that of the folder's last run, or the flow's default, if left out.
+        config: The config, over the flow's default; that of the folder's last run if left out.
         force: Whether to overwrite another config that is there, and debug files that were edited.
         root: The project root; found from where the caller is, if left out.
 
@@ -59,7 +58,7 @@ def debug_flow(
     source = find_source(flow, execution_dir, project_root(root))
     folder, name = source.folder.resolve(), source.flow.name
     paths = ArtifactPaths.of(folder, name)
-    values = _config(source.flow, paths.config, config)
+    values = config if config is not None else _read(paths.config)
     step, instance = folder.parent.name, folder.name
     plan = plan_instance(
         source.flow, values, step, instance, folder, source.root,
@@ -81,20 +80,6 @@ def debug_flow(
         write_notebook(plan, folder / f"{name}_debug.ipynb")
     _add_launch(source.root, script, f"ductaflow: {step}/{instance}")
     return folder
-
-
-def _config(flow: Any, file: Path, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if given is not None:
-        return given
-    found = _read(file)
-    if found is None:
-        found = default_config(flow)
-    if found is None:
-        raise ConfigError(
-            f"no config was given, {file} has none, and the default of {flow.path} cannot be read "
-            "without running it; give config="
-        )
-    return found
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow import jsonio
-from ductaflow.config import dotted, normalise
+from ductaflow.config import dotted, merged, normalise
 from ductaflow.errors import ConfigError
 from ductaflow.layout import project_root
 
@@ -39,7 +39,8 @@ def load_cli_config(
     is where the flow goes on from here) and `--no-execute` (sets that up, and ends).
 
     Args:
-        default_path: The JSON file to read if `--config` is left out; or the default itself.
+        default_path: The default, which the file given as `--config` updates, nested dicts too; or
+            a JSON file to read if `--config` is left out.
         description: What `--help` says of the flow.
 
     Returns:
@@ -50,13 +51,17 @@ def load_cli_config(
     """
     parser = argparse.ArgumentParser(description=description)
     shown = "the flow's own" if isinstance(default_path, Mapping) else os.fspath(default_path)
-    parser.add_argument("--config", metavar="FILE", help=f"the config, in JSON (default: {shown})")
+    parser.add_argument("--config", metavar="FILE", help=f"a config, in JSON (default: {shown})")
     parser.add_argument("--output-dir", metavar="FOLDER", help="where to run (default: here)")
     parser.add_argument("--no-execute", action="store_true", help="set up the folder, do not run")
     options = parser.parse_args()
     try:
-        given = options.config if options.config is not None else default_path
-        config = normalise(given if isinstance(given, Mapping) else _read(Path(given)))
+        given = {} if options.config is None else _read(Path(options.config))
+        if isinstance(default_path, Mapping):
+            default = normalise(default_path)
+        else:
+            default = _read(Path(default_path)) if options.config is None else {}
+        config = merged(default, normalise(given))
     except ConfigError as e:
         parser.error(str(e))
     config.setdefault(PROJECT_ROOT_KEY, str(project_root(None)))

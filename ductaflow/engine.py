@@ -95,7 +95,7 @@ def execute(
         outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch, check=check)
         record = _last_record(record, outcome, time.monotonic() - began)
         _conclude(plan, record, outcome, notebook, artifacts)
-        artifacts.finish(record)
+        record = artifacts.finish(record)
     except BaseException as e:
         if not isinstance(e, ArtifactError):  # after that, what an earlier run left is worth more
             with contextlib.suppress(ArtifactError):
@@ -252,6 +252,7 @@ def _first_record(plan: InstancePlan, spec: KernelSpec, reasons: tuple[Reason, .
         notes=plan.notes,
         reasons=reasons,
         fingerprints=plan.fingerprints,
+        given=plan.given,
         options=options_told(plan.options),
         conductor={"pid": os.getpid(), "host": socket.gethostname()},
         kernel={"name": spec.name, "interpreter": spec.argv[0]},

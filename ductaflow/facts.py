@@ -120,7 +120,7 @@ class Reason:
     Attributes:
         kind: `new`, `failed`, `forced`, `off`, `unobserved`, `code`, `config`, `module`, `data`,
             `present`, `missing`, `folder`, `link`, `metadata`, `imports`,
-            `python`, `package`, `kernel`, `variable`, `output`, `report`, `age`.
+            `python`, `package`, `kernel`, `variable`, `output`, `report`, `age`, `rules`.
         message: One for people, as `code/zones.py changed`.
         path: The file that it is about, as in `FileFact`, or the empty string.
     """

@@ -14,8 +14,10 @@ from pathlib import Path
 from ductaflow import jsonio
 from ductaflow.facts import FileFact, Role
 from ductaflow.hashes import Content, content, once
-from ductaflow.model import Cell, Config, Flow, Tag
-from ductaflow.syntax import language, parse_python, transform
+from ductaflow.meaning import meanings
+from ductaflow.model import Config, Flow
+from ductaflow.rules import RULES_TOLD
+from ductaflow.syntax import language, parse_python
 
 _CACHED_FLOWS = 64
 KERNELS = "dfk-"
@@ -34,10 +36,11 @@ def fingerprints(flow: Flow, config: Config | None) -> dict[str, str]:
         config: Its config, normalised; None where nothing is injected.
 
     Returns:
-        `flow` of the file's bytes; `code` of what its code cells mean; `cells` the same for each
-        code cell, in order; `python`, by whose grammar; `config` where there is one.
+        `flow` of the file's bytes; `cells` of what each code cell does and shows, in order; `code`
+        of all of them; `python`, by whose grammar; `config` where there is one. With them stands
+        `rules`, the versions of ductaflow's own.
     """
-    found = dict(_code(flow))
+    found = {**dict(_code(flow)), "rules": RULES_TOLD}
     if config is not None:
         found["config"] = hashlib.sha256(jsonio.canonical(config).encode()).hexdigest()
     return found
@@ -45,28 +48,17 @@ def fingerprints(flow: Flow, config: Config | None) -> dict[str, str]:
 
 @lru_cache(maxsize=_CACHED_FLOWS)
 def _code(flow: Flow) -> tuple[tuple[str, str], ...]:
-    in_python = language(flow) == "python"
-    cells = [cell for cell in flow.cells if cell.runs]
-    meanings = [_meaning(cell) if in_python else [cell.source] for cell in cells]
-    # One list for all cells: a cell that is split in two means the same.
-    whole = _hash(part for meaning in meanings for part in meaning)
-    parts = " ".join(
-        f"{cell.number}:{_hash(m)[:12]}" for cell, m in zip(cells, meanings, strict=True)
-    )
+    hashes = [(cell.number, _hash(meaning)) for cell, meaning in meanings(flow)]
+    # Whose kernel runs a Python flow is asked for by the call, not by its header.
+    kernel = flow.metadata.get("kernelspec", {}).get("name")
+    spoken = language(flow)
+    head = [] if spoken == "python" else [spoken, str(kernel)]
+    whole = _hash([*head, *(meaning for _, meaning in hashes)])
+    parts = " ".join(f"{number}:{meaning[:12]}" for number, meaning in hashes)
     return ("flow", flow.sha256), ("code", whole), ("cells", parts), ("python", _GRAMMAR)
 
 
 _GRAMMAR = f"{sys.version_info[0]}.{sys.version_info[1]}"
-
-
-def _meaning(cell: Cell) -> list[str]:
-    """What a cell does, a string for each statement; the same however it is written."""
-    tags = [Tag.RAISES] if Tag.RAISES in cell.tags else []
-    tree = parse_python(cell.source) or parse_python(transform(cell.source))
-    if tree is None:
-        lines = (line.rstrip() for line in cell.source.splitlines())
-        return [*tags, "\n".join(line for line in lines if line)]
-    return [*tags, *(ast.dump(statement) for statement in tree.body)]
 
 
 def _hash(parts: Iterable[str]) -> str:
@@ -144,9 +136,9 @@ def code_hash(path: str, found: os.stat_result) -> str:
 def _code_hash(path: str) -> str:
     try:
         tree = parse_python(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return "" if tree is None else f"{_GRAMMAR}:{_hash([ast.dump(tree)])}"
+    except (OSError, UnicodeDecodeError, RecursionError):
         return ""
-    return "" if tree is None else f"{_GRAMMAR}:{_hash([ast.dump(tree)])}"
 
 
 def same_grammar(code: str) -> bool:

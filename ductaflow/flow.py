@@ -6,7 +6,6 @@ by laying the cells' sources along the file's lines (`_align`).
 
 from __future__ import annotations
 
-import ast
 import difflib
 import hashlib
 import json
@@ -24,7 +23,6 @@ from ductaflow.commands import uncommented
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
 from ductaflow.model import INSERTED_TAGS, Cell, Flow, Tag
 from ductaflow.settings import load_settings
-from ductaflow.syntax import parse_python
 
 FLOW_FOLDERS = ("flow", "flows")
 FLOW_SUFFIXES = (".py", ".md", ".ipynb", ".Rmd", ".qmd", ".R", ".jl")
@@ -349,36 +347,6 @@ def require_parameters(flow: Flow) -> int:
         f"{flow.path}:1: no code cell is tagged `{Tag.PARAMETERS}`{wrong_kind}, "
         f"so there is no place for the config. {how}"
     )
-
-
-def default_config(flow: Flow) -> dict[str, Any] | None:
-    """The parameters cell's `config`, read without running it.
-
-    Returns:
-        Its value, or None where there is no plain `config = {...}` with literal values, or the
-        cell goes on to change it.
-    """
-    if flow.parameters is None:
-        return None
-    tree = parse_python(flow.cells[flow.parameters].source)
-    if tree is None:
-        return None
-    uses = [s for s in tree.body if any(_is_config(node) for node in ast.walk(s))]
-    if len(uses) != 1 or not isinstance(uses[0], (ast.Assign, ast.AnnAssign)):
-        return None
-    statement = uses[0]
-    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    if not all(_is_config(target) for target in targets) or statement.value is None:
-        return None
-    try:
-        value = ast.literal_eval(statement.value)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _is_config(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and node.id == "config"
 
 
 def _parameters_cells(cells: Sequence[Cell]) -> list[int]:

@@ -1,8 +1,11 @@
-"""What an instance's notebook gets beside its flow's own cells: table, config, variables."""
+"""What an instance's notebook gets beside its flow's own cells: table, config, variables.
+
+A change of what the two code cells do raises the version of `config` in `rules`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
@@ -10,6 +13,7 @@ from ductaflow.config import dotted, quoted, to_python, variables
 from ductaflow.flow import require_parameters
 from ductaflow.languages import TRANSLATORS
 from ductaflow.model import Cell, Config, Flow, Note, Tag
+from ductaflow.parameters import left_alone, read_defaults
 from ductaflow.syntax import language
 
 MAX_ASSIGNMENTS = 200
@@ -41,7 +45,7 @@ def prepare(flow: Flow, config: Config | None, notes: Sequence[Note] = ()) -> tu
     if config is None:
         return flow.cells
     table = _inserted(flow, "markdown", config_table(config, notes), Tag.CONFIG_TABLE)
-    sources = _sources(language(flow), config)
+    sources = _sources(flow, config)
     if sources is None:
         return (table, *flow.cells)
     after = require_parameters(flow) + 1
@@ -50,11 +54,15 @@ def prepare(flow: Flow, config: Config | None, notes: Sequence[Note] = ()) -> tu
     return (table, *flow.cells[:after], injected, flattening, *flow.cells[after:])
 
 
-def _sources(language: str, config: Config) -> tuple[str, str] | None:
+def _sources(flow: Flow, config: Config) -> tuple[str, str] | None:
     """The sources of the two code cells; None for a language that is not known here."""
-    if language == "python":
-        return config_source(config), flatten_source(config)
-    translator = TRANSLATORS.get(language)
+    if language(flow) == "python":
+        known = read_defaults(flow)
+        source = flatten_source(config, left_alone(known.own, config))
+        if known.is_parameter and "config" in config:
+            source += '\nconfig = config["config"]'  # the flow's own meaning of the name
+        return config_source(config), source
+    translator = TRANSLATORS.get(language(flow))
     if translator is None:
         return None
     return translator.config_source(config), translator.flatten_source(config)
@@ -83,12 +91,16 @@ def config_source(config: Config) -> str:
     return f"# This instance's config, in place of the default above.\nconfig = {to_python(config)}"
 
 
-def flatten_source(config: Config) -> str:
+def flatten_source(config: Config, left_alone: Collection[str] = ()) -> str:
     """Source of the flattening cell, for which `config` is all it needs.
 
     It leaves no name behind but the variables.
+
+    Args:
+        config: The config.
+        left_alone: Names to which it gives no value; see `ductaflow.config.variables`.
     """
-    paths = variables(config)
+    paths = variables(config, left_alone)
     if not paths:
         return "# No key of this config becomes a variable."
     if len(paths) > MAX_ASSIGNMENTS and (source := _flatten_at_once(config, paths)):

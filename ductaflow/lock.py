@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from filelock import FileLock, Timeout
 
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.layout import ArtifactPaths
+from ductaflow.model import Status
 from ductaflow.records import read_record
+
+LONGEST_WAIT = 2.0  # seconds
+_POLL = 0.02
 
 
 @contextlib.contextmanager
@@ -25,7 +30,7 @@ def instance_lock(paths: ArtifactPaths) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(paths.lock, timeout=0, thread_local=False)
-        lock.acquire()
+        _acquire(lock, paths)
     except Timeout:
         raise InstanceBusy(
             f"{folder} is in use by a run {_holder(paths)}. Wait for it, stop it, or give this run "
@@ -40,6 +45,28 @@ def instance_lock(paths: ArtifactPaths) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, paths: ArtifactPaths) -> None:
+    """Take the lock; who holds it without a run only writes a few files, and is waited for.
+
+    Raises:
+        Timeout: A run holds it, or whoever does is taking too long.
+    """
+    end = time.monotonic() + LONGEST_WAIT
+    while not _acquired(lock):
+        record = read_record(paths.record)
+        if record is None or record.status is Status.RUNNING or time.monotonic() > end:
+            raise Timeout(lock.lock_file)
+        time.sleep(_POLL)
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    return True
 
 
 def _holder(paths: ArtifactPaths) -> str:

@@ -199,6 +199,8 @@ class RunOptions:
         force: Whether to run though nothing has changed.
         ignore: Kinds of change that do not count, as `python`, `package`, `variable`.
         max_age: Seconds for which a run that connected to other hosts is reused; None for ever.
+        defaults: Whether the config is the flow's default, updated by what is given; else it is
+            what is given alone.
     """
 
     timeout: float | None = None
@@ -211,6 +213,7 @@ class RunOptions:
     force: bool = False
     ignore: tuple[str, ...] = ()
     max_age: float | None = None
+    defaults: bool = True
 
     @property
     def looks(self) -> HtmlOptions | None:
@@ -235,6 +238,7 @@ class InstancePlan:
         fingerprints: Hashes of what goes in; see `fingerprint.fingerprints`.
         cells: The flow's cells with the config, injected and flattening cells in place.
         notes: What planning noticed.
+        given: What was given of the config; None for all of it.
     """
 
     flow: Flow
@@ -247,6 +251,7 @@ class InstancePlan:
     fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     cells: tuple[Cell, ...] = attrs.field(default=(), repr=False)
     notes: tuple[Note, ...] = ()
+    given: Config | None = attrs.field(default=None, repr=False, hash=False)
 
     @property
     def flow_display(self) -> str:
@@ -337,6 +342,8 @@ class RunRecord:
         metrics: Scalars that the flow published with `record()`.
         warnings: How often it warned: by Python's `warnings`, by `logging` at WARNING and above, by
             lines that begin with ⚠️ or `warning:`.
+        given: What was given of the config, over the flow's default; None for all of it.
+        notebook: SHA-256 of its executed notebook as it was left, or empty.
         schema: Version of this layout.
         partial: Whether it comes from an index, without cells, notes, reasons and the like.
     """
@@ -367,6 +374,8 @@ class RunRecord:
     peak_memory: int | None = None
     metrics: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     warnings: int = 0
+    given: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
+    notebook: str = ""
     schema: int = RECORD_SCHEMA
     partial: bool = False
 

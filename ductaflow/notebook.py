@@ -197,6 +197,46 @@ class Notebook:
         return _Slot(built)
 
 
+def read_notebook(data: bytes) -> tuple[list[NbCell], dict[str, Any]]:
+    """The cells and the metadata of a notebook file that `Notebook.dumps` has made.
+
+    Returns:
+        The cells with text as single strings, and the notebook's metadata.
+
+    Raises:
+        ValueError: It is no such file.
+    """
+    try:
+        document = json.loads(data)
+        return [_joined(cell) for cell in document["cells"]], document["metadata"]
+    except (KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise ValueError(f"it is no executed notebook: {e!r}") from None
+
+
+def _joined(cell: NbCell) -> NbCell:
+    """The inverse of what `_cell_json` does to a cell's texts."""
+    whole = {**cell, "source": _whole(cell["source"])}
+    if "outputs" in cell:
+        whole["outputs"] = [_joined_output(output) for output in cell["outputs"]]
+    if "attachments" in cell:
+        whole["attachments"] = {n: _joined_bundle(b) for n, b in cell["attachments"].items()}
+    return whole
+
+
+def _joined_output(output: Output) -> Output:
+    if "text" in output:
+        return {**output, "text": _whole(output["text"])}
+    return {**output, "data": _joined_bundle(output["data"])} if "data" in output else output
+
+
+def _joined_bundle(bundle: Mapping[str, Any]) -> dict[str, Any]:
+    return {mime: _whole(value) if _is_split(mime) else value for mime, value in bundle.items()}
+
+
+def _whole(text: Any) -> Any:
+    return "".join(text) if isinstance(text, list) else text
+
+
 def failure_cells(error: ErrorInfo, status: Status, flow_display: str) -> tuple[Cell, Cell | None]:
     """The markdown cells that tell a reader of a failed run what happened and where.
 
@@ -291,10 +331,14 @@ def _split_output(output: dict[str, Any]) -> dict[str, Any]:
 def _split_bundle(bundle: Mapping[str, Any]) -> dict[str, Any]:
     return {
         mime: value.splitlines(keepends=True)
-        if isinstance(value, str) and (mime.startswith("text/") or mime in _SPLIT_MIMES)
+        if isinstance(value, str) and _is_split(mime)
         else value
         for mime, value in bundle.items()
     }
+
+
+def _is_split(mime: str) -> bool:
+    return mime.startswith("text/") or mime in _SPLIT_MIMES
 
 
 def _json(value: Any, depth: int) -> str:

@@ -13,9 +13,14 @@ from typing import Any
 import attrs
 
 from ductaflow.config import dotted, is_reserved, quoted, variable_name, variables
-from ductaflow.flow import default_config
 from ductaflow.model import Config, Flow, Note
+from ductaflow.parameters import Defaults, left_alone, read_defaults
 from ductaflow.syntax import language, parse_python
+
+CONFIG_KINDS = (
+    "default", "collision", "shadow", "not-identifier", "unused-key", "unknown-key", "kind",
+)  # fmt: skip
+"""Kinds of notes that are about the config."""
 
 MAX_NOTES = 10
 """More notes of one kind than this are summed up in one."""
@@ -25,26 +30,34 @@ _SUMMARY = {
     "shadow": "keys of the config bear a name that Python or the notebook uses",
     "not-identifier": "keys of the config are no variable names and stay in `config`",
     "unused-key": "keys of the config are never mentioned by the flow",
+    "unknown-key": "keys of the config are not in the flow's default",
+    "kind": "values of the config are of another kind than the flow's default",
 }
 
 
-def config_notes(flow: Flow, config: Config) -> tuple[Note, ...]:
+def config_notes(flow: Flow, config: Config, given: Config | None = None) -> tuple[Note, ...]:
     """What is odd about a config, or about this flow with it; nothing here stops a run.
 
     Args:
         flow: The flow that will get the config.
         config: The normalised config.
+        given: What was given of it, over the flow's default; None for all.
 
     Returns:
-        Notes of the kinds `collision`, `shadow`, `not-identifier` and `unused-key`, in this
-        order; more than `MAX_NOTES` of a kind as one.
+        Notes of the kinds `default`, `collision`, `shadow`, `not-identifier`, `unused-key`,
+        `unknown-key` and `kind`, in this order; more than `MAX_NOTES` of a kind as one.
     """
     python = language(flow) == "python"
+    known = read_defaults(flow)
+    given = config if given is None else given
     finders: dict[str, Iterator[_Finding]] = {
-        "collision": _collisions(config) if python else iter(()),
+        "default": _unread(known),
+        "collision": _collisions(config, known) if python else iter(()),
         "shadow": _shadows(config) if python else iter(()),
         "not-identifier": _not_identifiers(config) if python else iter(()),
-        "unused-key": _unused(flow, config),
+        "unused-key": _unused(flow, config, known, given),
+        "unknown-key": _unknown(flow, config, known, given),
+        "kind": _kinds(config, known.values, ()),
     }
     return tuple(note for kind, found in finders.items() for note in _told(kind, list(found)))
 
@@ -64,7 +77,21 @@ def _told(kind: str, found: list[_Finding]) -> list[Note]:
 # --- names -----------------------------------------------------------------------------------
 
 
-def _collisions(config: Config) -> Iterator[_Finding]:
+def _unread(known: Defaults) -> Iterator[_Finding]:
+    if known.unread:
+        yield (
+            "config",
+            lambda: (
+                "The config given takes the place of the default in the parameters cell, which "
+                f"cannot be merged without running it: {known.unread}."
+            ),
+        )
+
+
+def _collisions(config: Config, known: Defaults) -> Iterator[_Finding]:
+    cells = left_alone(known.own, config)
+    if known.is_parameter and "config" in config:
+        yield "config", _config_is_a_parameter
     sources: dict[str, list[tuple[str, ...]]] = {}
     for path in _paths(config):
         name = variable_name(path[-1])
@@ -72,10 +99,29 @@ def _collisions(config: Config) -> Iterator[_Finding]:
             sources.setdefault(name, []).append(path)
     holders = variables(config)
     for name, paths in sources.items():
-        if len(paths) > 1:
+        if name in cells:
+            others = [path for path in paths if len(path) > 1]
+            if others:
+                yield name, partial(_kept, name, others)
+        elif len(paths) > 1:
             holder = holders[name]
             others = [path for path in paths if path != holder]
             yield dotted(holder), partial(_collision, name, holder, others)
+
+
+def _config_is_a_parameter() -> str:
+    return (
+        "The flow has a parameter that is called `config` and is no mapping: the variable `config` "
+        'holds `config["config"]` of `config.json`, and not all parameters.'
+    )
+
+
+def _kept(name: str, others: list[tuple[str, ...]]) -> str:
+    named = ", ".join(f"`{_expression(path)}`" for path in others[:3])
+    return (
+        f"The variable `{name}` is the parameters cell's own; {named} can be had from `config` "
+        "alone."
+    )
 
 
 def _collision(name: str, holder: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
@@ -149,11 +195,11 @@ def _expression(path: tuple[str, ...]) -> str:
 # --- keys that the flow never mentions -------------------------------------------------------
 
 
-def _unused(flow: Flow, config: Config) -> Iterator[_Finding]:
+def _unused(flow: Flow, config: Config, defaults: Defaults, given: Config) -> Iterator[_Finding]:
     mentions = _mentions(flow)
     if "config" in mentions.whole:
         return
-    default = default_config(flow) or {}
+    default = _names_of(defaults)
     for key, value in config.items():
         if key.startswith("_"):  # put there by tools, as `_project_root`, for flows that ask
             continue
@@ -162,12 +208,90 @@ def _unused(flow: Flow, config: Config) -> Iterator[_Finding]:
         known = known if isinstance(known, dict) else {}
         used = {name for name in inner if name in mentions}
         if not used and key not in mentions:
-            yield dotted((key,)), partial(_unmentioned, (key,), config, default, mentions)
+            yield dotted((key,)), partial(_unmentioned, (key,), given, default, mentions)
         elif key not in mentions.whole and (used or known):
             for name in inner:
                 if name not in used:
                     path = (key, name)
-                    yield dotted(path), partial(_unmentioned, path, inner, known, mentions)
+                    there = _level(given, (key,))
+                    yield dotted(path), partial(_unmentioned, path, there, known, mentions)
+
+
+def _names_of(known: Defaults) -> dict[str, Any]:
+    """The parameters with their defaults, None where there is none."""
+    return {**dict.fromkeys(known.names), **known.values}
+
+
+def _level(config: Config, path: tuple[str, ...]) -> Config:
+    """The dict at a path; an empty one if there is none."""
+    inner: Any = config
+    for key in path:
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _unknown(flow: Flow, config: Config, known: Defaults, given: Config) -> Iterator[_Finding]:
+    """Keys that the default does not have; not those that are told as never mentioned."""
+    if known.unread or not known.names:
+        return
+    told = {key for key, _ in _unused(flow, config, known, given)}
+    for path, there in _beyond(config, _names_of(known), ()):
+        if dotted(path) not in told and not path[0].startswith("_"):
+            yield dotted(path), partial(_beyond_default, path, there, _level(given, path[:-1]))
+
+
+def _beyond(
+    config: Config, default: Config, above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Config]]:
+    """The paths of keys that the default does not have, each with what it has there."""
+    for key, value in config.items():
+        if key not in default:
+            yield (*above, key), default
+        elif isinstance(value, dict) and _has_keys_of_its_own(default[key]):
+            yield from _beyond(value, default[key], (*above, key))
+
+
+def _has_keys_of_its_own(default: Any) -> bool:
+    """Whether a default is a dict with names as keys, rather than a place for any."""
+    return isinstance(default, dict) and bool(default) and not _is_data(default)
+
+
+def _beyond_default(path: tuple[str, ...], default: Config, given: Config) -> str:
+    others = sorted(name for name in default if name not in given)
+    close = difflib.get_close_matches(path[-1], others, n=1, cutoff=0.7)
+    hint = f"; is `{close[0]}` meant?" if close else "."
+    return f"The flow's default has no key `{dotted(path)}`{hint}"
+
+
+_KINDS = {str: "text", list: "a list", dict: "a mapping", bool: "a truth value"}
+
+
+def _kinds(config: Config, default: Config, above: tuple[str, ...]) -> Iterator[_Finding]:
+    """Values of another kind than the default's; None is of every kind."""
+    for key, value in config.items():
+        was = default.get(key)
+        if value is None or was is None:
+            continue
+        if isinstance(value, dict) and isinstance(was, dict):
+            yield from _kinds(value, was, (*above, key))
+        elif _kind(value) != _kind(was) and not (isinstance(was, bool) and value in (0, 1)):
+            yield dotted((*above, key)), partial(_of_another_kind, (*above, key), value, was)
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "a number")
+
+
+def _of_another_kind(path: tuple[str, ...], value: Any, was: Any) -> str:
+    return (
+        f"The value of `{dotted(path)}` is {_kind(value)}, {_shown(value)}; in the flow's default "
+        f"it is {_kind(was)}, {_shown(was)}."
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value[:40] if isinstance(value, (str, list)) else value)
+    return f"`{text if len(text) < 40 else f'{text[:39]}…'}`"
 
 
 def _unmentioned(

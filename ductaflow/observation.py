@@ -3,7 +3,8 @@
 What is noted comes from two sides: the observer sees every file that the kernel and its children
 open, also in native code; the kernel itself knows which modules it has imported, which folders it
 has listed and what it has looked for. Here the interpreter's own files, the system's and ours are
-left out, and what the run wrote itself is told from what it read.
+left out, and what the run wrote itself is told from what it read. Where records come to hold more,
+older ones do not tell that a run is fresh: raise the version of `observation` in `rules`.
 """
 
 from __future__ import annotations

@@ -12,11 +12,13 @@ import attrs
 from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import CacheDecision
-from ductaflow.fingerprint import fingerprints
 from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters
 from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.model import Flow, InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.parameters import complete
+from ductaflow.plan import plan_given
+from ductaflow.refresh import is_outdated, refreshed
 from ductaflow.run import Run
 from ductaflow.runner import look
 from ductaflow.tasks import Task, Tasks
@@ -45,6 +47,16 @@ class Due:
     def served(self) -> Run | None:
         """The run that serves in the place of a new one, or None."""
         return self.last if self.decision.reuse else None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the run that serves shows another text than that of its flow as it is now."""
+        served = self.served
+        return (
+            served is not None
+            and isinstance(self.plan, InstancePlan)
+            and is_outdated(self.plan, served)
+        )
 
 
 @final
@@ -94,6 +106,12 @@ class Outlook:
             index.refresh(self.step)
             return [self._planned(due) for due in self.due(index)]
 
+    def served(self, due: Due) -> Run | None:
+        """The run that serves for a task, showing its flow as it is now; None if none serves."""
+        if due.served is None or isinstance(due.plan, DuctaflowError):
+            return None
+        return refreshed(due.plan, due.served, self._interpreters)
+
     def unrun(self, task: Task, status: Status, **facts: Any) -> Run:
         """A run that there is not, or not yet.
 
@@ -107,19 +125,17 @@ class Outlook:
         flow = path.relative_to(self.root).as_posix() if inside else str(path)
         record = RunRecord(status, flow, self.step, task.instance, started="", **facts)
         paths = ArtifactPaths.of(self._folder / task.instance, self.flow.name)
-        return Run(record, paths, planned=task.config if status is Status.PLANNED else None)
+        planned = status is Status.PLANNED
+        config = (
+            complete(self.flow, task.config, defaults=self.options.defaults) if planned else None
+        )
+        return Run(record, paths, planned=config)
 
     def _due(self, task: Task, index: Index) -> Due:
         try:
-            plan = InstancePlan(
-                flow=self.flow,
-                config=task.config,
-                step=self.step,
-                instance=task.instance,
-                directory=instance_in(self._folder, task.instance),
-                root=self.root,
-                options=self.options,
-                fingerprints=fingerprints(self.flow, task.config),
+            directory = instance_in(self._folder, task.instance)
+            plan = plan_given(
+                self.flow, task.config, self.step, task.instance, directory, self.root, self.options
             )
         except DuctaflowError as e:
             return Due(task, e, CacheDecision(reuse=False))

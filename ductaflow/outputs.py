@@ -8,7 +8,8 @@ message ──▶ OutputFolder ──▶ _Area (a cell's, or an Output widget's)
 
 Time is linear in what the kernel sends; what is kept of one cell is bounded: of a flood, its
 beginning and its end. Source of the rules: JupyterLab's output area, and
-https://jupyter-client.readthedocs.io/en/stable/messaging.html for the messages.
+https://jupyter-client.readthedocs.io/en/stable/messaging.html for the messages. A change of what is
+kept raises the version of `outputs` in `rules`.
 """
 
 from __future__ import annotations

@@ -13,14 +13,14 @@ import attrs
 from ductaflow.ages import Age, seconds_of
 from ductaflow.commands import command_notes
 from ductaflow.config import normalise
-from ductaflow.errors import ConfigError
 from ductaflow.fingerprint import fingerprints
-from ductaflow.flow import as_written, default_config, require_parameters
+from ductaflow.flow import as_written, require_parameters
 from ductaflow.inject import prepare
 from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow, InstancePlan, RunOptions
 from ductaflow.notes import config_notes
 from ductaflow.options import HtmlOptions
+from ductaflow.parameters import complete
 from ductaflow.settings import DEFAULTS, Settings
 
 
@@ -70,7 +70,7 @@ def plan_instance(
 
     Args:
         flow: The parsed flow.
-        config: What to inject; None for the literal default of its parameters cell.
+        config: What to inject over the literal default of its parameters cell; None for nothing.
         step: The step's name, checked; empty outside `runs/`.
         instance: The instance's, likewise.
         directory: The folder it runs in, absolute.
@@ -82,27 +82,55 @@ def plan_instance(
         ParametersCellError: There is not exactly one parameters cell.
         ConfigError: The config cannot be normalised, or there is none.
     """
-    values: Config | None = None
-    if with_config:
-        require_parameters(flow)
-        values = normalise(config if config is not None else _default(flow))
-    else:
+    given = None if config is None else normalise(config, directory)
+    if not with_config:
         flow = as_written(flow)
+        return _planned(flow, None, None, step, instance, directory, root, options)
+    require_parameters(flow)
+    return plan_given(flow, given, step, instance, directory, root, options)
+
+
+def plan_given(
+    flow: Flow,
+    given: Config | None,
+    step: str,
+    instance: str,
+    directory: Path,
+    root: Path,
+    options: RunOptions,
+) -> InstancePlan:
+    """The same of a flow with a parameters cell, and of a config that is normalised already."""
+    config = complete(flow, given, defaults=options.defaults)
+    told = None if given is not None and given == config else given or {}
+    return _planned(flow, config, told, step, instance, directory, root, options)
+
+
+def _planned(
+    flow: Flow,
+    config: Config | None,
+    given: Config | None,
+    step: str,
+    instance: str,
+    directory: Path,
+    root: Path,
+    options: RunOptions,
+) -> InstancePlan:
     return InstancePlan(
         flow=flow,
-        config=values,
+        config=config,
+        given=given,
         step=step,
         instance=instance,
         directory=directory,
         root=root,
         options=options,
-        fingerprints=fingerprints(flow, values),
+        fingerprints=fingerprints(flow, config),
     )
 
 
 def lay_out(plan: InstancePlan) -> InstancePlan:
     """The plan with its cells, the config's among them, and with what they gave to notice."""
-    notes = config_notes(plan.flow, plan.config) if plan.config is not None else ()
+    notes = config_notes(plan.flow, plan.config, plan.given) if plan.config is not None else ()
     notes = (*command_notes(plan.flow), *notes)
     return attrs.evolve(plan, cells=prepare(plan.flow, plan.config, notes), notes=notes)
 
@@ -120,6 +148,7 @@ def make_options(
     force: bool = False,
     ignore: Sequence[str] = (),
     max_age: Age | None = None,
+    defaults: bool = True,
 ) -> RunOptions:
     """The options as callers give them, in one object; the project's settings where they do not.
 
@@ -159,6 +188,7 @@ def make_options(
         force=force,
         ignore=tuple(ignore),
         max_age=None if age == math.inf else age,
+        defaults=defaults,
     )
 
 
@@ -180,13 +210,3 @@ def _limit(name: str, seconds: float | None) -> float | None:
     if not seconds > 0:
         raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
     return seconds
-
-
-def _default(flow: Flow) -> Mapping[str, Any]:
-    default = default_config(flow)
-    if default is None:
-        raise ConfigError(
-            f"no config was given, and the parameters cell of {flow.path} has none that can be "
-            "read without running it (`config = {...}` with literal values); give config="
-        )
-    return default

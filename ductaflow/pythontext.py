@@ -33,10 +33,6 @@ _SHELLS = frozenset({
 _SHELL_MAGICS = frozenset({"sx", "system", "!", "bash", "sh", "script", "sc", "cd", "zsh"})
 _MAGICS = frozenset({"run_line_magic", "run_cell_magic", "magic"})
 _CODE_MAGICS = frozenset({"time", "timeit", "capture", "prun", "memit", "mprun"})
-_CHILDREN = frozenset({
-    "Parallel", "joblib", "loky", "multiprocessing", "ProcessPoolExecutor", "Pool", "subprocess",
-    "Popen", "execv", "execvp", "spawn", "forkserver", "dask", "distributed", "ray", "mpire",
-})  # fmt: skip
 _READERS = frozenset({"get", "getenv", "getenvb", "pop", "setdefault", "__getitem__"})
 
 
@@ -47,12 +43,10 @@ class Asked:
     Attributes:
         names: Names of variables; `*` for all.
         literal: Names that it would look up in `os.environ`.
-        has_children: Whether it starts processes that may run this code.
     """
 
     names: frozenset[str] = frozenset()
     literal: frozenset[str] = frozenset()
-    has_children: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -82,7 +76,7 @@ def asked_by(source: str) -> Asked:
         names.add("HOME")
     if not _SHELLS.isdisjoint(words):  # a command may be written elsewhere
         names.update(*(variables_in(text) for text in texts if "$" in text))
-    return Asked(frozenset(names), frozenset(literal), not _CHILDREN.isdisjoint(words))
+    return Asked(frozenset(names), frozenset(literal))
 
 
 def tree_of(source: str) -> ast.Module | None:

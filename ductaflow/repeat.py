@@ -36,7 +36,7 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
     values["max_age"] = min(ages, default=None)
     options = RunOptions(**{**values, "force": force})
     return plan_instance(
-        flow, run.config, run.step, run.instance, run.dir, root, options,
+        flow, run.given, run.step, run.instance, run.dir, root, options,
         with_config=True,
     )  # fmt: skip
 

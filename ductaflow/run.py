@@ -117,6 +117,12 @@ class Run:
         return data
 
     @property
+    def given(self) -> Config | None:
+        """What was given of the config; the rest was the flow's default."""
+        given = self.brief.given
+        return self.config if given is None else dict(given)
+
+    @property
     def duration(self) -> float | None:
         """Seconds from start to end."""
         return self.told.duration

@@ -36,6 +36,7 @@ from ductaflow.lock import instance_lock
 from ductaflow.model import Flow, InstancePlan, RunRecord
 from ductaflow.plan import lay_out
 from ductaflow.records import damage, read_record
+from ductaflow.refresh import refreshed
 from ductaflow.run import Run
 from ductaflow.syntax import language
 
@@ -108,7 +109,7 @@ def run_plan(
     interpreters = Interpreters(kernel_environment(plan.root, plan.options.nested_workers))
     last, decision = look(plan, interpreters)
     if last is not None and decision.reuse:
-        return last
+        return refreshed(plan, last, interpreters)
     return run_now(
         plan, stop, decision.reasons, listen, paths=paths, audience=audience, watch=watch
     )

@@ -60,6 +60,7 @@ class SweepOptions:
     html: bool | HtmlOptions | None = None
     preload: Sequence[str] | bool | None = None
     max_age: Age | None = None
+    defaults: bool = True
 
     @on_error.validator
     def _check_on_error(self, _: object, value: object) -> None:
@@ -103,6 +104,7 @@ class SweepOptions:
             reuse=self.reuse,
             ignore=self.ignore,
             max_age=self.max_age,
+            defaults=self.defaults,
         )
 
     def retried(self, error: ErrorInfo | None) -> bool:

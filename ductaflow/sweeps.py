@@ -23,7 +23,7 @@ from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.interpreters import kernel_spec
-from ductaflow.layout import check_name, instance_dir, project_root
+from ductaflow.layout import check_name, instance_dir, project_root, step_dir
 from ductaflow.options import HtmlOptions
 from ductaflow.outlook import Outlook
 from ductaflow.run import Run
@@ -69,6 +69,7 @@ def sweep(
     html: bool | HtmlOptions | None = None,
     preload: Sequence[str] | bool | None = None,
     max_age: Age | None = None,
+    defaults: bool = True,
     verify: float = 0,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
@@ -88,7 +89,8 @@ def sweep(
             mapping of config keys to columns, constants or functions of the row, or a function of
             the row that returns the config. Dotted keys make nested ones. If left out, all columns
             but those that only name the instance: which the flow neither has in its default nor
-            mentions. An empty cell of a file gives nothing.
+            mentions. An empty cell of a file gives nothing. All goes over the flow's
+            default; see `defaults`.
         workers: How many kernels at once; if left out as the project's settings say, else as many
             as there are cores, and in a flow that is itself one of a sweep, its share of them.
         only: Only these: names or globs, or a function of the row.
@@ -118,6 +120,7 @@ def sweep(
         html: Whether to write HTML reports, or how they are to look.
         preload: See `run_step_flow`.
         max_age: For how long runs that connected to other hosts are reused; see `run_step_flow`.
+        defaults: Whether the flow's default counts; with False the config is what is given alone.
         verify: Which fraction of the runs that were reused, as 0.02, is run again in a scratch
             folder and compared, at least one if there is one; chosen at random, so that in time
             all have their turn. What came of it is in the runs' `verified`. See `ductaflow.verify`.
@@ -146,7 +149,7 @@ def sweep(
             force=force, reuse=reuse, ignore=ignore, export_to=export_to,
             export_files=export_files, progress=progress, on_event=on_event, live=live,
             timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
-            preload=preload, max_age=max_age,
+            preload=preload, max_age=max_age, defaults=defaults,
         ),
     )  # fmt: skip
     if dry_run:
@@ -225,6 +228,7 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
         limit=options.limit,
         target=_target(options.export_to, step, parsed.name, project),
         flow=parsed,
+        folder=step_dir(project, step),
     )
     if tasks.count is not None:
         workers = max(1, min(workers, tasks.count))

@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import attrs
@@ -13,10 +14,10 @@ import attrs
 from ductaflow import jsonio
 from ductaflow.config import normalise
 from ductaflow.errors import ConfigError, NameRefused, TableError
-from ductaflow.flow import default_config
 from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow
 from ductaflow.notes import loops_over_config, mentioned
+from ductaflow.parameters import read_defaults
 from ductaflow.table import Row, Table, is_empty, nearest
 from ductaflow.template import EMPTY, fields, fill, leaves, lookup
 
@@ -42,7 +43,7 @@ class Task:
     Attributes:
         number: The row's position, from 0.
         instance: The instance's name.
-        config: Its config, normalised.
+        config: What is given of its config, normalised.
         target: Where it is delivered, or None.
     """
 
@@ -65,6 +66,7 @@ class Tasks:
         limit: How many at most.
         target: From a name and its row to where it is delivered.
         left_out: Columns that are in no config by themselves.
+        folder: Where the instances' folders lie.
         names: The name of each row that is asked for, by its position; None for a generator, whose
             rows are not known yet.
     """
@@ -76,6 +78,7 @@ class Tasks:
     limit: int | None
     target: TargetSpec
     left_out: frozenset[str] = frozenset()
+    folder: Path | None = None
     names: Mapping[int, str] | None = None
 
     def __iter__(self) -> Iterator[Task]:
@@ -115,6 +118,7 @@ def plan_tasks(
     limit: int | None = None,
     target: TargetSpec = None,
     flow: Flow | None = None,
+    folder: Path | None = None,
 ) -> Tasks:
     """The tasks of a table, each looked at before the first is begun.
 
@@ -126,6 +130,7 @@ def plan_tasks(
         limit: How many at most.
         target: From a name and its row to where it is delivered.
         flow: The flow that gets the configs.
+        folder: Where the instances' folders lie.
 
     Raises:
         TableError: A column is missing, a name or a target is not unique, or no row is asked for.
@@ -133,7 +138,7 @@ def plan_tasks(
         ConfigError: A value in a config is nothing that JSON can hold.
     """
     left_out = naming_columns(instance, flow) if flow is not None else frozenset()
-    tasks = Tasks(table, instance, config, only, limit, target, left_out=left_out)
+    tasks = Tasks(table, instance, config, only, limit, target, left_out=left_out, folder=folder)
     if table.length is None:
         return tasks
     names: dict[int, str] = {}
@@ -307,7 +312,8 @@ def _config_of(tasks: Tasks, number: int, name: str, row: Row) -> Config:
     else:
         raw = _filled(selected_columns(row, given), tasks.table)
     try:
-        return normalise(_nested(raw))
+        folder = tasks.folder / (name or "its-own") if tasks.folder is not None else None
+        return normalise(_nested(raw), folder)
     except ConfigError as e:
         where = f"row {number} of the control table" + (f" ({name})" if name else "")
         raise ConfigError(f"{where}: {e}") from None
@@ -329,7 +335,7 @@ def naming_columns(instance: NameSpec, flow: Flow) -> frozenset[str]:
     alone = len(named) == 1 and instance in (named[0], f"{{{named[0]}}}")
     if not alone and loops_over_config(flow):
         return frozenset()
-    default = default_config(flow) or {}
+    default = read_defaults(flow).names
     return frozenset(n for n in named if n not in default and not mentioned(flow, n))
 
 

@@ -34,6 +34,7 @@ from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord
 from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.progress import REFRESH, Tally, choose_display
 from ductaflow.records import read_record, write_record
+from ductaflow.refresh import refreshed
 from ductaflow.repeat import plan_again, standing_of
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
@@ -60,6 +61,7 @@ def explain(
     root: PathLike | None = None,
     ignore: Sequence[str] = (),
     max_age: Age | None = None,
+    defaults: bool = True,
 ) -> CacheDecision:
     """Whether `run_step_flow` would run an instance, and why; nothing is run.
 
@@ -71,12 +73,14 @@ def explain(
         root: The project root; see `run_step_flow`.
         ignore: Changes that do not count; see `run_step_flow`.
         max_age: For how long runs that connected to other hosts are reused; likewise.
+        defaults: Whether the flow's default counts beside a config that is given; likewise.
 
     Raises:
         DuctaflowError: There is no such flow, or its config or a name is not fit; see
             `run_step_flow`.
     """
-    plan = _plan(flow, step, instance, config, root, RunOptions(ignore=tuple(ignore)), max_age)
+    options = RunOptions(ignore=tuple(ignore), defaults=defaults)
+    plan = _plan(flow, step, instance, config, root, options, max_age)
     last, decision = look(plan, Interpreters(kernel_environment(plan.root)))
     report = last.html if last is not None and last.html.is_file() else None
     return attrs.evolve(decision, label=plan.label, root=plan.root, report=report)
@@ -143,7 +147,10 @@ def _plan(
     directory = instance_dir(project, step, instance)
     if config is None:
         last = load_run(directory)
-        config = last.config if last is not None else None
+        if last is not None:
+            config = last.given
+            as_it_ran = last.brief.options.get("defaults", True)
+            options = attrs.evolve(options, defaults=bool(as_it_ran))
     parsed = read_flow(path)
     settings = load_settings(project).of(language(parsed), parsed.metadata, path)
     age = make_options(max_age=max_age, settings=settings).max_age
@@ -314,7 +321,7 @@ class _Update:
             plan = plan_again(run, self.root, force=forced)
             last, decision = look(plan, interpreters)
             if last is not None and decision.reuse:
-                return last, 0
+                return refreshed(plan, last, interpreters), 0
             return run_now(plan, self.stop, decision.reasons), 1
         except DuctaflowError as e:
             kind = "busy" if isinstance(e, InstanceBusy) else "artifact"

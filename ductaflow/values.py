@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
-from ductaflow.flow import default_config
-from ductaflow.model import Flow
+from ductaflow.model import Config, Flow
+from ductaflow.parameters import complete
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -111,16 +111,6 @@ def read_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`, dict by dict."""
-    result = dict(base)
-    for key, value in over.items():
-        before = result.get(key)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(before, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
 def grid_values(texts: Iterable[str]) -> dict[str, Any]:
     """The keys and values of a grid, as `seed=1,2,3` each; dotted keys make nested ones.
 
@@ -140,27 +130,33 @@ def grid_values(texts: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def chosen_config(
-    flow: Flow, config_file: Path | None = None, assignments: Iterable[str] = ()
+def given_config(
+    config_file: Path | None = None, assignments: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """The config that a command line asks for: a file's, or the flow's default, then its values.
+    """What a command line gives of a config: a file's values, and single ones over them.
 
     Args:
-        flow: The flow.
-        config_file: A JSON or YAML file; None for the flow's default.
+        config_file: A JSON or YAML file, or None.
         assignments: As `key=value` each.
 
     Raises:
         ConfigError: It cannot be read or put together.
     """
-    if config_file is not None:
-        config = read_config(config_file)
-    else:
-        default = default_config(flow)
-        if default is None:
-            raise ConfigError(
-                f"the default config of {flow.path} cannot be read without running it; give "
-                "--config FILE"
-            )
-        config = copy.deepcopy(default)
-    return assign(config, assignments)
+    return assign({} if config_file is None else read_config(config_file), assignments)
+
+
+def chosen_config(
+    flow: Flow, config_file: Path | None = None, assignments: Iterable[str] = ()
+) -> Config:
+    """The config that a command line asks for: the flow's default, updated by what is given.
+
+    Args:
+        flow: The flow.
+        config_file: A JSON or YAML file, or None.
+        assignments: As `key=value` each.
+
+    Raises:
+        ConfigError: It cannot be read or put together.
+    """
+    given = normalise(given_config(config_file, assignments))
+    return complete(flow, given or None)

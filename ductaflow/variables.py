@@ -17,7 +17,7 @@ from typing import Any
 
 from ductaflow.fingerprint import variable_hash
 from ductaflow.model import InstancePlan
-from ductaflow.pythontext import Asked, asked_by, trees_of
+from ductaflow.pythontext import asked_by, trees_of
 from ductaflow.shelltext import EVERYTHING, variables_in
 from ductaflow.syntax import language
 from ductaflow.takings import taken_by
@@ -84,7 +84,9 @@ def asked(
         return frozenset(found)
     sources = {file: _text_of(file) for file in modules if not file.startswith(_OURS)}
     texts = [asked_by(text) for text in (*cells, *sources.values())]
-    found.update(_by_text(texts))
+    found.update(name for text in texts for name in text.names)
+    if noted.get("spawned"):
+        found.update(name for text in texts for name in text.literal)
     found.update(_by_scripts(set(read).difference(sources)))
     for file in noted.get("taken", ()):
         if file == "%env":
@@ -103,14 +105,6 @@ def _taken(sources: Iterable[str], constants: Mapping[str, str]) -> frozenset[st
             return frozenset({EVERYTHING})
         trees += found
     return taken_by(trees, constants)
-
-
-def _by_text(texts: list[Asked]) -> Iterator[str]:
-    has_children = any(text.has_children for text in texts)
-    for text in texts:
-        yield from text.names
-        if has_children:
-            yield from text.literal
 
 
 def _by_scripts(files: Iterable[str]) -> Iterator[str]:

@@ -180,7 +180,7 @@ def test_a_failed_run_is_exit_code_1(do):
     [
         (["run", "mesure"], "did you mean flow/measure.py?"),
         (["run", "measure", "-p", "x"], "-p 'x' is no assignment"),
-        (["run", "measure", "-p", "x.y=1"], "the config's x is 1, which has no keys"),
+        (["run", "measure", "-p", "x=1", "-p", "x.y=1"], "the config's x is 1, which has no keys"),
         (["run", "measure", "-p", "x=[1"], "is no YAML value"),
         (["run", "measure", "-c", "none.json"], "cannot read the config none.json"),
         (["run", "measure", "-i", "a/b"], "has a path separator"),

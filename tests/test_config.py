@@ -9,6 +9,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import types
 import uuid
 
 import attrs
@@ -106,6 +107,10 @@ Point = collections.namedtuple("Point", "x y")
         (Level.HIGH, 3),
         (Text("x"), "x"),
         (Point(1, (2, 3)), [1, [2, 3]]),
+        (range(3), [0, 1, 2]),
+        (collections.deque([1, (2,)]), [1, [2]]),
+        (collections.UserList("ab"), ["a", "b"]),
+        (types.MappingProxyType({"a": (1,)}), {"a": [1]}),
         (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
         (collections.ChainMap({"a": 1}), {"a": 1}),
         (-0.0, -0.0),
@@ -141,8 +146,10 @@ class Fact:
     [
         (np.arange(3), "numpy.ndarray", ".tolist()"),
         (np.zeros((2, 2)), "numpy.ndarray", ".tolist()"),
-        (np.ma.masked, "MaskedConstant", ".tolist()"),
+        (np.ma.masked, "MaskedConstant", "give None"),
         (np.array(object()), "object", "in its place"),
+        (Fact, "type", "in its place"),
+        (memoryview(b"x"), "memoryview", ".tolist()"),
         (np.void(b"a"), "numpy.void", "in its place"),
         (np.complex64(1j), "complex64", "z.real"),
         (np.bytes_(b"a"), "bytes_", ".decode()"),
@@ -157,7 +164,6 @@ class Fact:
         (1j, "complex", "z.real"),
         (decimal.Decimal(1), "decimal.Decimal", "float("),
         (uuid.UUID(int=1), "uuid.UUID", "str("),
-        (range(3), "range", "list("),
         ((i for i in "ab"), "generator", "list("),
         ({}.keys(), "dict_keys", "list("),
         (Data(), "Data", "dataclasses.asdict"),

@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_
 from ductaflow import flow as flow_module
 from ductaflow import syntax as syntax_module
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
-from ductaflow.flow import default_config, read_flow, require_parameters, resolve_flow
+from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.model import Cell
 from ductaflow.syntax import (
     annotate_traceback,
@@ -395,24 +395,6 @@ def test_the_told_lines_make_a_parameters_cell(flow_of):
 def test_two_are_one_too_many(flow_of):
     with pytest.raises(ParametersCellError, match=r"2 cells are tagged .*line 2, line 5"):
         require_parameters(flow_of('# %% tags=["parameters"]\nx = 1\n\n' * 2))
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("config = {'a': 1, 'b': [-1.5, None]}", {"a": 1, "b": [-1.5, None]}),
-        ("# why\nx = 1\nconfig: dict = {}", {}),
-        ("config = {'a': f()}", None),
-        ("config = {'a': 1}\nconfig['b'] = 2", None),
-        ("config = 3", None),
-        ("config", None),
-        ("x = 1", None),
-        ("config = {", None),
-        (r"config = {'a': '\d'}", {"a": r"\d"}),
-    ],
-)
-def test_the_default_config_is_read_without_running(flow_of, source, expected):
-    assert default_config(flow_of(f'# %% tags=["parameters"]\n{source}\n')) == expected
 
 
 # --- syntax

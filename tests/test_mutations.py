@@ -345,8 +345,8 @@ HARMLESS: dict[str, Callable[[Path], object]] = {
         r, "flow/prep.py", "zones.zones() + dynamic", "zones.zones()+dynamic"
     ),
     "markdown": lambda r: edit(r, "flow/prep.py", "# Prepare.", "# Prepare all of it."),
-    "a cell split in two": lambda r: edit(
-        r, "flow/prep.py", "import zones\n", "import zones\n\n# %%\n"
+    "a cell of comments": lambda r: edit(
+        r, "flow/prep.py", "# %%\nsys.path", "# %%\n# Paths.\n\n# %%\nsys.path"
     ),
     "a comment in a module": lambda r: edit(r, "code/helper.py", "return 1", "return 1  # one"),
     "a module nobody imports": lambda r: edit(r, "code/unused.py", "4", "5"),
@@ -372,6 +372,15 @@ def test_harmless_changes(study: Path, change: str) -> None:
 
 CHANGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "a flow's code": (lambda r: edit(r, "flow/prep.py", "text.strip()", "text.lower()"), PREPS),
+    "a cell split in two": (
+        lambda r: edit(r, "flow/prep.py", "import zones\n", "import zones\n\n# %%\n"),
+        PREPS,
+    ),
+    "two cells in one": (lambda r: edit(r, "flow/prep.py", "# %%\nsys.path", "sys.path"), PREPS),
+    "a result that is no longer shown": (
+        lambda r: edit(r, "flow/prep.py", '{total}")', '{total}");'),
+        PREPS,
+    ),
     "the parameters' default": (lambda r: edit(r, "flow/prep.py", '"am", "d', '"pm", "d'), PREPS),
     "a module": (lambda r: edit(r, "code/zones.py", "base() +", "base() -"), PREPS),
     "a module's module": (lambda r: edit(r, "code/helper.py", "return 1", "return 7"), PREPS),

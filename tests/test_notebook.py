@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ductaflow import notebook as notebook_module
 from ductaflow.model import Cell, ErrorInfo, Status, Tag
-from ductaflow.notebook import FAILING_ANCHOR, Notebook, failure_cells
+from ductaflow.notebook import FAILING_ANCHOR, Notebook, failure_cells, read_notebook
 from ductaflow.widgets import WIDGET_STATE_MIME
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -94,6 +94,17 @@ def rich() -> Notebook:
         ],
     )
     return nb
+
+
+def test_it_is_read_as_it_was(rich: Notebook) -> None:
+    cells, metadata = read_notebook(rich.dumps())
+    assert {**rich.as_dict(), "cells": cells, "metadata": metadata} == rich.as_dict()
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"cells": [1], "metadata": {}}', b"\xff"])
+def test_what_is_no_notebook_is_not_read(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  (json's own words, or ours)
+        read_notebook(data)
 
 
 class TestBytes:

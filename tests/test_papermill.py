@@ -146,7 +146,7 @@ def test_loop(here: Path, module: str) -> None:
 
 
 def test_pool(here: Path) -> None:
-    # Ours alone: papermill changes the folder of the whole process, and so of other threads.
+    # Ours alone: papermill changes the folder of the whole process, which disturbs other threads.
     written(here / "in.ipynb", "import os; print(region, os.path.basename(os.getcwd()))")
     assert drive(POOL, HERE, here) == ["['east', 'north']", "['west']"]
     found = {p.stem: texts(nbformat.read(p, 4)) for p in (here / "out").iterdir()}

@@ -15,6 +15,7 @@ from ductaflow.cli.output import dump, say
 @click.option("-i", "--instance", default="default", show_default=True, help="Its name.")
 @options.config_option
 @options.params_option
+@options.defaults_option
 @options.step_option
 @options.root_option
 @options.json_option
@@ -23,6 +24,7 @@ def command(
     instance: str,
     config_file: Path | None,
     params: tuple[str, ...],
+    defaults: bool,
     step: str | None,
     root: str | None,
     as_json: bool,
@@ -30,15 +32,15 @@ def command(
     """Say whether `ductaflow run` with the same arguments would reuse the last run of FLOW."""
     import attrs
 
-    from ductaflow.flow import read_flow, resolve_flow
+    from ductaflow.flow import resolve_flow
     from ductaflow.layout import project_root
     from ductaflow.updates import explain
-    from ductaflow.values import chosen_config
+    from ductaflow.values import given_config
 
     project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
-    config = chosen_config(read_flow(path), config_file, params)
-    decision = explain(path, step or path.stem, instance, config, root=project)
+    config = given_config(config_file, params)
+    decision = explain(path, step or path.stem, instance, config, root=project, defaults=defaults)
     if as_json:
         dump({"reuse": decision.reuse, "reasons": [attrs.asdict(r) for r in decision.reasons]})
         return

@@ -65,7 +65,12 @@ config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The config, a JSON or YAML file; the flow's default if left out.",
+    help="A config, a JSON or YAML file, that goes over the flow's default.",
+)
+defaults_option = click.option(
+    "--defaults/--no-defaults",
+    default=True,
+    help="Whether the flow's default counts beside what is given; it does if left out.",
 )
 force_option = click.option("--force", is_flag=True, help="Run even if nothing has changed.")
 

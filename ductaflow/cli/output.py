@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -106,6 +106,15 @@ def run_line(run: Run) -> str:
     seconds = f" in {run.duration:.2f} s" if ran else ""
     reused = " (reused)" if run.reused else ""
     return f"{styled(run.status)} {run.label}{seconds}{reused}"
+
+
+def say_notes(runs: Iterable[Run]) -> None:
+    """What is odd about the configs of some runs, each thing once, where people see it."""
+    from ductaflow.notes import CONFIG_KINDS
+
+    notes = {n.message: None for run in runs for n in run.notes if n.kind in CONFIG_KINDS}
+    for message in notes:
+        click.echo(f"note: {message}", err=True)
 
 
 def run_facts(run: Run) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def command(
     done: list[Run] = []
     for group in _groups(runs):
         flow, its_step = group[0].record.flow, group[0].step
-        rows = [{"instance": run.instance, "config": run.config} for run in group]
+        rows = [{"instance": run.instance, "config": run.given} for run in group]
         done += sweep(
             project / flow,
             rows,

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ductaflow.cli import options
-from ductaflow.cli.output import dump, on_terminal, run_facts, run_line, say
+from ductaflow.cli.output import dump, on_terminal, run_facts, run_line, say, say_notes
 
 
 @click.command("run")
@@ -18,6 +18,7 @@ from ductaflow.cli.output import dump, on_terminal, run_facts, run_line, say
 @click.option("-i", "--instance", default="default", show_default=True, help="Its name.")
 @options.config_option
 @options.params_option
+@options.defaults_option
 @options.step_option
 @options.run_options
 @options.force_option
@@ -41,14 +42,14 @@ def command(
     """
     from ductaflow.conductor import run_step_flow
     from ductaflow.errors import RunFailed
-    from ductaflow.flow import read_flow, resolve_flow
+    from ductaflow.flow import resolve_flow
     from ductaflow.layout import project_root
     from ductaflow.progress import Surface, surface
-    from ductaflow.values import chosen_config
+    from ductaflow.values import given_config
 
     project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())
-    config = chosen_config(read_flow(path), config_file, params)
+    config = given_config(config_file, params) or None
     arguments = options.as_arguments(how)
     arguments["progress"] = not as_json
     try:
@@ -57,9 +58,11 @@ def command(
                 path, step or path.stem, instance, config, root=project, echo=echo, **arguments
             )
     except RunFailed as e:
+        say_notes([e.run])
         if as_json:
             dump(run_facts(e.run))
         raise
+    say_notes([run])
     if as_json:
         dump(run_facts(run))
     elif echo or not (on_terminal() and surface() is Surface.TERMINAL):  # progress has said it

@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from ductaflow.cli import options
-from ductaflow.cli.output import dump, run_facts, say
+from ductaflow.cli.output import dump, run_facts, say, say_notes
+
+_LOOKED_AT = 20  # runs whose configs are looked at for what is odd: their keys are the same
 
 
 @click.command("sweep")
@@ -39,6 +41,7 @@ from ductaflow.cli.output import dump, run_facts, say
 )
 @options.config_option
 @options.params_option
+@options.defaults_option
 @options.step_option
 @click.option("-w", "--workers", type=int, metavar="N", help="How many at once.")
 @click.option("--only", multiple=True, metavar="GLOB", help="Only instances of such names.")
@@ -75,8 +78,8 @@ def command(
 ) -> int:
     """Run FLOW once for each row of --table, or each combination of --grid.
 
-    A row's values go over those of --config, or of the flow's default, with -p; an empty cell
-    leaves them.
+    A row's values go over those of -p, these over those of --config, and all over the flow's
+    default; an empty cell leaves them.
     """
     from ductaflow.errors import SweepFailed
     from ductaflow.flow import read_flow, resolve_flow
@@ -84,7 +87,7 @@ def command(
     from ductaflow.layout import project_root
     from ductaflow.sweeps import sweep
     from ductaflow.tasks import columns_for, naming_columns, selected_columns
-    from ductaflow.values import chosen_config, grid_values
+    from ductaflow.values import given_config, grid_values
 
     if (table_file is None) == (not axes):
         raise click.UsageError("give either --table FILE or --grid KEY=A,B (once for each key)")
@@ -97,7 +100,7 @@ def command(
     parsed = read_flow(path)
     chosen = [column for text in columns for column in text.split(",")]
     config = _over(
-        chosen_config(parsed, config_file, params),
+        given_config(config_file, params),
         partial(columns_for, instance=instance, left_out=naming_columns(instance, parsed))
         if not chosen
         else partial(selected_columns, columns=chosen),
@@ -127,6 +130,7 @@ def command(
         )
     except SweepFailed as e:
         runs = e.runs
+    say_notes(runs[:_LOOKED_AT])
     if as_json:
         dump([run_facts(run) for run in runs])
     else:
@@ -144,8 +148,8 @@ def _over(base: dict[str, Any], chosen: Callable[[Mapping[str, Any]], Mapping[st
         base: The config.
         chosen: Which of a row's values.
     """
+    from ductaflow.config import merged
     from ductaflow.table import is_empty
-    from ductaflow.values import merged
 
     def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
         given: dict[str, Any] = {}

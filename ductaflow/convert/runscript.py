@@ -26,7 +26,7 @@ def main() -> int:
     """Run the flow as the command line says; 0 if it succeeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="a JSON or YAML file (default: the flow's own)"
+        "--config", type=Path, metavar="FILE", help="JSON or YAML, goes over the flow's default"
     )
     parser.add_argument(
         "--instance", default="default", metavar="NAME", help="the run's name (default: default)"
@@ -37,7 +37,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        config = chosen_config(read_flow(FLOW), options.config, options.params)
+        config = given_config(options.config, options.params) or None
         run = run_step_flow(FLOW, {step}, options.instance, config, root=ROOT)
     except DuctaflowError as error:
         print(error, file=sys.stderr)
@@ -52,14 +52,12 @@ if __name__ == "__main__":
 
 _INSTALLED = """
 from ductaflow import DuctaflowError, run_step_flow
-from ductaflow.flow import read_flow
-from ductaflow.values import chosen_config
+from ductaflow.values import given_config
 """
 _VENDORED = """
 sys.path.insert(0, str(ROOT / "code"))  # this project's own library
 from ductacore import DuctaflowError, run_step_flow
-from ductaflow.flow import read_flow
-from ductaflow.values import chosen_config
+from ductaflow.values import given_config
 """
 
 

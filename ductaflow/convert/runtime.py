@@ -14,7 +14,9 @@ _nb_state: dict[str, Any] = {"name": "flow", "figures": 0, "config": {}, "root":
 # --- the command line ---------------------------------------------------------------------------
 
 
-def _nb_start(script: str, name: str, config_file: str, output: Any, about: str) -> Any:
+def _nb_start(
+    script: str, name: str, config_file: str, output: Any, about: str, default: Any
+) -> Any:
     """Read the command line, go to the output folder, and return the config."""
     import argparse
     import json
@@ -32,7 +34,8 @@ def _nb_start(script: str, name: str, config_file: str, output: Any, about: str)
         "--config",
         metavar="FILE",
         default=str(here / config_file),
-        help=f"the config, in JSON (default: {config_file} beside this script)",
+        help="a config, in JSON, that goes over the flow's default "
+        f"(default: {config_file} beside this script)",
     )
     parser.add_argument(
         "--output-dir",
@@ -51,11 +54,12 @@ def _nb_start(script: str, name: str, config_file: str, output: Any, about: str)
     options = parser.parse_args()
     try:
         with open(options.config, encoding="utf-8-sig") as file:
-            config = json.load(file)
+            given = json.load(file)
     except (OSError, ValueError) as error:
         parser.error(f"cannot read the config {options.config}: {error}")
-    if not isinstance(config, dict):
-        parser.error(f"{options.config} holds a {type(config).__name__}; a config is a dict")
+    if not isinstance(given, dict):
+        parser.error(f"{options.config} holds a {type(given).__name__}; a config is a dict")
+    config = _nb_merged(default, given)
     for text in options.params:
         key, equals, value = text.partition("=")
         *above, last = key.strip().split(".")
@@ -104,8 +108,20 @@ def _nb_value(text: str) -> Any:
     return text
 
 
-def _nb_flatten(config: Any) -> Any:
-    """The variables that a config becomes: the keys of its dicts, then its own, which win."""
+def _nb_merged(base: Any, over: Any) -> Any:
+    """A config updated by another, dict by dict."""
+    both = dict(base)
+    for key, value in over.items():
+        nested = isinstance(both.get(key), dict) and isinstance(value, dict)
+        both[key] = _nb_merged(both[key], value) if nested else value
+    return both
+
+
+def _nb_flatten(config: Any, own: Any = {}) -> Any:  # noqa: B006 (nobody changes it)
+    """The variables that a config becomes: the keys of its dicts, then its own, which win.
+
+    Those in `own` are left alone unless the config has another value for them.
+    """
     import keyword
     import re
     import unicodedata
@@ -126,7 +142,8 @@ def _nb_flatten(config: Any) -> Any:
         if isinstance(value, dict):
             flat.update(named(value.items()))
     flat.update(named(config.items()))
-    return flat
+    kept = [n for n in own if repr(config.get(n, ...)) in (repr(own[n]), repr(...))]
+    return {name: value for name, value in flat.items() if name not in kept}
 
 
 # --- what is shown ------------------------------------------------------------------------------

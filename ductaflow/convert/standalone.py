@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -11,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow import jsonio
-from ductaflow.config import normalise, quoted
+from ductaflow.config import literal, normalise, quoted, to_python
 from ductaflow.convert.cells import plain_cell
 from ductaflow.convert.embed import needed_by, runtime
 from ductaflow.convert.generated import header, write_generated
 from ductaflow.convert.imports import Module, path_entries, project_modules
 from ductaflow.convert.magics import long_text
 from ductaflow.convert.source import PathLike, Source, find_source
-from ductaflow.errors import ConfigError
-from ductaflow.flow import default_config, require_parameters
-from ductaflow.model import Config, Flow
+from ductaflow.flow import require_parameters
+from ductaflow.parameters import Defaults, complete, read_defaults
 from ductaflow.syntax import parse_python
 
 _CONFIG_SEAL = re.compile(r"^# config sha256: ([0-9a-f]{64})$", re.MULTILINE)
@@ -48,8 +46,8 @@ def create_standalone_python_script(
     Args:
         flow_path: The flow; see `run_step_flow`.
         output_dir: Where to make them; None for beside the flow.
-        config: What goes into the config file; the flow's default if left out. A config file that
-            was edited is left as it is.
+        config: What goes into the config file over the flow's default. A config file that was
+            edited is left as it is.
         bundle: Whether to put the project's modules that the flow imports into the script.
         force: Whether to overwrite what was edited since.
         root: The project root; found from where the caller is, if left out.
@@ -66,7 +64,9 @@ def create_standalone_python_script(
     """
     source = find_source(flow_path, output_dir, root)
     name = source.flow.name
-    values = normalise(config if config is not None else _default(source.flow))
+    given = None if config is None else normalise(config, source.root / (source.output or ""))
+    require_parameters(source.flow)
+    values = complete(source.flow, given)
     script = source.folder / f"{name}_standalone.py"
     config_file = source.folder / f"{name}_config.json"
     text = jsonio.dumps(values) + "\n"
@@ -83,15 +83,6 @@ def create_standalone_python_script(
     if not keep_config:
         jsonio.write_atomic(config_file, text)
     return script
-
-
-def _default(flow: Flow) -> Config:
-    default = default_config(flow)
-    if default is None:
-        raise ConfigError(
-            f"the default config of {flow.path} cannot be read without running it; give config="
-        )
-    return copy.deepcopy(default)
 
 
 def _is_edited(config_file: Path, script: Path) -> bool:
@@ -137,12 +128,16 @@ def standalone_text(
         if cell.kind == "code" and cell.runs and draws and trees:
             part += "\n_nb_figures()"
         if cell.number - 1 == after:
-            part += "\nconfig = _nb_config\nglobals().update(_nb_flatten(config))"
+            part += f"\nconfig = _nb_config\n{_flattening(read_defaults(flow))}"
         if part.strip():
             parts.append(part.strip("\n"))
     about = quoted(f"Run {source.shown} as plain Python.")
     words = [quoted(flow.name), quoted(config_name), "None" if output is None else quoted(output)]
-    start = [f"_nb_config = _nb_start(__file__, {', '.join(words)}, {about})"]
+    default = read_defaults(flow)
+    start = [
+        f"_nb_default = {to_python(default.values)}",
+        f"_nb_config = _nb_start(__file__, {', '.join(words)}, {about}, _nb_default)",
+    ]
     if any(
         f"import {name}" in text or f"from {name}" in text for text in everything for name in _DRAWS
     ):
@@ -170,6 +165,18 @@ def standalone_text(
             "",
         ]
     )
+
+
+def _flattening(known: Defaults) -> str:
+    """Statements that make variables of the config."""
+    own = ", ".join(
+        f"{quoted(name)}: {'...' if value is ... else literal(value)}"
+        for name, value in known.own.items()
+    )
+    text = f"globals().update(_nb_flatten(config{f', {{{own}}}' if own else ''}))"
+    if known.is_parameter:
+        text += '\nconfig = config.get("config", config)'
+    return text
 
 
 def _module_folders(source: Source, trees: Sequence[ast.AST]) -> list[Path]:

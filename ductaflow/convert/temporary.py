@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 
 from ductaflow import jsonio
-from ductaflow.config import normalise
 from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import DuctaflowError
@@ -55,7 +54,7 @@ def _make(flow: Path, made: list[Path]) -> Path:
     script = flow.with_name(f"{name}.py")
     config = flow.with_name(f"{source.flow.name}_config.json")
     if not config.exists():
-        values = normalise(chosen_config(source.flow))
+        values = chosen_config(source.flow)
         config = flow.with_name(f"{name}.json")
         made.append(config)
         jsonio.write_atomic(config, jsonio.dumps(values) + "\n")

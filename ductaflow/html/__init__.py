@@ -12,6 +12,7 @@ share is rendered once:
 
 from ductaflow.html.header import Head as Head
 from ductaflow.html.header import fill_navigation as fill_navigation
+from ductaflow.html.header import keep_navigation as keep_navigation
 from ductaflow.html.renderer import Fragment as Fragment
 from ductaflow.html.renderer import HtmlRenderer as HtmlRenderer
 from ductaflow.html.renderer import NbCell as NbCell

@@ -197,6 +197,18 @@ def fill_navigation(
     return True
 
 
+def keep_navigation(old: str, new: str) -> str:
+    """A report made anew, with the links to what is near it that the old one has been given."""
+    links = _links_in(old)
+    return new.replace(_links_in(new), links, 1) if links else new
+
+
+def _links_in(page: str) -> str:
+    begin = page.find(_BEGIN)
+    end = page.find(_END, begin)
+    return page[begin:end] if 0 <= begin < end else ""
+
+
 def _slot(text: str) -> str:
     return f"{_BEGIN}{text}{' ' * (SLOT - len(text.encode()))}{_END}"
 

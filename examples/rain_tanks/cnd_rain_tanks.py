@@ -22,31 +22,18 @@ HERE = Path(__file__).resolve().parent if "__file__" in globals() else Path.cwd(
 # %% [markdown]
 # ## The table of scenarios
 #
-# One row for each run. An empty cell means: as in `BASE`. Years are names here, not numbers;
-# `convert_dtypes` keeps 120 m² from becoming 120.0 where other rows leave the column empty.
+# One row for each run; a dotted column is a key in a nested dict. What a row gives goes over the
+# default in the flow's parameters cell, and an empty cell leaves that. Years are names here, not
+# numbers; `convert_dtypes` keeps 120 m² from becoming 120.0 where other rows leave a column empty.
 
 # %%
-BASE = {
-    "period": "2012-2015",
-    "use": "toilets and laundry",
-    "roof": {"roof_m2": 120, "runoff_coefficient": 0.85, "first_flush_mm": 0.5},
-    "tank": {"tank_m3": 5},
-    "household": {"people": 3, "litres_per_person": 45},
-    "garden": {"garden_m2": 0, "garden_mm_per_day": 2.5, "garden_months": [5, 6, 7, 8, 9]},
-}
-
-
-def filled_in(base, given):
-    """`base` with the values that the table gives, wherever they stand in it."""
-    return {
-        key: filled_in(value, given) if isinstance(value, dict) else given.get(key, value)
-        for key, value in base.items()
-    }
+USUAL_PERIOD = "2012-2015"
 
 
 def config_of(row):
     """What the flow gets of a row."""
-    return filled_in(BASE, {key: value for key, value in row.items() if pd.notna(value)})
+    about_it = ("scenario", "client")
+    return {key: value for key, value in row.items() if key not in about_it and pd.notna(value)}
 
 
 scenarios = pd.read_csv(HERE / "inputs" / "scenarios.csv", dtype={"period": "string"})
@@ -59,7 +46,7 @@ scenarios
 # Nothing that follows makes sense without it, so a failure here ends the study.
 
 # %%
-periods = sorted({BASE["period"], *scenarios["period"].dropna()})
+periods = sorted({USUAL_PERIOD, *scenarios["period"].dropna()})
 weather = pd.DataFrame(
     {
         "source": "../../../inputs/seattle-weather.csv",

@@ -17,7 +17,8 @@ from ductacore import run_step_flow, sweep
 # ## 1. Measure: one run for each cup
 #
 # A row is an instance: `runs/measure_cooling/porcelain/` and so on, each with its executed notebook,
-# report, log, config and data. A pandas data frame or a `.csv` file would do as well.
+# report, log, config and data. What a row gives goes over the default in the flow's parameters cell.
+# A pandas data frame or a `.csv` file would do as well.
 
 # %%
 cups = [
@@ -25,19 +26,7 @@ cups = [
     {"instance_name": "thermos", "cooling_per_minute": 0.008, "seed": 2},
     {"instance_name": "paper", "cooling_per_minute": 0.035, "seed": 3},
 ]
-BASE = {
-    "start_temperature": 85.0,
-    "room_temperature": 20.0,
-    "instrument": {"every_minutes": 2, "minutes": 60, "error": 0.4},
-}
-
-
-def config_of(row):
-    """What the flow gets of a row."""
-    return {**BASE, **{key: value for key, value in row.items() if key != "instance_name"}}
-
-
-measured = sweep("flow/measure_cooling.py", cups, config=config_of, root=ROOT).raise_if_failed()
+measured = sweep("flow/measure_cooling.py", cups, root=ROOT).raise_if_failed()
 measured
 
 # %% [markdown]
@@ -49,7 +38,7 @@ for run in measured:
         notebook_path="flow/fit_cooling.py",
         step_name="fit_cooling",
         instance_name=run.instance,
-        config={"measured": run.instance, "room_temperature": 20.0, "ignore_below": 2.0},
+        config={"measured": run.instance},
         root=ROOT,
     )
     print(f"{run.instance}: half as warm every {fit.record.metrics['half_life_minutes']} minutes")

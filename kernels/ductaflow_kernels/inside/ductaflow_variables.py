@@ -46,6 +46,11 @@ _ANSWERING_FUNCTIONS = frozenset({
 })  # fmt: skip
 # They take all of it to hand it on, or to put it back.
 _HANDING_ON = ("subprocess", "unittest", "multiprocessing", "concurrent", "asyncio", "urllib")
+# Imported by multiprocessing, and by joblib's loky, when they first start such a process.
+_SPAWNING = frozenset({
+    "popen_spawn_posix", "popen_spawn_win32", "popen_forkserver", "popen_loky_posix",
+    "popen_loky_win32",
+})  # fmt: skip
 _MAPPINGS = ("collections.abc", "_collections_abc")
 _PREFIX = re.compile(r"[A-Z][A-Z0-9_]*_")
 _NAME = re.compile(r"[A-Z][A-Z0-9_]+[A-Z0-9]")
@@ -160,7 +165,8 @@ def report() -> dict[str, Any]:
 
     Returns:
         `variables`: names, or prefixes with `*`, each with how it was asked; `taken`: files of the
-        project whose code took all there is, empty for cells.
+        project whose code took all there is, empty for cells; `spawned`: whether code of this
+        process may have run in new ones that were not forked.
     """
     for path in _hear:
         with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
@@ -170,7 +176,8 @@ def report() -> dict[str, Any]:
                     asked[name] = max(how, asked.get(name, 0))
                 else:
                     taken.setdefault(name)
-    return {"variables": sorted(asked.items()), "taken": sorted(taken)}
+    spawned = any(name.rpartition(".")[2] in _SPAWNING for name in list(sys.modules))
+    return {"variables": sorted(asked.items()), "taken": sorted(taken), "spawned": spawned}
 
 
 def _tell(name: str, how: int) -> None:

@@ -1,0 +1,304 @@
+"""Let a run that is reused show its flow as it is written now: what it came to stays as it was.
+
+    reused, but the flow's text is another ──lock──▶ decided anew ──▶ the new text's cells ──┐
+                              the notebook as it was left ──▶ outputs, numbers, times ───────┴──▶
+                                                                      notebook, report, record
+
+Text that does not count for what a flow does, as markdown and comments, is edited more often than
+code. Nothing runs for it, but what people read must be what is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+
+from ductaflow import jsonio
+from ductaflow.artifacts import report_cell, report_page
+from ductaflow.cache import decide
+from ductaflow.errors import ArtifactError, InstanceBusy
+from ductaflow.html import keep_navigation
+from ductaflow.interpreters import Interpreters
+from ductaflow.layout import ArtifactPaths
+from ductaflow.lock import instance_lock
+from ductaflow.meaning import meanings
+from ductaflow.model import (
+    INSERTED_TAGS,
+    Cell,
+    CellRecord,
+    Flow,
+    InstancePlan,
+    NbCell,
+    Note,
+    RunRecord,
+    Tag,
+)
+from ductaflow.notebook import Notebook, read_notebook
+from ductaflow.options import HtmlOptions
+from ductaflow.plan import lay_out
+from ductaflow.records import read_record, write_record
+from ductaflow.run import Run
+
+if TYPE_CHECKING:
+    from ductaflow.interpreters import Interpreters
+
+
+def is_outdated(plan: InstancePlan, run: Run) -> bool:
+    """Whether a run shows another text than that of its flow as it is now."""
+    return bool(plan.step) and run.brief.fingerprints.get("flow") != plan.fingerprints["flow"]
+
+
+def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
+    """A run that is reused, its notebook and report with the flow's text as it is now.
+
+    It is left as it is where its folder is in use or cannot be written, where its notebook has been
+    edited by hand, and where the change was accepted: then the notebook shows what has run.
+
+    Args:
+        plan: What was wanted.
+        run: The run that serves for it.
+        interpreters: What a new run would have.
+    """
+    if not is_outdated(plan, run):
+        return run
+    record = read_record(run.paths.record)
+    now = interpreters.environment, interpreters.of(plan)
+    if record is None or not decide(plan, record, *now).reuse:
+        return run  # another has run it meanwhile
+    fresh = _make(lay_out(plan), record, run.paths)
+    if fresh is None:
+        return run
+    try:
+        with instance_lock(run.paths):  # for as long as it takes to write three files
+            if fresh.based_on(run.paths):
+                fresh.write(run.paths)
+    except (InstanceBusy, ArtifactError):
+        return run  # it still serves, and is tried again when it is next reused
+    return Run(read_record(run.paths.record) or record, run.paths, reused=True)
+
+
+def _serves(plan: InstancePlan, record: RunRecord, interpreters: Interpreters) -> bool:
+    return decide(plan, record, interpreters.environment, interpreters.of(plan)).reuse
+
+
+@final
+@attrs.frozen
+class _Fresh:
+    """What is to be written, and what it was made of.
+
+    Attributes:
+        old_record: The record as it was.
+        old_notebook: The notebook's bytes.
+        record: The record as it is to be.
+        notebook: The notebook's bytes.
+        page: The report; None if there is none.
+    """
+
+    old_record: RunRecord
+    old_notebook: bytes
+    record: RunRecord
+    notebook: bytes
+    page: str | None
+
+    def based_on(self, paths: ArtifactPaths) -> bool:
+        """Whether what it was made of is still there."""
+        try:
+            same = paths.notebook.read_bytes() == self.old_notebook
+        except OSError:
+            return False
+        return same and read_record(paths.record) == self.old_record
+
+    def write(self, paths: ArtifactPaths) -> None:
+        """Write it, the record last: until then it is made again."""
+        jsonio.write_atomic(paths.notebook, self.notebook)
+        if self.page is not None and (links := _text_of(paths.html)) is not None:
+            jsonio.write_atomic(paths.html, keep_navigation(links, self.page))
+        write_record(paths.record, self.record)
+
+
+def _text_of(page: Path) -> str | None:
+    try:
+        return page.read_text("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def _make(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh | None:
+    """Make notebook, report and record with the new text; None where they are to stay."""
+    try:
+        data = paths.notebook.read_bytes()
+        cells, metadata = read_notebook(data)
+        looks = _looks(plan, record)
+    except (OSError, ValueError):
+        return None
+    sources = _sources(plan, cells)
+    if sources is None:
+        return None
+    notebook = _notebook(plan, cells, metadata, sources)
+    text = notebook.dumps()
+    ours = hashlib.sha256(data).hexdigest() == record.notebook
+    if not ours and text != data:  # the same if an earlier attempt was killed before its end
+        return None
+    new = _record(plan, record, cells, sources)
+    new = attrs.evolve(new, notebook=hashlib.sha256(text).hexdigest())
+    page = None
+    if looks is not None and paths.html.exists():
+        fragments = [report_cell(plan, notebook, i, looks) for i in range(len(notebook))]
+        page = report_page(plan, new, notebook, fragments, looks)
+    return _Fresh(record, data, new, text, page)
+
+
+def _looks(plan: InstancePlan, record: RunRecord) -> HtmlOptions | None:
+    """How the run's report looks, also where none is asked for now; None if it has none.
+
+    Raises:
+        ValueError: A file that it needs is gone.
+    """
+    if plan.options.looks is not None:
+        return plan.options.looks  # they are the run's, or it would not serve
+    told = record.options.get("html", True)
+    if isinstance(told, Mapping):
+        return HtmlOptions(**told)
+    return HtmlOptions() if told else None
+
+
+# --- which cell is which -------------------------------------------------------------------------
+
+
+def _sources(plan: InstancePlan, old: Sequence[NbCell]) -> dict[int, list[int]] | None:
+    """For each cell of the plan that runs, or has run, the old ones whose results it shows.
+
+    Cells that do something are the same in both, one by one. Those of comments alone have numbers,
+    and may have been the last when something was printed: what lies between two of the others is
+    paired as it comes, and what is left over goes to the one before.
+
+    Returns:
+        Indexes into the plan's cells and into `old`; None if the cells are not the same.
+    """
+    before = [_cell(cell, index) for index, cell in enumerate(old)]
+    after = [attrs.evolve(cell, number=index) for index, cell in enumerate(plan.cells)]
+    groups = _groups(plan.flow, before), _groups(plan.flow, after)
+    if [meaning for meaning, _ in groups[0]] != [meaning for meaning, _ in groups[1]]:
+        return None
+    found: dict[int, list[int]] = {}
+    for (_, was), (_, now) in zip(*groups, strict=True):
+        for position, index in enumerate(was):
+            if now:
+                found.setdefault(now[min(position, len(now) - 1)], []).append(index)
+            elif old[index].get("outputs"):
+                return None
+    return found
+
+
+def _cell(cell: NbCell, index: int) -> Cell:
+    return Cell(cell["cell_type"], cell["source"], number=index, metadata=cell["metadata"])
+
+
+def _groups(flow: Flow, cells: Sequence[Cell]) -> list[tuple[tuple[str, ...], list[int]]]:
+    """The cells that run, each that does something with those of comments alone that follow it.
+
+    What is before the first such cell comes first. Cells that ductaflow has inserted are known by
+    their tags, whatever stands in them.
+    """
+    own = {c.number: _inserted(c) for c in cells if c.runs and _inserted(c)}
+    doing = {c.number: m for c, m in meanings(attrs.evolve(flow, cells=tuple(cells)))} | own
+    groups: list[tuple[tuple[str, ...], list[int]]] = [((), [])]
+    for cell in cells:
+        if cell.number in doing:
+            groups.append((doing[cell.number], [cell.number]))
+        elif cell.runs:
+            groups[-1][1].append(cell.number)
+    return groups
+
+
+def _inserted(cell: Cell) -> tuple[str, ...]:
+    return tuple(tag for tag in cell.tags if tag in INSERTED_TAGS)
+
+
+# --- what it shows -------------------------------------------------------------------------------
+
+
+def _notebook(
+    plan: InstancePlan,
+    old: Sequence[NbCell],
+    metadata: Mapping[str, Any],
+    sources: Mapping[int, Sequence[int]],
+) -> Notebook:
+    """The notebook with the new text and the old outputs."""
+    notebook = Notebook(plan.cells, _metadata(plan, metadata))
+    for index, cell in enumerate(plan.cells):
+        before = [old[i] for i in sources.get(index, ())]
+        if before:
+            outputs = [output for each in before for output in each.get("outputs", ())]
+            notebook.set_outputs(index, outputs)
+            first = before[0]
+            timing = first["metadata"].get("execution")
+            notebook.set_execution(index, first.get("execution_count"), timing)
+        if _inserted(cell):  # with the notes of the run
+            was = next((c for c in old if cell.tags == _tags(c)), None)
+            if was is not None:
+                notebook.set_source(index, was["source"])
+    return notebook
+
+
+def _tags(cell: NbCell) -> tuple[str, ...]:
+    return tuple(cell["metadata"].get("tags", ()))
+
+
+_OF_THE_RUN = ("kernelspec", "language_info", "widgets")
+
+
+def _metadata(plan: InstancePlan, old: Mapping[str, Any]) -> dict[str, Any]:
+    """The notebook's metadata: the header as it is now, and what the run has added to it."""
+    header = plan.flow.metadata.get("ductaflow")
+    own = header if isinstance(header, Mapping) else {}
+    run = {k: v for k, v in old.get("ductaflow", {}).items() if k in _TOLD_OF_THE_RUN}
+    kept = {name: old[name] for name in _OF_THE_RUN if name in old}
+    return {**plan.flow.metadata, **kept, "ductaflow": {**own, **run}}
+
+
+_TOLD_OF_THE_RUN = ("version", "flow", "step", "instance", "status", "started", "duration")
+
+
+# --- what the record says of cells ---------------------------------------------------------------
+
+
+def _record(
+    plan: InstancePlan,
+    record: RunRecord,
+    old: Sequence[NbCell],
+    sources: Mapping[int, Sequence[int]],
+) -> RunRecord:
+    """The record, with the numbers and lines that cells have in the flow as it is now."""
+    indexes = [i for i, cell in enumerate(old) if _is_recorded(_cell(cell, i))]
+    by_index = dict(zip(indexes, record.cells, strict=False))
+    found = []
+    numbers: dict[str, str] = {}
+    for index, cell in enumerate(plan.cells):
+        if not _is_recorded(cell):
+            continue
+        before = [by_index[i] for i in sources.get(index, ()) if i in by_index]
+        numbers |= {str(each.number): str(cell.number) for each in before}
+        was = before[0] if before else CellRecord(0, None, "skipped")
+        found.append(attrs.evolve(was, number=cell.number, line=cell.line))
+    notes = tuple(_renumbered(note, numbers) for note in record.notes)
+    return attrs.evolve(record, fingerprints=plan.fingerprints, cells=tuple(found), notes=notes)
+
+
+def _is_recorded(cell: Cell) -> bool:
+    return cell.runs or (cell.kind == "code" and Tag.SKIP in cell.tags)
+
+
+def _renumbered(note: Note, numbers: Mapping[str, str]) -> Note:
+    if note.kind != "early":
+        return note
+    told = _NUMBER.sub(lambda found: numbers.get(found[0], found[0]), note.message)
+    return attrs.evolve(note, message=told)
+
+
+_NUMBER = re.compile(r"(?<=\bcell )\d+")
