@@ -27,7 +27,7 @@ from ductaflow_kernels.sources import INSIDE, START
 from ductaflow_kernels.spec import KernelSpec
 from kernel_client import SOURCES, Interpreter, inside, printed
 
-from ductaflow import Run, run_step_flow
+from ductaflow import KernelFailed, Run, run_step_flow
 
 on_linux = pytest.mark.skipif(not forking_works(), reason="Linux")
 
@@ -124,6 +124,18 @@ def test_one_note_says_so(
     assert [record.getMessage() for record in caplog.records] == [f"{notes[0].message}."]
     if second.record.inputs:  # for lineage, as far as they are known
         assert any(fact.path == "in.txt" for fact in second.record.inputs)
+
+
+def test_the_death_of_a_plain_kernel_names_its_cell(
+    other: Interpreter, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version(other, "6.4.2")
+    kernelspec(tmp_path, monkeypatch, other.spec.argv[0])
+    project.write("f", "import os; os._exit(3)", "print('later')")
+    with pytest.raises(KernelFailed, match="during cell 2") as caught:
+        run_step_flow("f", "f", "a", kernel_name="other")
+    statuses = [cell.status for cell in caught.value.run.record.cells]
+    assert statuses[-2:] == ["died", "aborted"]
 
 
 def test_the_terminal_says_it_once(
