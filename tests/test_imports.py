@@ -120,12 +120,11 @@ CASES = {
     except ImportError: Path('made.py').write_text('V = 1')""", put("nothing.py"), False),
     "an archive on the path": Case("sys.path.append(str(box / 'lib.zip')); import packed",
         lambda box, _: pack(box / "lib.zip", "V = 2")),
-    # The next, and a module that a library needs of the standard library, are not observed.
+    # The next is not observed.
     "a package in the project": Case("importlib.metadata.entry_points(group='new.points')",
         put("new-1.0.dist-info/entry_points.txt", "[new.points]\na = b:c\n"), False),
-    "a module of the standard library": Case("import wave", put_in_run("wave.py")),
-    "one that an installed library needs of it": Case("import scipy.io.wavfile",
-        put_in_run("struct.py"), False),
+    "a module of the standard library": Case("import wave", put("wave.py")),
+    "which comes before the run's folder": Case("import wave", put_in_run("wave.py"), False),
     "no name at all": Case("""
     try: importlib.import_module('strange name = / 1')
     except ImportError: pass""", put("nothing.py"), False),

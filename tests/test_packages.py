@@ -278,7 +278,10 @@ def test_packages_of_the_runs_that_a_run_calls_for(
     env.install("fakelib", "1.0")
     text = (root / "flow" / "flow.py").read_text()
     (root / "flow" / "inner.py").write_text(text)
-    write(root, "from ductaflow import run_step_flow\nrun_step_flow('inner', 'inner', 'a', {})")
+    write(
+        root,
+        "from ductaflow import run_step_flow\nrun_step_flow('inner', 'inner', 'a', {}, html=False)",
+    )
     assert env.run(root) == "it has not run yet"
     assert env.run(root) == ""
     env.install("fakelib", "1.1")
