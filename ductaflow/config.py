@@ -123,13 +123,18 @@ class _Normaliser:
         if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
             above = _enter(value, path, above)
             return [self.value(item, (*path, i), above) for i, item in enumerate(value)]
-        if _is(value, "ductaflow", "Run"):
+        if is_run(value):
             return relative_folder(value.dir, self.directory)
         if _is(value, "numpy", "ndarray") and value.ndim == 0:
             item = value[()]
             if type(item) is not type(value):  # numpy.ma.masked has itself inside
                 return self.value(item, path, ())
         return _scalar(value, path)
+
+
+def is_run(value: object) -> bool:
+    """Whether it is a `Run`, which stands above this module."""
+    return _is(value, "ductaflow", "Run")
 
 
 def relative_folder(folder: Path, directory: Path | None) -> str:

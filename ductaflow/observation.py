@@ -246,10 +246,15 @@ class _View:
                 self._take_looked_for(found, there=there)
 
     def take_config(self) -> None:
-        """Files that the config names count, whether they were read or not."""
+        """Files that the config names count, whether they were read or not.
+
+        Of a run's folder, which a `Run` in a config becomes, its record does: see `content_of`.
+        """
         for text in _texts(self.plan.config):
             if 0 < len(text) < _MAX_PATH and "\0" not in text:
                 path = os.path.join(self.plan.directory, text)
+                if "/" in text and not os.path.isfile(path):
+                    path = str(ArtifactPaths.of(Path(path), "").record)
                 if os.path.isfile(path):
                     found = self._reached(path, leads=lead)
                     if found is not None:

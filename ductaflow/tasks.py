@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, final
 import attrs
 
 from ductaflow import jsonio
-from ductaflow.config import normalise
+from ductaflow.config import is_run, normalise
 from ductaflow.errors import ConfigError, NameRefused, TableError
 from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow
@@ -32,6 +32,7 @@ TargetSpec: TypeAlias = Callable[[str, Row], str] | None
 NAME_COLUMNS = ("instance_name", "instance")
 _MOST_KEYS = 6  # of a config that makes a name by itself
 _LONGEST = 100  # bytes of a name made here
+_RUN = re.compile(r"\.\./\.\./[^/]+/[^/]+")  # the folder of a run, as configs name it
 _UNFIT = re.compile(r"[^\w.+ -]+")
 
 
@@ -217,7 +218,7 @@ def name_from(values: Mapping[str, Any]) -> str:
     Keys are cut to their last part where that is clear. Where values had to be shortened, a hash of
     all of them follows, so that names are as different as the values.
     """
-    clean = normalise(values)
+    clean = normalise({k: v.instance if is_run(v) else v for k, v in values.items()})
     short = [key.rpartition(".")[2] for key in clean]
     parts, exact = [], True
     for key, last in zip(clean, short, strict=True):
@@ -240,7 +241,7 @@ def _misleading(value: Any) -> bool:
 
 def _label(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return value.rpartition("/")[2] if _RUN.fullmatch(value) else value
     if isinstance(value, list) and all(isinstance(v, (int, float, str)) for v in value):
         return "+".join(map(str, value))
     return "none" if value is None else str(value)

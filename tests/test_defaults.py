@@ -15,6 +15,7 @@ from ductaflow import (
     explain,
     get_all_instances,
     grid,
+    lineage,
     run_notebook,
     run_step_flow,
     sweep,
@@ -197,3 +198,39 @@ def test_a_parameter_that_is_called_config(project):
     assert "test.yaml 1" in run.log.read_text("utf-8")
     assert config_json(run) == {"config": "test.yaml", "a": 1}
     assert any("called `config` and is no mapping" in note.message for note in run.notes)
+
+
+# --- runs in a config ---------------------------------------------------------------------------
+
+
+def test_a_flow_of_flows_as_the_documentation_has_it(project):
+    project.write("view", "open('n.txt', 'w').write(str(n))", parameters="config = {'n': 1}")
+    project.write(
+        "index",
+        "from pathlib import Path",
+        "print([(Path(s).name, Path(s, 'n.txt').read_text()) for s in source_instances])",
+        parameters="config = {'source_instances': [], 'collated_output_path': ''}",
+    )
+    for n in (1, 2):
+        run_step_flow("view", f"view_{n}", {"n": n})
+    views = get_all_instances("view")
+    given = {"source_instances": views, "collated_output_path": "./runs/bulk_outputs/"}
+    run = run_step_flow("index", "combined_outputs", given)
+    assert run.config["source_instances"] == ["../../view/view_1", "../../view/view_2"]
+    assert "[('view_1', '1'), ('view_2', '2')]" in run.log.read_text("utf-8")
+    assert run_step_flow("index", "combined_outputs", given).reused
+
+
+def test_a_run_in_a_config_counts_though_nothing_of_it_is_read(project):
+    project.write("view", "x = n", parameters="config = {'n': 1}")
+    project.write("use", "print(source, rest)", parameters="config = {'source': '', 'rest': {}}")
+    view = run_step_flow("view", "a", {"n": 1})
+    given = {"source": view, "rest": {"some": (view,), "none": get_all_instances("view")[:0]}}
+    run = run_step_flow("use", "b", given)
+    assert run.config == {
+        "source": "../../view/a", "rest": {"some": ["../../view/a"], "none": []},
+    }  # fmt: skip
+    assert [each.label for each in lineage(run).upstream] == ["view/a"]
+    assert explain("use", "b").reuse
+    run_step_flow("view", "a", {"n": 2})
+    assert not explain("use", "b").reuse
