@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ductaflow import FlowError, FlowSyntaxError, sweep
+from ductaflow.cli.main import main
 from ductaflow.commands import command_notes
 from ductaflow.flow import parse_flow, read_flow
 
@@ -57,13 +58,17 @@ def test_magics_of_an_extension_are_meant() -> None:
     assert notes_of("# %load_ext sql\n# %sql select 1") == []
 
 
-def test_a_command_that_runs_is_noted_where_people_look(project: Project) -> None:
+def test_a_command_that_runs_is_noted_where_people_look(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     project.write("f", "# !true of all inputs", "print('on')")
     run = project.run("f")
     (note,) = [n.message for n in run.notes if n.kind == "command"]
     assert note.startswith("f.py:5: the comment `# !true of all inputs`")
     assert note in run.log.read_text()
     assert "true of all inputs" in run.notebook.read_text().partition("print")[0]
+    assert main(["run", "f"]) == 0
+    assert f"note: {note}" in capsys.readouterr().err
 
 
 def test_the_error_says_it_too(project: Project) -> None:

@@ -109,10 +109,11 @@ def run_line(run: Run) -> str:
 
 
 def say_notes(runs: Iterable[Run]) -> None:
-    """What is odd about the configs of some runs, each thing once, where people see it."""
+    """What is odd about configs and flows of some runs, each thing once, where people see it."""
     from ductaflow.notes import CONFIG_KINDS
 
-    notes = {n.message: None for run in runs for n in run.notes if n.kind in CONFIG_KINDS}
+    kinds = {*CONFIG_KINDS, "command"}
+    notes = {n.message: None for run in runs for n in run.notes if n.kind in kinds}
     for message in notes:
         click.echo(f"note: {message}", err=True)
 
