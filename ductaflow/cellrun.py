@@ -19,6 +19,7 @@ from ductaflow_kernels.session import LEFT, KernelSession
 
 from ductaflow.artifacts import Artifacts
 from ductaflow.events import Audience, Watch
+from ductaflow.hints import hint
 from ductaflow.metrics import scalars, scraps
 from ductaflow.model import (
     METRICS_MIME,
@@ -32,7 +33,7 @@ from ductaflow.model import (
 )
 from ductaflow.observation import NOTHING, Observation
 from ductaflow.outputs import Limits, OutputFolder
-from ductaflow.preload import leaves_environment_alone, missing_module
+from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
 from ductaflow.syntax import annotate_traceback, failing_line
 from ductaflow.warned import WarningCount
@@ -637,8 +638,7 @@ class CellRun:
         name, message = str(reply.get("ename", "")), str(reply.get("evalue", ""))
         if name == "StdinNotImplementedError":
             message = "a run has nobody to answer input(); take the value from the config"
-        if name == "ModuleNotFoundError":
-            message += missing_module(message, self._plan)
+        message += hint(name, message, self._plan)
         raw = [str(line) for line in reply.get("traceback", ())]
         lines = annotate_traceback(raw, self._by_count, self._plan.flow_display)
         return ErrorInfo(

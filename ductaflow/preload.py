@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
-from ductaflow.model import Flow, InstancePlan
+from ductaflow.model import Flow
 from ductaflow.syntax import language, parse_python
 
 # Many libraries read the environment once, when they are imported. What a flow imports after it
@@ -62,25 +60,3 @@ def _modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             yield from ((node.lineno, f"{node.module}:{alias.name}") for alias in node.names)
-
-
-def missing_module(message: str, plan: InstancePlan) -> str:
-    """What to add to a flow that misses a module which lies in its project; empty if none does.
-
-    Args:
-        message: The text of a `ModuleNotFoundError`.
-        plan: The plan of the run.
-    """
-    match = re.match(r"No module named '([^'.]+)", message)
-    if match is None:
-        return ""
-    beside = plan.flow.path.parent
-    for folder in dict.fromkeys((beside, plan.root / "code", plan.root, plan.root / "src")):
-        if (folder / f"{match[1]}.py").is_file() or (folder / match[1]).is_dir():
-            path = Path(os.path.relpath(folder, plan.directory)).as_posix()
-            where = "beside the flow" if folder == beside else f"in {folder}"
-            return (
-                f". It lies {where}; flows run in their instance's folder, so add, before the "
-                f'import: import sys; sys.path.append("{path}")'
-            )
-    return ""
