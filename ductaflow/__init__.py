@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ductaflow.graph import lineage as lineage
     from ductaflow.grids import grid as grid
     from ductaflow.grids import zip_grid as zip_grid
+    from ductaflow.inspection import inspect_flow as inspect_flow
     from ductaflow.metrics import record as record
     from ductaflow.migration import analyze_execution_logs as analyze_execution_logs
     from ductaflow.migration import convert_notebook_to_html as convert_notebook_to_html
@@ -96,6 +97,7 @@ _HOMES = {
     ),
     "ductaflow.grids": ("grid", "zip_grid"),
     "ductaflow.graph": ("Lineage", "lineage"),
+    "ductaflow.inspection": ("inspect_flow",),
     "ductaflow.metrics": ("record",),
     "ductaflow.migration": (
         "analyze_execution_logs", "convert_notebook_to_html", "generate_config_markdown",

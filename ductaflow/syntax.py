@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import io
 import re
 import threading
+import tokenize
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -210,3 +212,15 @@ def failing_line(lines: Sequence[str], by_execution_count: Mapping[int, Cell]) -
         if cell is not None and cell.line is not None:
             return cell.line + _source_line(cell.source, int(match[2])) - 1
     return None
+
+
+def comments_of(source: str) -> dict[int, str]:
+    """The comment on each line that has one, without its `#`, by line from 1 on."""
+    found = {}
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                found[token.start[0]] = token.string.lstrip("#").strip()
+    except (tokenize.TokenError, SyntaxError):
+        pass  # the last line is a magic or cut short; what was found before it counts
+    return found

@@ -23,6 +23,7 @@ COMMANDS = {
     "new": "Make a new project that runs at once.",
     "run": "Run a flow as an instance.",
     "sweep": "Run a flow once for each row of a table or grid.",
+    "inspect": "Show what a flow takes and reads.",
     "status": "Show how all steps stand, and what runs now.",
     "ls": "List runs.",
     "show": "Show one run: status, config, cells, error, files.",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
-import io
 import logging
 import os
 import re
-import tokenize
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ductaflow.model import Flow
 from ductaflow.papermill.notebooks import Source, filled, read_notebook
-from ductaflow.syntax import language, parse_python
+from ductaflow.syntax import comments_of, language, parse_python
 
 logger = logging.getLogger("papermill")
 """Of papermill's name, which programs that call it have set up."""
@@ -53,7 +51,7 @@ def parameters_of(flow: Flow) -> dict[str, dict[str, str]]:
 
 
 def _assigned(source: str) -> Iterator[dict[str, str]]:
-    tree, comments = parse_python(source), _comments(source)
+    tree, comments = parse_python(source), comments_of(source)
     for statement in tree.body if tree is not None else ():
         annotation: ast.expr | None = None
         if isinstance(statement, ast.AnnAssign):
@@ -77,15 +75,3 @@ def _assigned(source: str) -> Iterator[dict[str, str]]:
                     "default": default or "",
                     "help": typed[2] if typed else comment,
                 }
-
-
-def _comments(source: str) -> dict[int, str]:
-    """The comment on each line that has one."""
-    found = {}
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.COMMENT:
-                found[token.start[0]] = token.string.lstrip("#").strip()
-    except (tokenize.TokenError, SyntaxError):
-        pass  # the last line is a magic or cut short; what was found before it counts
-    return found
