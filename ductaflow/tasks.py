@@ -337,7 +337,12 @@ def naming_columns(instance: NameSpec, flow: Flow) -> frozenset[str]:
     if not alone and loops_over_config(flow):
         return frozenset()
     default = read_defaults(flow).names
-    return frozenset(n for n in named if n not in default and not mentioned(flow, n))
+    return frozenset(
+        name
+        for name in named
+        # A dotted one makes a nested key, and so is no mere name.
+        if "." not in name and name not in default and not mentioned(flow, name)
+    )
 
 
 def columns_for(row: Row, instance: NameSpec, left_out: Collection[str]) -> dict[str, Any]:

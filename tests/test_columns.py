@@ -46,3 +46,14 @@ def test_a_naming_column_that_the_flow_uses_is_in_its_config(project: Project) -
         assert [r.config for r in get_all_instances(flow) if r.instance == run.instance] == [
             run.config
         ]
+
+
+def test_a_dotted_column_that_names_is_in_the_config(project: Project) -> None:
+    parameters = 'config = {"p": {"freq": 1, "mode": "calm"}}'
+    project.write("f", "print(p)", parameters=parameters)
+    rows = [{"p.freq": 1, "p.mode": "calm"}, {"p.freq": 2, "p.mode": "rough"}]
+    runs = sweep("f", rows, instance="{p.freq}_{p.mode}", dry_run=True)
+    assert [run.config for run in runs] == [
+        {"p": {"freq": 1, "mode": "calm"}},
+        {"p": {"freq": 2, "mode": "rough"}},
+    ]

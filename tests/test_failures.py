@@ -350,3 +350,18 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
         holder.wait()
     with instance_lock(paths):
         pass
+
+
+def test_an_endless_recursion_is_told_in_bounds(project: Project) -> None:
+    """Two that call each other: IPython sums up only one that calls itself."""
+    project.write(
+        "deep",
+        "import sys\nsys.setrecursionlimit(5000)\n"
+        "def there(n): return back(n + 1)\ndef back(n): return there(n + 1)\nthere(0)",
+    )
+    with pytest.raises(CellFailed, match="RecursionError") as caught:
+        project.run("deep")
+    run = caught.value.run
+    assert run.error is not None
+    assert len(run.error.traceback) < 1000
+    assert "calls are left out of the traceback below]" in run.log.read_text()

@@ -194,6 +194,9 @@ def _chooser(priority: list[str]) -> Callable[[Context, Mapping[str, Any]], list
     return choose
 
 
+_COLOURED = 200_000  # characters of a cell
+
+
 class _Highlighter:
     """Pygments with nbconvert's choice of lexer, and lexers and formatters kept."""
 
@@ -211,6 +214,8 @@ class _Highlighter:
 
     def html(self, source: str, language: str) -> str:
         name = "ipython3" if language == "python" else language
+        if len(source) > _COLOURED:
+            name = "text"  # data, as a config of thousands of items; colours would take a minute
         if name.startswith("ipython"):
             lexer, _ = self._tools_for(self._magic(source) or name)
         else:

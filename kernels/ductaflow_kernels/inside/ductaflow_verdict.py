@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,12 @@ class Verdict:
             lines = args[2] if len(args) == 3 and isinstance(args[2], list) else []
             if error is not None and self._take(error, lines):
                 return None
+            left_out = _shorten(error)
+            if left_out:
+                print(f"[{left_out:,} calls are left out of the traceback below]", file=sys.stderr)
+                if not args:
+                    exact = (type(error), error, error.__traceback__ if error else None)
+                    return show(**{**kwargs, "exc_tuple": exact})
             return show(*args, **kwargs)
 
         return heard
@@ -105,3 +112,26 @@ def _hush_exits() -> None:
             warn(message, *args, **kwargs)
 
     interactiveshell.warn = quieter
+
+
+_FIRST, _LAST = 30, 70  # calls that are shown of more than a hundred
+
+
+def _shorten(error: BaseException | None) -> int:
+    """Take the middle out of long tracebacks, which IPython takes minutes for; how many calls."""
+    left_out, seen = 0, set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        calls: list[types.TracebackType] = []
+        step = error.__traceback__
+        while step is not None:
+            calls.append(step)
+            step = step.tb_next
+        if len(calls) > _FIRST + _LAST:
+            below: types.TracebackType | None = calls[-_LAST]
+            for call in reversed(calls[:_FIRST]):
+                below = types.TracebackType(below, call.tb_frame, call.tb_lasti, call.tb_lineno)
+            error.__traceback__ = below
+            left_out += len(calls) - _FIRST - _LAST
+        error = error.__cause__ or error.__context__
+    return left_out
