@@ -349,6 +349,36 @@ def test_the_page_about_many_shows_the_text(project: Project, flow: Path) -> Non
     assert any("Better words." in script.read_text() for script in scripts)
 
 
+def test_outside_the_lines_that_a_run_has_shown_of_its_own_text_stay(project: Project) -> None:
+    """Comments do not count: what was shown of them, and the lines they moved, stays as it was."""
+    shows = (
+        "import inspect, traceback, warnings\ndef f():\n    return 1  # old\n"
+        "print(inspect.getsource(f))\nwarnings.warn('beware')\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    traceback.print_exc()"
+    )
+    project.write("flow", shows)
+    before = code_cells(project.run("flow"))
+    project.write("flow", "# A line more.\n" + shows.replace("# old", "# new"))
+    again = project.run("flow")
+    assert again.reused
+    assert code_cells(again) == before
+    assert "return 1  # old" in str(before)
+    assert ":5: UserWarning: beware" in str(before)
+
+
+def test_outside_a_module_that_has_more_shown_is_not_looked_into(project: Project) -> None:
+    """A semicolon after an assignment counts only where the flow itself has that shown."""
+    (project.root / "shown.py").write_text(
+        "from IPython import get_ipython\n"
+        "get_ipython().ast_node_interactivity = 'last_expr_or_assign'\n"
+    )
+    setup = "import sys; sys.path.append('../../..'); import shown"
+    project.write("flow", setup, "x = 1")
+    assert "'text/plain': '1'" in str(code_cells(project.run("flow")))
+    project.write("flow", setup, "x = 1;")
+    assert project.run("flow").reused
+
+
 # --- others at work ------------------------------------------------------------------------------
 
 
