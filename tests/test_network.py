@@ -8,9 +8,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ductaflow import SettingsError, explain, run_step_flow, sweep, update
+from ductaflow import SettingsError, explain, get_all_instances, run_step_flow, sweep, update
 from ductaflow.ages import age_told, limit_told, seconds_of
-from ductaflow.runs import Call
 
 # 192.0.2.0/24 and 198.51.100.0/24 are nobody's (RFC 5737). That nothing answers there does not
 # matter: that a flow asked is what counts.
@@ -189,9 +188,13 @@ def test_ages_are_told_in_words():
 
 
 def test_the_command_that_repeats_a_run_has_its_max_age(project):
-    from ductaflow.plan import make_options
+    from ductaflow.cli.main import main
 
-    assert Call.of(make_options(max_age="1d"), "*").run["max_age"] == 86400
+    project.write("net", "print(1)")
+    project.run("net", max_age="1d")
+    assert main(["rerun", "net/a"]) == 0
+    (run,) = get_all_instances("net")
+    assert run.record.options["max_age"] == 86400
 
 
 def test_the_command_line_takes_it(project, capsys):
