@@ -250,7 +250,7 @@ def _tags(cell: NbCell) -> tuple[str, ...]:
     return tuple(cell["metadata"].get("tags", ()))
 
 
-_OF_THE_RUN = ("kernelspec", "language_info", "widgets")
+_OF_THE_RUN = ("kernelspec", "language_info", "widgets", "papermill")
 
 
 def _metadata(plan: InstancePlan, old: Mapping[str, Any]) -> dict[str, Any]:

@@ -164,6 +164,8 @@ def test_the_notebook_is_that_of_a_run(project: Project, flow: Path) -> None:
     for notebook in (old, new):
         for key in ("started", "duration"):
             del notebook.metadata.ductaflow[key]
+        for key in ("start_time", "end_time", "duration"):
+            del notebook.metadata.papermill[key]
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
     assert old == new
