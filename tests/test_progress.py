@@ -108,10 +108,15 @@ class Terminal:
             stdin=end,
             stdout=end,
             stderr=end,
-            env={**os.environ, "TERM": "xterm", "PYTHON_COLORS": "0"},
+            env={**self._environment(), "TERM": "xterm", "PYTHON_COLORS": "0"},
         )
         os.close(end)
         self.text = ""
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        """Ours without the size of another terminal."""
+        return {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
 
     def read_until(self, pattern: str, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
