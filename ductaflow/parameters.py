@@ -182,30 +182,11 @@ def _literal(name: str, node: ast.expr, tree: ast.Module) -> Any:
     return value
 
 
-_LOOKERS = frozenset(
-    (
-        "print",
-        "len",
-        "sum",
-        "min",
-        "max",
-        "sorted",
-        "tuple",
-        "list",
-        "set",
-        "dict",
-        "str",
-        "repr",
-        "range",
-        "enumerate",
-        "bool",
-        "isinstance",
-        "display",
-        "any",
-        "all",
-    )
-)
-_LOOKS = frozenset(("get", "items", "keys", "values", "copy", "count", "index"))
+_LOOKERS = frozenset({
+    "print", "len", "sum", "min", "max", "sorted", "tuple", "list", "set", "dict", "str", "repr",
+    "range", "enumerate", "bool", "isinstance", "display", "any", "all",
+})  # fmt: skip
+_LOOKS = frozenset({"get", "items", "keys", "values", "copy", "count", "index"})
 
 
 def _only_looked_at(name: str, value: Any, tree: ast.Module) -> bool:
