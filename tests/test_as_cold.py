@@ -56,13 +56,17 @@ PROBE = Path(__file__).with_name("probe_of_import.py")
 
 # What may be on one side only, and why; all else is the same.
 DIFFERS: dict[str, tuple[str, str]] = {  # a regular expression of names
-    "frames": (r"traitlets\.|tornado\.|asyncio\.|ipykernel\.|ductaflow_", "how a cell is reached"),
+    "frames": (
+        r"traitlets\.|tornado\.|asyncio\.|ipykernel\.|ductaflow_|runpy",
+        "how a cell is reached",
+    ),
     "builtins": ("execfile|runfile", "debugpy's, for front ends"),
     "env": ("PYDEVD_USE_FRAME_EVAL|JPY_PARENT_PID", "debugpy's, and jupyter_client's"),
     "modules": (
-        (r"_?pydev|debugpy|_cython_|_sysconfigdata|ductaflow_|mmap$|secrets$|zmq\.utils\.garbage$|"
+        (r"_?pydev|debugpy|_cython_|_pyrepl|_sysconfigdata|ductaflow_|"
+            r"mmap$|secrets$|zmq\.utils\.garbage$|"
         # which ipykernel imports for debugpy
-        r"(email|encodings|gzip|http|mimetypes|pkgutil|psutil|pwd|pydoc|pyexpat|resource|runpy|"
+        r"(email|encodings|gzip|http|mimetypes|pkgutil|psutil|pwd|pydoc|pyexpat|quopri|resource|runpy|"
         r"stringprep|xml|xmlrpc)\b|"
         # what a first cell and a first traceback import
         r"(IPython\.(core\.magic\w*|core\.pylabtools|utils)|asttokens|executing|fractions|pure_eval|"
@@ -75,7 +79,9 @@ DIFFERS: dict[str, tuple[str, str]] = {  # a regular expression of names
     ),
     "loggers": ("IPKernelApp|stack_data", "the level of ipykernel's own; what is loaded early"),
     "ip.config": ("HistoryManager", "history in memory, as nbclient's kernels have it"),
-    "ip.vars": ("ask_exit|_?showtraceback|showsyntaxerror|_logger", "how exit() is taken"),
+    "ip.vars": ("ask_exit|_?showtraceback|showsyntaxerror|_logger|_parent_header_global",
+        "how exit() and tracebacks are taken; of a request, which a template has not had",
+    ),
     "ip.values": ("ipython_dir|execution_count", "a private folder; no cell is counted yet"),
     "ip.user_ns": ("_i+1?", "of the first cell, which a template has not begun"),
     "ip.user_ns_hidden": ("_i+1?", "the same"),
