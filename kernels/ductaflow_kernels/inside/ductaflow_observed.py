@@ -23,7 +23,7 @@ import ductaflow_noting as noting
 import ductaflow_syscalls as syscalls
 import ductaflow_variables as variables
 from ductaflow_noting import HERE, Notes
-from ductaflow_packages import installed, package_folders
+from ductaflow_packages import executable_folders, installed, package_folders
 
 _ANSWER_TIMEOUT = 5.0  # seconds
 _UNSEEN = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/dev/tty", "/dev/pts/", "/dev/fd/")
@@ -180,7 +180,12 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
         "packages": sorted(packages.union(imports.packages())),
         "absent": sorted(imports.absent()),
         "folders": list(
-            dict.fromkeys([*package_folders(), sys.prefix, sys.base_prefix, sys.exec_prefix])
+            dict.fromkeys(
+                [
+                    *(*package_folders(), sys.prefix, sys.base_prefix, sys.exec_prefix),
+                    *executable_folders(),
+                ]
+            )
         ),
         "network": network.report(),
     }
