@@ -215,6 +215,7 @@ def test_a_graceful_shutdown_runs_exit_handlers(started: Any, tmp_path: Path) ->
     assert client.execute(code, reply=True, timeout=10)["content"]["status"] == "ok"
     pid = manager.provisioner.pid
     client.stop_channels()
+    manager.shutdown_wait_time = 120  # seconds before it is killed
     manager.shutdown_kernel()
     assert not manager.has_kernel
     assert not process_alive(pid)
