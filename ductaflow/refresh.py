@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import attrs
 
@@ -43,9 +43,6 @@ from ductaflow.options import HtmlOptions
 from ductaflow.plan import lay_out
 from ductaflow.records import read_record, write_record
 from ductaflow.run import Run
-
-if TYPE_CHECKING:
-    from ductaflow.interpreters import Interpreters
 
 
 def is_outdated(plan: InstancePlan, run: Run) -> bool:
@@ -80,10 +77,6 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
     except (InstanceBusy, ArtifactError):
         return run  # it still serves, and is tried again when it is next reused
     return Run(read_record(run.paths.record) or record, run.paths, reused=True)
-
-
-def _serves(plan: InstancePlan, record: RunRecord, interpreters: Interpreters) -> bool:
-    return decide(plan, record, interpreters.environment, interpreters.of(plan)).reuse
 
 
 @final
