@@ -21,7 +21,6 @@ from pathlib import Path
 import attrs
 from ductaflow_kernels.pool import shared_pool
 
-from ductaflow.cache import decide
 from ductaflow.catalog import load_run
 from ductaflow.cellrun import Stop
 from ductaflow.comparison import Pair, compare_files, compare_notebooks
@@ -150,7 +149,7 @@ def _verify(run: Run, root: Path, options: RunOptions | None, stop: Stop) -> Ver
     with instance_lock(run.paths):
         record = read_record(run.paths.record)
         interpreters = Interpreters(kernel_environment(root))
-        decision = decide(plan, record, interpreters.environment, interpreters.of(plan))
+        decision = interpreters.decide(plan, record)
         if record is None or not decision.reuse:
             return attrs.evolve(fact, reasons=decision.reasons)
         harm = tuple(_harm(plan, record))

@@ -10,9 +10,10 @@ from ductaflow_kernels.errors import UnknownKernelspec
 from ductaflow_kernels.interpreters import interpreter_facts
 from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
 
+from ductaflow.cache import decide
 from ductaflow.errors import UnknownKernel
-from ductaflow.facts import Interpreter
-from ductaflow.model import Flow, InstancePlan
+from ductaflow.facts import CacheDecision, Interpreter
+from ductaflow.model import Flow, InstancePlan, RunRecord
 from ductaflow.syntax import language
 
 
@@ -54,6 +55,10 @@ class Interpreters:
         if known is None:
             known = self._known[key] = self._ask(plan)
         return known
+
+    def decide(self, plan: InstancePlan, record: RunRecord | None) -> CacheDecision:
+        """Whether a recorded run serves for a plan; see `cache.decide`."""
+        return decide(plan, record, self.environment, self.of(plan))
 
     def _ask(self, plan: InstancePlan) -> Interpreter:
         try:

@@ -20,7 +20,6 @@ import attrs
 
 from ductaflow import jsonio
 from ductaflow.artifacts import report_cell, report_page
-from ductaflow.cache import decide
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.html import keep_navigation
 from ductaflow.interpreters import Interpreters
@@ -64,8 +63,7 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
     if not is_outdated(plan, run):
         return run
     record = read_record(run.paths.record)
-    now = interpreters.environment, interpreters.of(plan)
-    if record is None or not decide(plan, record, *now).reuse:
+    if record is None or not interpreters.decide(plan, record).reuse:
         return run  # another has run it meanwhile
     fresh = _make(lay_out(plan), record, run.paths)
     if fresh is None:

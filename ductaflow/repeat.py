@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-from ductaflow.cache import decide
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
@@ -68,4 +67,4 @@ def standing_of(
         plan = plan_again(run, root, force=force)
     except DuctaflowError as e:
         return CacheDecision(reuse=False, reasons=(Reason("flow", str(e)),))
-    return decide(plan, run.brief, interpreters.environment, interpreters.of(plan))
+    return interpreters.decide(plan, run.brief)

@@ -14,7 +14,6 @@ from ductaflow_kernels.pool import KernelPool, shared_pool
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
-from ductaflow.cache import decide
 from ductaflow.cellrun import Stop
 from ductaflow.declarations import depends_on
 from ductaflow.engine import describe, execute
@@ -86,7 +85,7 @@ def look(
     """
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
     record = index.record(plan.step, plan.instance) if index else read_record(paths.record)
-    decision = decide(plan, record, interpreters.environment, interpreters.of(plan))
+    decision = interpreters.decide(plan, record)
     if record is None and (why := damage(paths.record)):
         decision = CacheDecision(False, (Reason("damaged", f"its run.json does not count: {why}"),))
     if record is not None and decision.reuse:

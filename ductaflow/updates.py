@@ -19,7 +19,7 @@ import attrs
 from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.ages import Age
-from ductaflow.cache import ACCEPTABLE, decide, renewed
+from ductaflow.cache import ACCEPTABLE, renewed
 from ductaflow.catalog import all_runs, load_run
 from ductaflow.cellrun import Stop
 from ductaflow.entries import Entry
@@ -119,13 +119,12 @@ def accept(
         raise DuctaflowError(f"{plan.label} has not run yet, so there is nothing to accept; run it")
     with instance_lock(last.paths):
         record = read_record(last.paths.record) or last.record
-        environment, interpreter = interpreters.environment, interpreters.of(plan)
-        decision = decide(plan, record, environment, interpreter)
+        decision = interpreters.decide(plan, record)
         hard = [reason for reason in decision.reasons if reason.kind not in ACCEPTABLE]
         if hard:
             raise DuctaflowError(f"{plan.label} must run: {'; '.join(map(str, hard))}")
         if decision.reasons:
-            record = renewed(record, plan, environment, interpreter)
+            record = renewed(record, plan, interpreters.environment, interpreters.of(plan))
             note = Note("accepted", f"accepted without running: {decision}")
             record = attrs.evolve(record, notes=(*record.notes, note))
             write_record(last.paths.record, record)

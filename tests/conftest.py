@@ -31,6 +31,11 @@ from kernel_client import Interpreter
 from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
+from ductaflow.catalog import all_runs
+from ductaflow.interpreters import Interpreters
+from ductaflow.layout import kernel_environment
+from ductaflow.repeat import plan_again
+from ductaflow.runner import look
 
 hypothesis.settings.register_profile("house", deadline=None)  # time says nothing on a busy machine
 hypothesis.settings.load_profile("house")
@@ -154,3 +159,14 @@ def _with_requirements(names: list[str]) -> set[str]:
 
 
 requires_posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+
+
+def stale(root: Path) -> dict[str, str]:
+    """The runs of a project that would run again, by their config's `how`, and why."""
+    interpreters = Interpreters(kernel_environment(root))
+    found = {}
+    for run in all_runs(root):
+        _, decision = look(plan_again(run, root), interpreters)
+        if not decision.reuse:
+            found[run.config["how"]] = str(decision)
+    return found

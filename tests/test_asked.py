@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from conftest import stale
 from ductaflow_kernels import forked, sources
 from ductaflow_kernels.pool import close_shared_pool
 
 from ductaflow import accept, run_step_flow, sweep
-from ductaflow.catalog import all_runs
 from ductaflow.fingerprint import names_hash
 from ductaflow.interpreters import Interpreters
 from ductaflow.layout import kernel_environment
@@ -299,17 +299,6 @@ def asked(
             runs.raise_if_failed()
             close_shared_pool()
         yield root, hows
-
-
-def stale(root: Path) -> dict[str, str]:
-    """The cases that would run again, and why."""
-    interpreters = Interpreters(kernel_environment(root))
-    found = {}
-    for run in all_runs(root):
-        _, decision = look(plan_again(run, root), interpreters)
-        if not decision.reuse:
-            found[run.config["how"]] = str(decision)
-    return found
 
 
 def test_exactly_what_was_asked_counts(asked: tuple[Path, list[str]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from conftest import stale
 from ductaflow_kernels import forked, pool, sources
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from ductaflow_kernels.sources import PrespawnedSource
@@ -17,12 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ductaflow import Run, accept, run_step_flow, sweep
-from ductaflow.catalog import all_runs
 from ductaflow.importables import changes, found_in, renewed, told
-from ductaflow.interpreters import Interpreters
-from ductaflow.layout import kernel_environment
-from ductaflow.repeat import plan_again
-from ductaflow.runner import look
 
 
 class Case(NamedTuple):
@@ -193,17 +189,6 @@ def imported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         runs.raise_if_failed()
         close_shared_pool()
     return root
-
-
-def stale(root: Path) -> dict[str, str]:
-    """The cases that would run again, and why."""
-    interpreters = Interpreters(kernel_environment(root))
-    found = {}
-    for run in all_runs(root):
-        _, decision = look(plan_again(run, root), interpreters)
-        if not decision.reuse:
-            found[run.config["how"]] = str(decision)
-    return found
 
 
 def test_exactly_what_was_asked_counts(imported: Path, tmp_path: Path) -> None:
