@@ -355,6 +355,17 @@ def _filled(items: list[str], width: int) -> Iterator[str]:
     yield ", ".join(row)
 
 
+_KINDS = {
+    type(None): "nothing", bool: "truth value", int: "number", float: "number", str: "text",
+    list: "list", dict: "mapping",
+}  # fmt: skip
+
+
+def kind_of(value: Any) -> str:
+    """What kind of value it is, of a config that is normalised, in a word or two."""
+    return _KINDS[type(value)]
+
+
 def quoted(text: str) -> str:
     """A string as Python source, in double quotes."""
     literal = repr(text)

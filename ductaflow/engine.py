@@ -37,6 +37,7 @@ from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.mounts import silent
 from ductaflow.notebook import Notebook, failure_cells
+from ductaflow.papermeta import parameters_told, times_told
 from ductaflow.plan import options_told
 from ductaflow.preload import imports
 from ductaflow.records import write_record
@@ -313,20 +314,8 @@ def _parameters(plan: InstancePlan, record: RunRecord) -> dict[str, Any]:
     """Where readers of papermill's notebooks look for parameters and times."""
     if plan.config is None:
         return {}
-    return {
-        "papermill": {
-            "default_parameters": {},
-            "environment_variables": {},
-            "parameters": plan.config,
-            "version": __version__,
-            "input_path": record.flow,
-            "output_path": f"{plan.flow.name}.ipynb",
-            "start_time": record.started,
-            "end_time": None,
-            "duration": None,
-            "exception": None,
-        }
-    }
+    told = parameters_told(plan.config, record.flow, f"{plan.flow.name}.ipynb")
+    return {"papermill": {**told, **times_told(record)}}
 
 
 def _conclude(
@@ -341,11 +330,7 @@ def _conclude(
         artifacts.tell((*plan.notes, *_network_notes(plan, outcome.observed)))
     notebook.metadata["ductaflow"].update(status=record.status.value, duration=record.duration)
     if plan.config is not None:
-        notebook.metadata["papermill"].update(
-            end_time=record.finished,
-            duration=record.duration,
-            exception=None if record.status.ok else True,
-        )
+        notebook.metadata["papermill"].update(times_told(record))
     for note in (*(n for n in plan.notes if n.kind == "command"), *outcome.notes):
         artifacts.log.say(f"note: {note.message}")
     if record.error is not None:

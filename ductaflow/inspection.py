@@ -11,6 +11,7 @@ from typing import Any, final
 
 import attrs
 
+from ductaflow.config import kind_of
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.layout import project_root
 from ductaflow.model import Flow
@@ -19,7 +20,6 @@ from ductaflow.syntax import comments_of, language, parse_python, transform
 
 _OPENERS = re.compile(r"open|load\w*|read\w*|imread|i?glob|listdir|scandir|connect|File")
 _OF_PATHS = frozenset({"open", "read_text", "read_bytes", "glob", "rglob", "iterdir"})
-_KINDS = {bool: "truth value", int: "number", float: "number", str: "text"}
 
 
 PathLike = str | os.PathLike[str]
@@ -122,18 +122,10 @@ def _parameters(flow: Flow) -> Iterator[Parameter]:
 
 
 def _with_inner(name: str, value: Any, comments: dict[str, str]) -> Iterator[Parameter]:
-    yield Parameter(name, _kind(value), value, comments.get(name, ""))
+    yield Parameter(name, kind_of(value), value, comments.get(name, ""))
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _with_inner(f"{name}.{key}", inner, comments)
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return "mapping"
-    return "list" if isinstance(value, list) else _KINDS[type(value)]
 
 
 def _comments(flow: Flow) -> dict[str, str]:

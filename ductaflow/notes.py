@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from ductaflow.config import dotted, is_reserved, quoted, variable_name, variables
+from ductaflow.config import dotted, is_reserved, kind_of, quoted, variable_name, variables
 from ductaflow.model import Config, Flow, Note
 from ductaflow.parameters import Defaults, left_alone, read_defaults
 from ductaflow.syntax import language, parse_python
@@ -263,9 +263,6 @@ def _beyond_default(path: tuple[str, ...], default: Config, given: Config) -> st
     return f"The flow's default has no key `{dotted(path)}`{hint}"
 
 
-_KINDS = {str: "text", list: "a list", dict: "a mapping", bool: "a truth value"}
-
-
 def _kinds(config: Config, default: Config, above: tuple[str, ...]) -> Iterator[_Finding]:
     """Values of another kind than the default's; None is of every kind."""
     for key, value in config.items():
@@ -274,12 +271,13 @@ def _kinds(config: Config, default: Config, above: tuple[str, ...]) -> Iterator[
             continue
         if isinstance(value, dict) and isinstance(was, dict):
             yield from _kinds(value, was, (*above, key))
-        elif _kind(value) != _kind(was) and not (isinstance(was, bool) and value in (0, 1)):
+        elif kind_of(value) != kind_of(was) and not (isinstance(was, bool) and value in (0, 1)):
             yield dotted((*above, key)), partial(_of_another_kind, (*above, key), value, was)
 
 
 def _kind(value: Any) -> str:
-    return _KINDS.get(type(value), "a number")
+    kind = kind_of(value)
+    return kind if kind == "text" else f"a {kind}"
 
 
 def _of_another_kind(path: tuple[str, ...], value: Any, was: Any) -> str:

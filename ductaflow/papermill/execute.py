@@ -23,6 +23,7 @@ from ductaflow.languages import TRANSLATORS
 from ductaflow.layout import ArtifactPaths, check_encodable, project_root
 from ductaflow.model import Cell, Flow, InstancePlan, RunOptions, RunRecord, Tag
 from ductaflow.notebook import Notebook
+from ductaflow.papermeta import parameters_told
 from ductaflow.papermill import metadata
 from ductaflow.papermill.console import Console, Writable, progress_bar
 from ductaflow.papermill.exceptions import PapermillException, PapermillExecutionError
@@ -120,7 +121,7 @@ def execute_notebook(
         flow = attrs.evolve(flow, metadata={**flow.metadata, "kernelspec": meta})
     cells, values = _with_parameters(flow, given, report_mode=report_mode)
     flow = attrs.evolve(
-        flow, metadata={**flow.metadata, "papermill": metadata.before_run(values, name, target)}
+        flow, metadata={**flow.metadata, "papermill": parameters_told(values, name or None, target)}
     )
     for note in command_notes(flow):
         logger.warning("%s", note.message)

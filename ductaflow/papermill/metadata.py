@@ -6,27 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ductaflow._version import __version__
 from ductaflow.model import NbCell, RunRecord, Tag
+from ductaflow.papermeta import times_told
 
 ERROR_TAG = "papermill-error-cell-tag"
 """What papermill tags the cells with that tell of a failure, and drops them by."""
 
 
-def before_run(parameters: Mapping[str, Any], source: str, target: str | None) -> dict[str, Any]:
-    """The notebook's metadata as it is before the first cell runs."""
-    return {
-        "default_parameters": {},
-        "environment_variables": {},
-        "parameters": dict(parameters),
-        "input_path": source or None,
-        "output_path": target,
-        "version": __version__,
-    }
-
-
 def cell_before_run() -> dict[str, Any]:
-    """A cell's, likewise."""
+    """A cell's metadata as it is before the first cell runs."""
     times = dict.fromkeys(("exception", "start_time", "end_time", "duration"))
     return {**times, "status": "pending"}
 
@@ -39,13 +27,7 @@ def after_run(notebook: Any, record: RunRecord, failing: int | None) -> None:
         record: The record of its run.
         failing: The index of the cell that ended it, or None.
     """
-    own = notebook["metadata"]["papermill"]
-    own.update(
-        start_time=record.started,
-        end_time=record.finished,
-        duration=record.duration,
-        exception=None if record.status.ok else True,
-    )
+    notebook["metadata"]["papermill"].update(times_told(record))
     now = record.started
     for index, cell in enumerate(notebook["cells"]):
         if is_banner(cell):
