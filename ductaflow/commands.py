@@ -77,7 +77,7 @@ def told(line: Uncommented) -> str:
 
 
 def hint(lines: Iterable[Uncommented], line: int | None) -> str:
-    """What to add to the message of an error at a line; empty if that is no such comment."""
+    """What to add to the message of an error at a line; empty unless a comment there caused it."""
     found = next((one for one in lines if one.line == line), None)
     return "" if found is None else f". Here {told(found)}"
 

@@ -129,7 +129,7 @@ class Teller:
             self._partial[name] = rest
 
     def output(self, kind: str, content: Mapping[str, Any]) -> None:
-        """A cell has shown something: there is no event for it."""
+        """A cell has shown something; no event is sent for it."""
 
     def close(self) -> None:
         """The run is over: tell lines that have no end."""

@@ -33,7 +33,7 @@ class Parameter:
     Attributes:
         name: Its name; of a nested key the keys that lead to it, with dots.
         kind: `number`, `text`, `truth value`, `list`, `mapping`, `nothing` (None), or empty if its
-            default is no literal.
+            default is not a literal.
         default: Its default, in JSON's types; None also if it has none that can be read.
         comment: The comment at the end of its line.
     """

@@ -59,7 +59,7 @@ def generate_config_markdown(config: Mapping[str, Any], flow_name: str | None = 
         Markdown.
 
     Raises:
-        ConfigError: A value is nothing that JSON can hold.
+        ConfigError: JSON cannot hold a value.
     """
     from ductaflow.inject import titled_table
 
