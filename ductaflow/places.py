@@ -44,8 +44,8 @@ _RUN = (
     "resolvconf", "sshd", "sssd", "sudo", "systemd", "udev", "utmp", "uuidd",
 )  # fmt: skip
 _HOME = (
-    ".cache", ".fonts", ".ipython", ".jupyter", ".local/bin", ".local/lib", ".local/share/Trash",
-    ".local/share/applications", ".local/share/fonts", ".local/share/icons",
+    ".cache", ".fonts", ".inputrc", ".ipython", ".jupyter", ".local/bin", ".local/lib",
+    ".local/share/Trash", ".local/share/applications", ".local/share/fonts", ".local/share/icons",
     ".local/share/jupyter", ".local/share/mime", ".matplotlib", "Library/Caches",
     "Library/Fonts", "Library/Jupyter",
 )  # fmt: skip

@@ -14,9 +14,10 @@ import psutil
 import pytest
 from conftest import Project, process_alive, wait_until
 from ductaflow_kernels import observer
+from ductaflow_kernels.connection import home
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
-from kernel_client import run, text
+from kernel_client import SOURCES, run, text
 
 from ductaflow import KernelFailed, run_step_flow
 
@@ -35,10 +36,10 @@ def observers(parent: int) -> list[psutil.Process]:
     return found
 
 
-def ran(tmp_path: Path, code: str) -> list[observer.Use] | None:
+def ran(tmp_path: Path, code: str, source: str = "forked") -> list[observer.Use] | None:
     """What an observer sees of a kernel that runs some code in a folder without an error."""
     request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ), observe=tmp_path)
-    with KernelPool() as pool:
+    with KernelPool(managed=SOURCES[source]()) as pool:
         session = pool.lease(request)
         messages = run(session, code)
         assert [m.content for m in messages if m.type == "error"] == [], text(messages)
@@ -185,6 +186,15 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 assert count
 """
     assert "file" in used(tmp_path, code)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_a_kernel_reads_when_it_starts_is_no_use(source: str, tmp_path: Path) -> None:
+    uses = ran(tmp_path, "open('in.txt', 'w').close()", source)
+    assert uses is not None
+    assert [use.path for use in uses if not use.path.startswith(str(home()))] == [
+        str(tmp_path / "in.txt")
+    ]
 
 
 def test_an_observer_killed_at_rest_is_replaced(project: Project) -> None:

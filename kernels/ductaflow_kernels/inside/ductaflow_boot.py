@@ -251,7 +251,6 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@functools.lru_cache(maxsize=1)
 def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str = "") -> None:
     """Run a kernel in this process until it is told to stop.
 
@@ -338,15 +337,18 @@ def main() -> None:
     lifeline, ready = take_standard_pipes()
     arm_lifeline(lifeline)
     mode, folder, observer, *args = sys.argv[1:]
-    if observer:
-        observed.attach(observer, folder)
     if mode == "exec":  # a kernel that is not ours, kept on the lifeline
+        if observer:
+            observed.attach(observer, folder)
         os.close(ready)
         os.execvp(args[0], args)
     random.seed()
     _note_start(folder)
     import_without_debugger()
-    serve(_prepared(folder, ready), args[0], folder, ready)
+    app = _prepared(folder, ready)
+    if observer:
+        observed.attach(observer, folder)  # what the kernel itself has read is no flow's input
+    serve(app, args[0], folder, ready)
 
 
 def _prepared(folder: str, ready: int) -> Any:

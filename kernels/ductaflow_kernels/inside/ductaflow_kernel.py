@@ -174,8 +174,22 @@ def app_class() -> Any:
         def start(self) -> None:
             """Serve, also after an exit in a task of asyncio, which ends the loop that runs it."""
             serve = super().start
-            while not self._served(serve):
-                serve = self.io_loop.start
+            try:
+                while not self._served(serve):
+                    serve = self.io_loop.start
+            finally:
+                if self.front_end:
+                    self._end_control()
+
+        def _end_control(self) -> None:
+            """Let the thread that was told to shut down finish what it says of it.
+
+            It flushes the streams, through a thread that `close` ends first: either would wait for
+            the other, or use its socket at the same time, which takes the process with it.
+            """
+            if self.control_thread.is_alive():
+                self.control_thread.stop()
+                self.control_thread.join()
 
         def _served(self, serve: Callable[[], None]) -> bool:
             try:
