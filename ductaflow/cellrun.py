@@ -45,6 +45,7 @@ IDLE_FOR = 10.0  # seconds for which what is waited for after the last cell may 
 IDLE_TICKS = 10  # the CPU time that is nothing
 SAMPLE_EVERY = 0.5  # seconds between looks at the kernel's memory
 STOP_POLL = 0.2  # seconds between looks at `Stop`
+NUDGE_AFTER = 1.0  # seconds in which a kernel that is not ours should begin a cell
 
 
 @final
@@ -190,6 +191,8 @@ class CellRun:
         self._by_request: dict[str, _State] = {}
         self._by_count: dict[int, Cell] = {}
         self._running: _State | None = None
+        self._nudge_at = 0.0  # by the monotonic clock, as the next
+        self._sent = 0.0
         self._error: ErrorInfo | None = None
         self._failing: int | None = None
         self._ending: _Ending | None = None
@@ -221,6 +224,7 @@ class CellRun:
             for message in messages:
                 self._handle(message)
             self._mind_the_clock(time.monotonic())
+            self._nudge(time.monotonic())
             self._say_where()
         if not self._session.spec.managed and self._died is None and self._ending is None:
             self._shut_down()
@@ -287,6 +291,20 @@ class CellRun:
             stop_on_error=Tag.RAISES not in state.cell.tags,
         )
         self._by_request[request] = state
+        self._sent = time.monotonic()
+        self._nudge_at = self._sent + NUDGE_AFTER
+
+    def _nudge(self, now: float) -> None:
+        """Ask something of a kernel that is not ours and does not begin the cell it was sent.
+
+        ipykernel 7.0 to 7.3 may leave a request in its socket that comes while it answers another,
+        until the next one comes (ipython/ipykernel#1529).
+        """
+        if self._session.spec.managed or self._running is not None or now < self._nudge_at:
+            return
+        if any(state.begun is None and not state.over for state in self._by_request.values()):
+            self._session.request("kernel_info_request", {})
+            self._nudge_at = now + (now - self._sent)  # a kernel may say nothing of what it does
 
     def _done(self) -> bool:
         if self._session.spec.managed:

@@ -30,6 +30,7 @@ MAX_NAME = 120
 """Bytes of a name in UTF-8. A file system takes 255 for one name and Windows by default 260
 characters for a whole path, and `runs/{step}/{instance}/{flow}.ipynb` holds three of them."""
 
+_INLINE = ("module://matplotlib_inline.backend_inline", "module://ipykernel.pylab.backend_inline")
 _MARKER_FOLDERS = ("flow", "flows")
 
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])", re.IGNORECASE)
@@ -278,15 +279,20 @@ def is_project(folder: Path) -> bool:
 def kernel_environment(root: Path, workers: int | None = None) -> dict[str, str]:
     """What a kernel of this project finds in its environment: ours, and where the project lies.
 
-    What a Jupyter server has told its kernel is left out: the conductor may be that kernel. A copy
-    of this library that lies in the project is found by its kernels too.
+    What a Jupyter server has told its kernel, or a kernel has set for itself, is left out: the
+    conductor may be that kernel. A copy of this library that lies in the project is found by its
+    kernels too.
     """
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("JPY_")}
+    ours = {name: value for name, value in os.environ.items() if not _of_a_kernel(name, value)}
     nested = {} if workers is None else {WORKERS_VARIABLE: str(workers)}
     if OWN_COPY is not None and OWN_COPY.is_relative_to(root.resolve()):
         path = [str(OWN_COPY), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
         ours["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
     return {**ours, ROOT_VARIABLE: str(root), **nested}
+
+
+def _of_a_kernel(name: str, value: str) -> bool:
+    return name.startswith("JPY_") or (name == "MPLBACKEND" and value in _INLINE)
 
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")

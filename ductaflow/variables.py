@@ -47,6 +47,8 @@ PLACES = (
     "*_PROXY", "*_proxy", "SSL_CERT_*", "SSLKEYLOGFILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
     "*_NUM_THREADS", "*_MAX_THREADS", "LOKY_MAX_CPU_COUNT", "KMP_*", "OMP_*", "SLURM_*", "PBS_*",
 )  # fmt: skip
+# ipykernel gives them values of its own (`ZMQInteractiveShell.init_environment`).
+_OF_KERNELS = {"TERM", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "PAGER", "GIT_PAGER"}
 # A project may have a copy of this library, or it is being developed.
 _OURS = str(Path(__file__).parent) + os.sep
 _BY_NAME = 2  # as kernels have it
@@ -94,7 +96,7 @@ def asked(
             continue
         taking = cells if not file else [sources.get(file) or _text_of(file)]
         found.update(_taken(taking, _constants(plan)))
-    return frozenset(found)
+    return frozenset(found - _OF_KERNELS)
 
 
 def _taken(sources: Iterable[str], constants: Mapping[str, str]) -> frozenset[str]:

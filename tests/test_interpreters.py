@@ -138,6 +138,29 @@ def test_the_death_of_a_plain_kernel_names_its_cell(
     assert statuses[-2:] == ["died", "aborted"]
 
 
+DEAF_ONCE = """
+        if not hasattr(self, "missed") and any(b'"execute_request"' in bytes(p) for p in msg):
+            self.missed = msg  # as if its socket had not told that it is there
+            return
+        if getattr(self, "missed", None):
+            missed, self.missed = self.missed, None
+            await self.shell_channel_thread_main(missed)
+"""
+
+
+def test_a_plain_kernel_that_misses_a_request_is_woken(
+    other: Interpreter, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version(other, "6.4.2")
+    line = "        assert threading.current_thread() == self.shell_channel_thread\n"
+    change(other, "kernelbase", line, line + DEAF_ONCE)
+    kernelspec(tmp_path, monkeypatch, other.spec.argv[0])
+    project.write("f", "print('one')", "print('two')")
+    run = run_step_flow("f", "f", "a", kernel_name="other", timeout=60)
+    log = run.log.read_text()
+    assert (log.count("one"), log.count("two")) == (1, 1)
+
+
 def test_the_terminal_says_it_once(
     other: Interpreter, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

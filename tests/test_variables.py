@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import attrs
 import pytest
+from conftest import Project
 from ductaflow_kernels import forked, pool, sources
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from ductaflow_kernels.sources import PrespawnedSource
@@ -351,6 +353,23 @@ def test_another_shell_is_no_reason(studied: Studied) -> None:
         shell = {k: v for k, v in SHELL.items() if k not in asks}
         more = {} if cases[name].whole else {"SOMETHING_AT_RANDOM": "1"}
         assert stale(run, root, **shell, **more) == "", name
+
+
+def test_a_conductor_may_itself_be_a_kernel(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_kernels = ["TERM", "CLICOLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PAGER", "GIT_PAGER"]
+    names = [*of_kernels, "MPLBACKEND", "JPY_PARENT_PID"]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    asks = "\n".join(f"os.environ.get({name!r})" for name in names)
+    project.write("f", "import json, os", asks, "json.dump({**os.environ}, open('e', 'w'))")
+    run = project.run("f")
+    seen = json.loads((project.root / "runs/f/a/e").read_text())
+    for name in names:
+        monkeypatch.setenv(name, seen.get(name, "1"))
+    assert stale(run, project.root) == ""
+    assert "MPLBACKEND" in stale(run, project.root, MPLBACKEND="svg")
 
 
 def test_all_kinds_of_kernels_note_the_same(studied: Studied) -> None:
