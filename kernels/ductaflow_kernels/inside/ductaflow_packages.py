@@ -38,14 +38,16 @@ def package_folders() -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda folder: (places.get(folder, len(places)), folder)))
 
 
-def executable_folders() -> list[str]:
+@functools.lru_cache(maxsize=1)
+def executable_folders() -> tuple[str, ...]:
     """The folders through which links lead from the interpreter's name to its file."""
-    found, path = [], sys.executable
+    found: list[str] = []
+    path = sys.executable
     while path and os.path.dirname(path) not in found:
         found.append(os.path.dirname(path))
         if os.path.islink(path):
             path = os.path.abspath(os.path.join(found[-1], os.readlink(path)))
-    return found
+    return tuple(found)
 
 
 def _own_folders() -> list[str]:

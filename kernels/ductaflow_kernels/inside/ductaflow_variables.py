@@ -47,10 +47,12 @@ _ANSWERING_FUNCTIONS = frozenset({
 # They take all of it to hand it on, or to put it back.
 _HANDING_ON = ("subprocess", "unittest", "multiprocessing", "concurrent", "asyncio", "urllib")
 # Imported by multiprocessing, and by joblib's loky, when they first start such a process.
-_SPAWNING = frozenset({
-    "popen_spawn_posix", "popen_spawn_win32", "popen_forkserver", "popen_loky_posix",
-    "popen_loky_win32",
-})  # fmt: skip
+_LOKY = ("joblib.externals.loky.backend", "loky.backend")
+_SPAWNING = (
+    *(f"{name}.popen_{how}" for name in ("multiprocessing", "multiprocess", "billiard")
+      for how in ("spawn_posix", "spawn_win32", "forkserver")),
+    *(f"{name}.popen_loky_{system}" for name in _LOKY for system in ("posix", "win32")),
+)  # fmt: skip
 _MAPPINGS = ("collections.abc", "_collections_abc")
 _PREFIX = re.compile(r"[A-Z][A-Z0-9_]*_")
 _NAME = re.compile(r"[A-Z][A-Z0-9_]+[A-Z0-9]")
@@ -176,7 +178,7 @@ def report() -> dict[str, Any]:
                     asked[name] = max(how, asked.get(name, 0))
                 else:
                     taken.setdefault(name)
-    spawned = any(name.rpartition(".")[2] in _SPAWNING for name in list(sys.modules))
+    spawned = any(name in sys.modules for name in _SPAWNING)
     return {"variables": sorted(asked.items()), "taken": sorted(taken), "spawned": spawned}
 
 
