@@ -41,6 +41,7 @@ CONNECTED = "connect:"
 
 ANSWER_TIMEOUT = 60.0  # seconds; a run may have used a hundred thousand files
 HANGS_AFTER = 10.0  # seconds in which it neither answers nor does anything
+_PIECE = 1 << 16
 
 
 @attrs.frozen
@@ -128,30 +129,58 @@ def mind_observer(address: str) -> None:
     Args:
         address: The observer's socket.
     """
+    own = _own_at(address)
+    if own is not None and own.popen.poll() is None:
+        _asked(address, {"do": "seen", "token": "", "path": ""}, own)
+
+
+def _own_at(address: str) -> _Observer | None:
+    """This process's own observer, if it has this address."""
     with _lock:
         own = _own
-    if own is None or own.pid != os.getpid() or own.address != address:
-        return
-    own.go_on()
-    if own.popen.poll() is None and not _replies(own):
-        own.popen.kill()
+    return own if own is not None and (own.pid, own.address) == (os.getpid(), address) else None
 
 
-def _replies(own: _Observer) -> bool:
-    """Whether it answers a question, as long as it takes while it works."""
-    patience = Patience(own.popen.pid, HANGS_AFTER)
+def _asked(address: str, request: dict[str, str], own: _Observer | None) -> bytes | None:
+    """What an observer answers; None if it does not, and then one of our own is killed.
+
+    It may take as long as it works.
+    """
+    patience = None
+    if own is not None:
+        own.go_on()
+        patience = Patience(own.popen.pid, HANGS_AFTER)
+    try:
+        return _answer(address, request, patience)
+    except OSError:
+        if own is not None:
+            own.popen.kill()
+        return None
+
+
+def _answer(address: str, request: dict[str, str], patience: Patience | None) -> bytes:
+    said = b""
     with socket.socket(socket.AF_UNIX) as channel:
-        try:
-            channel.settimeout(HANGS_AFTER)
-            channel.connect(own.address)
-            channel.sendall(b'{"do": "seen", "token": "", "path": ""}\n')
-            while seconds := patience.left():
-                channel.settimeout(seconds)
-                with contextlib.suppress(TimeoutError):
-                    return channel.recv(64) != b""
-        except OSError:
-            pass
-    return False
+        channel.settimeout(HANGS_AFTER)
+        channel.connect(address)
+        channel.sendall(json.dumps(request).encode() + b"\n")
+        while not said.endswith(b"\n"):
+            piece = _receive(channel, patience)
+            if not piece:
+                raise ConnectionError("it has hung up")
+            said += piece
+    return said
+
+
+def _receive(channel: socket.socket, patience: Patience | None) -> bytes:
+    if patience is None:
+        channel.settimeout(ANSWER_TIMEOUT)
+        return channel.recv(_PIECE)
+    while seconds := patience.left():
+        channel.settimeout(seconds)
+        with contextlib.suppress(TimeoutError):
+            return channel.recv(_PIECE)
+    raise TimeoutError("it hangs")
 
 
 def uses(address: str, token: str) -> list[Use] | None:
@@ -164,15 +193,9 @@ def uses(address: str, token: str) -> list[Use] | None:
     Returns:
         One for each path, in order of first use; None if the observer knows nothing of it.
     """
-    mind_observer(address)
-    with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as channel:
-        channel.settimeout(ANSWER_TIMEOUT)
-        channel.connect(address)
-        channel.sendall(json.dumps({"do": "take", "token": token}).encode() + b"\n")
-        with channel.makefile("rb") as answer:
-            noted = json.loads(answer.readline())
-        return None if noted is None else [Use.of(item) for item in noted]
-    return None
+    said = _asked(address, {"do": "take", "token": token}, _own_at(address))
+    noted = None if said is None else json.loads(said)
+    return None if noted is None else [Use.of(item) for item in noted]
 
 
 def close_observer() -> None:
