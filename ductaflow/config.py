@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import keyword
 import math
 import os
@@ -416,6 +417,7 @@ def variables(config: Config, left_alone: Collection[str] = ()) -> dict[str, tup
     return {name: holders[name] for name in order if name not in left_alone}
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def variable_name(key: str) -> str | None:
     """The variable for a key, or None if it gets none."""
     name = key if key.isascii() else unicodedata.normalize("NFKC", key)

@@ -5,6 +5,7 @@ A change of what the two code cells do raises the version of `config` in `rules`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
@@ -18,6 +19,9 @@ from ductaflow.syntax import language
 
 MAX_ASSIGNMENTS = 200
 """Up to so many variables are assigned one by one; more of them by one expression."""
+
+MAX_LITERAL = 100_000
+"""Characters of a config that is written as Python; of a longer one IPython looks at each token."""
 
 MAX_ROWS = 100
 MAX_TABLES = 50
@@ -88,7 +92,11 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def config_source(config: Config) -> str:
     """Source of the injected cell."""
-    return f"# This instance's config, in place of the default above.\nconfig = {to_python(config)}"
+    value = to_python(config)
+    if len(value) > MAX_LITERAL:
+        text = json.dumps(config).replace("'", "\\u0027")  # it stands only in strings
+        value = f"__import__('json').loads(r'''{text}''')"
+    return f"# This instance's config, in place of the default above.\nconfig = {value}"
 
 
 def flatten_source(config: Config, left_alone: Collection[str] = ()) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from IPython.core.inputtransformer2 import TransformerManager
 from nbconvert.filters import markdown2html
 
 from ductaflow.config import normalise
@@ -49,6 +50,17 @@ def test_the_cells_make_what_flatten_tells(config):
     cells = config_source(config), flatten_source(config)
     assert run(*cells) == {**flatten(config), "config": config}
     assert run(*cells, cells[1], *cells) == {**flatten(config), "config": config}  # by hand
+
+
+@given(configs)
+@example({"a": "'''", "b": "\\", "c": "\ud800", "d": "\\u0027\r\n", "e": -0.0, "f": 1e400})
+def test_a_config_too_long_for_a_literal_is_the_same(config):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ductaflow.inject.MAX_LITERAL", 0)
+        source = config_source(config)
+    assert "loads(" in source
+    assert repr(run(source)) == repr({"config": config})
+    assert TransformerManager().transform_cell(source) == f"{source}\n"  # as IPython reads it
 
 
 @given(configs)
