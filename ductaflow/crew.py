@@ -29,8 +29,9 @@ from ductaflow.events import Event, InstanceFinished, InstanceStarted
 from ductaflow.facts import CacheDecision
 from ductaflow.index import Index
 from ductaflow.model import ErrorInfo, InstancePlan, Status
+from ductaflow.notes import LOOKED_AT, for_people
 from ductaflow.outlook import Due, Outlook
-from ductaflow.progress import REFRESH, Tally, choose_display
+from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, run_now
 from ductaflow.sweepoptions import SweepOptions
@@ -86,6 +87,8 @@ class Crew:
     _no_more: threading.Event = attrs.field(factory=threading.Event)
     _threads: list[threading.Thread] = attrs.field(factory=list)
     _live: LiveIndex | None = None
+    _looked_at: int = 0  # runs for what is odd about their configs
+    _noted: set[str] = attrs.field(factory=set)
 
     def work(self) -> Iterator[tuple[Entry, Run]]:
         """Run it all; each run as it ends. Closing the iterator ends those that still run."""
@@ -133,8 +136,8 @@ class Crew:
                         while over:
                             ended = over[0]
                             tally.finished(ended.entry)
-                            if ended.entry.failed:
-                                display.failed(ended.entry)
+                            for line in self._told_of(ended):
+                                display.say(line)
                             self._tell(
                                 InstanceFinished(self.outlook.step, ended.entry.instance, ended.run)
                             )
@@ -155,6 +158,17 @@ class Crew:
             raise errors[0]
         if self.stop.requests:
             raise KeyboardInterrupt(f"the sweep of {self.outlook.step} was interrupted")
+
+    def _told_of(self, ended: _Ended) -> Iterator[str]:
+        """What people see at once of a run that has ended."""
+        if self._looked_at < LOOKED_AT:
+            self._looked_at += 1
+            for line in for_people(ended.run.notes):
+                if line not in self._noted:
+                    self._noted.add(line)
+                    yield line
+        if ended.entry.failed:
+            yield failure_line(ended.entry)
 
     # --- on the caller's thread ---------------------------------------------------------------
 

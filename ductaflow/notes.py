@@ -6,7 +6,7 @@ import ast
 import builtins
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -22,6 +22,9 @@ CONFIG_KINDS = (
 )  # fmt: skip
 """Kinds of notes that are about the config."""
 
+LOOKED_AT = 20
+"""Runs of a table whose notes are told to people: the keys of the others are the same."""
+
 MAX_NOTES = 10
 """More notes of one kind than this are summed up in one."""
 
@@ -33,6 +36,12 @@ _SUMMARY = {
     "unknown-key": "keys of the config are not in the flow's default",
     "kind": "values of the config are of another kind than the flow's default",
 }
+
+
+def for_people(notes: Iterable[Note]) -> list[str]:
+    """What of some notes people are told at once, each thing once: of configs, and of commands."""
+    kinds = {*CONFIG_KINDS, "command"}
+    return list(dict.fromkeys(f"note: {note.message}" for note in notes if note.kind in kinds))
 
 
 def config_notes(flow: Flow, config: Config, given: Config | None = None) -> tuple[Note, ...]:

@@ -18,7 +18,7 @@ from ductaflow.model import ErrorInfo, Status
 REFRESH = 0.5  # seconds between refreshes of a display
 LOG_EVERY = 30.0  # seconds between lines in a log
 LOG_SHARE = 10  # and at most so many of them for what is done
-_SHOWN_FAILURES = 20  # in a notebook
+_SHOWN_LINES = 20  # in a notebook
 
 
 @final
@@ -107,8 +107,8 @@ class Display(Protocol):
     def update(self, tally: Tally, now: float) -> None:
         """Show how far it is."""
 
-    def failed(self, entry: Entry) -> None:
-        """Show at once that a run has failed."""
+    def say(self, line: str) -> None:
+        """Show at once what is to stay."""
 
     def close(self, tally: Tally, now: float) -> None:
         """Show how it ended."""
@@ -128,16 +128,27 @@ class TerminalDisplay:
             width = shutil.get_terminal_size().columns - 1
             self._write(f"\r{tally.line(now)[:width]}\x1b[K")
 
-    def failed(self, entry: Entry) -> None:
-        self._write(f"\r\x1b[K{printable(failure_line(entry))}\n")
+    def say(self, line: str) -> None:
+        self._write(f"\r\x1b[K{printable(line)}\n")
         self._shown = 0.0
 
     def close(self, tally: Tally, now: float) -> None:
         self._write(f"\r\x1b[K{tally.line(now)} · {clock(now - tally.began)}\n")
 
     def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+        self.stream = written(self.stream, text)
+
+
+def written(stream: Any, text: str) -> Any:
+    """Write to a terminal; the stream, or None once that is gone, which ends no run."""
+    if stream is None:
+        return None
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        return None
+    return stream
 
 
 @final
@@ -156,17 +167,13 @@ class LogDisplay:
         much = tally.total is not None and tally.done - self._done >= step and now - self._shown > 1
         if much or now - self._shown >= LOG_EVERY:
             self._shown, self._done = now, tally.done
-            self._say(tally.line(now))
+            self.say(tally.line(now))
 
-    def failed(self, entry: Entry) -> None:
-        self._say(printable(failure_line(entry)))
+    def say(self, line: str) -> None:
+        self.stream = written(self.stream, f"{printable(line)}\n")
 
     def close(self, tally: Tally, now: float) -> None:
-        self._say(f"{tally.line(now)} · {clock(now - tally.began)}")
-
-    def _say(self, line: str) -> None:
-        self.stream.write(f"{line}\n")
-        self.stream.flush()
+        self.say(f"{tally.line(now)} · {clock(now - tally.began)}")
 
 
 @final
@@ -174,7 +181,7 @@ class LogDisplay:
 class NotebookDisplay:
     """An output of a cell in Jupyter, brought up to date in its place."""
 
-    _failures: list[str] = attrs.field(factory=list)
+    _lines: list[str] = attrs.field(factory=list)
     _handle: Any = None
     _shown: float = 0.0
 
@@ -183,8 +190,8 @@ class NotebookDisplay:
             self._shown = now
             self._show(tally, now)
 
-    def failed(self, entry: Entry) -> None:
-        self._failures.append(failure_line(entry))
+    def say(self, line: str) -> None:
+        self._lines.append(line)
         self._shown = 0.0
 
     def close(self, tally: Tally, now: float) -> None:
@@ -192,10 +199,10 @@ class NotebookDisplay:
 
     def _show(self, tally: Tally, now: float) -> None:
         line = f"{tally.line(now)} · {clock(now - tally.began)}"
-        shown = self._failures[-_SHOWN_FAILURES:]
-        failures = "".join(f"<li>{html.escape(text)}</li>" for text in shown)
+        shown = self._lines[-_SHOWN_LINES:]
+        lines = "".join(f"<li>{html.escape(text)}</li>" for text in shown)
         bar = f'<progress value="{tally.done}" max="{tally.total}"></progress> ' * bool(tally.total)
-        page = f"<div>{bar}<code>{html.escape(line)}</code><ul>{failures}</ul></div>"
+        page = f"<div>{bar}<code>{html.escape(line)}</code><ul>{lines}</ul></div>"
         bundle = {"text/html": page, "text/plain": "\n".join([line, *shown])}
         if self._handle is None:
             from IPython.display import display
@@ -212,7 +219,7 @@ class NoDisplay:
     def update(self, tally: Tally, now: float) -> None:
         """Nothing."""
 
-    def failed(self, entry: Entry) -> None:
+    def say(self, line: str) -> None:
         """Nothing."""
 
     def close(self, tally: Tally, now: float) -> None:

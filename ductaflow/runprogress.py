@@ -20,7 +20,8 @@ from typing import Any, Protocol, final
 import attrs
 
 from ductaflow.declarations import is_observed
-from ductaflow.progress import REFRESH, Surface, clock, printable, surface, terminal
+from ductaflow.notes import for_people
+from ductaflow.progress import REFRESH, Surface, clock, printable, surface, terminal, written
 from ductaflow.run import Run
 
 _PATIENCE = 0.2  # seconds for which a run goes on before it is shown
@@ -147,7 +148,9 @@ class _Terminal:
         before = "\r\x1b[K" if self._there else ""
         self._there = False
         file = run.html if run.html.is_file() else run.notebook
-        self._write(f"{before}{printable(run.summary())} · {printable(_from_here(str(file)))}\n")
+        notes = "".join(f"{printable(line)}\n" for line in for_people(run.notes))
+        told = f"{printable(run.summary())} · {printable(_from_here(str(file)))}\n"
+        self._write(f"{before}{notes}{told}")
 
     def gone(self, running: list[_At]) -> None:  # noqa: ARG002
         if self._there:
@@ -155,13 +158,7 @@ class _Terminal:
             self._write("\r\x1b[K")
 
     def _write(self, text: str) -> None:
-        if self.stream is None:
-            return
-        try:
-            self.stream.write(text)
-            self.stream.flush()
-        except (OSError, ValueError):  # the terminal is gone, which is no reason to end a run
-            self.stream = None
+        self.stream = written(self.stream, text)
 
 
 def _from_here(path: str) -> str:
@@ -203,8 +200,10 @@ class _Output:
 
     def ended(self, run: Run, running: list[_At], now: float) -> None:
         plain = not self.live
-        told = run.summary(plain=plain), run.summary_html(plain=plain)
-        self._lines = [*self._lines, told][-_LINES:]
+        notes = for_people(run.notes)
+        text = "\n".join([run.summary(plain=plain), *notes])
+        page = "<br>".join([run.summary_html(plain=plain), *map(html.escape, notes)])
+        self._lines = [*self._lines, (text, page)][-_LINES:]
         self._ended += 1
         self._last = run
         if self._over or now - self._shown >= REFRESH:

@@ -32,7 +32,7 @@ from ductaflow.layout import instance_dir, kernel_environment, project_root, run
 from ductaflow.lock import instance_lock
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
 from ductaflow.plan import make_options, names_of, plan_instance
-from ductaflow.progress import REFRESH, Tally, choose_display
+from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.records import read_record, write_record
 from ductaflow.refresh import refreshed
 from ductaflow.repeat import plan_again, standing_of
@@ -301,7 +301,7 @@ class _Update:
                         self._entries[label] = entry
                     tally.finished(attrs.evolve(entry, instance=label))
                     if entry.status.bad:
-                        display.failed(entry)
+                        display.say(failure_line(entry))
         display.close(tally, time.monotonic())
         return executed
 

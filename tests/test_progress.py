@@ -16,9 +16,17 @@ import nbformat
 import pytest
 from conftest import Project, wait_until
 
+from ductaflow import sweep
 from ductaflow.entries import Entry
 from ductaflow.model import Status
-from ductaflow.progress import LogDisplay, Tally, TerminalDisplay, choose_display, clock
+from ductaflow.progress import (
+    LogDisplay,
+    Tally,
+    TerminalDisplay,
+    choose_display,
+    clock,
+    failure_line,
+)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="setsid is of Linux")
 
@@ -51,12 +59,29 @@ def test_a_terminal_has_one_line_and_failures_above_it() -> None:
     stream = io.StringIO()
     display, tally = TerminalDisplay(stream), tally_at_work()
     display.update(tally, 104.0)
-    display.failed(entry("evil\x1b[2J", Status.FAILED))
+    display.say(failure_line(entry("evil\x1b[2J", Status.FAILED)))
     display.close(tally, 104.0)
     text = stream.getvalue()
     assert text.startswith("\r3/10")
     assert "\x1b[2J" not in text
     assert text.count("\n") == 2
+
+
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    stream = io.StringIO()
+    for display in (TerminalDisplay(stream), LogDisplay(stream, shown=0.0)):
+        stream.close()
+        display.say("lost")
+        display.close(tally_at_work(), 104.0)
+
+
+def test_what_is_odd_about_a_config_is_said_once(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write("f", "1", parameters="config = {'rows': 1}")
+    sweep("f", [{"instance": name, "rowz": 2} for name in "abc"], workers=1)
+    said = capsys.readouterr().err
+    assert said.count("note: ") == said.count("`rowz`; is `rows` meant?") == 1
 
 
 def test_a_log_has_few_lines() -> None:

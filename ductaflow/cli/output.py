@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import click
@@ -108,14 +108,12 @@ def run_line(run: Run) -> str:
     return f"{styled(run.status)} {run.label}{seconds}{reused}"
 
 
-def say_notes(runs: Iterable[Run]) -> None:
+def say_notes(runs: Sequence[Run]) -> None:
     """What is odd about configs and flows of some runs, each thing once, where people see it."""
-    from ductaflow.notes import CONFIG_KINDS
+    from ductaflow.notes import LOOKED_AT, for_people
 
-    kinds = {*CONFIG_KINDS, "command"}
-    notes = {n.message: None for run in runs for n in run.notes if n.kind in kinds}
-    for message in notes:
-        click.echo(f"note: {message}", err=True)
+    for line in for_people(note for run in runs[:LOOKED_AT] for note in run.notes):
+        click.echo(line, err=True)
 
 
 def run_facts(run: Run) -> dict[str, Any]:

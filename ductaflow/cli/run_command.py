@@ -52,20 +52,24 @@ def command(
     config = given_config(config_file, params) or None
     arguments = options.as_arguments(how)
     arguments["progress"] = not as_json
+    # Then progress says what is to be said.
+    shown = not as_json and not echo and on_terminal() and surface() is Surface.TERMINAL
     try:
         with redirect_stdout(sys.stderr) if as_json else nullcontext():  # JSON stands alone
             run = run_step_flow(
                 path, step or path.stem, instance, config, root=project, echo=echo, **arguments
             )
     except RunFailed as e:
-        say_notes([e.run])
+        if not shown:
+            say_notes([e.run])
         if as_json:
             dump(run_facts(e.run))
         raise
-    say_notes([run])
+    if not shown:
+        say_notes([run])
     if as_json:
         dump(run_facts(run))
-    elif echo or not (on_terminal() and surface() is Surface.TERMINAL):  # progress has said it
+    elif not shown:
         say(run_line(run))
         say(f"  {run.html if run.html.is_file() else run.notebook}")
     return 0

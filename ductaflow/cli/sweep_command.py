@@ -12,8 +12,6 @@ import click
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, run_facts, say, say_notes
 
-_LOOKED_AT = 20  # runs whose configs are looked at for what is odd: their keys are the same
-
 
 @click.command("sweep")
 @options.flow_argument
@@ -130,7 +128,8 @@ def command(
         )
     except SweepFailed as e:
         runs = e.runs
-    say_notes(runs[:_LOOKED_AT])
+    if as_json or dry_run:  # else progress has said it
+        say_notes(runs)
     if as_json:
         dump([run_facts(run) for run in runs])
     else:
