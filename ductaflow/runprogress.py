@@ -20,7 +20,8 @@ from typing import Any, Protocol, final
 import attrs
 
 from ductaflow.declarations import is_observed
-from ductaflow.progress import REFRESH, Surface, clock, printable, surface, terminal
+from ductaflow.escapes import one_line
+from ductaflow.progress import REFRESH, Surface, clock, surface, terminal
 from ductaflow.run import Run
 
 _PATIENCE = 0.2  # seconds for which a run goes on before it is shown
@@ -140,14 +141,14 @@ class _Terminal:
         parts = [f"▶ {len(running)} running"] if many else []
         parts += [("" if many else "▶ ") + at.line(now) for at in running]
         width = shutil.get_terminal_size().columns - 1
-        self._write(f"\r{printable(' · '.join(parts))[:width]}\x1b[K")
+        self._write(f"\r{one_line(' · '.join(parts))[:width]}\x1b[K")
         self._there = True
 
     def ended(self, run: Run, running: list[_At], now: float) -> None:  # noqa: ARG002
         before = "\r\x1b[K" if self._there else ""
         self._there = False
         file = run.html if run.html.is_file() else run.notebook
-        self._write(f"{before}{printable(run.summary())} · {printable(_from_here(str(file)))}\n")
+        self._write(f"{before}{one_line(run.summary())} · {one_line(_from_here(str(file)))}\n")
 
     def gone(self, running: list[_At]) -> None:  # noqa: ARG002
         if self._there:
