@@ -17,6 +17,7 @@ from ductaflow.errors import ArtifactError, ConfigError
 from ductaflow.layout import ArtifactPaths, project_root
 from ductaflow.lock import instance_lock
 from ductaflow.plan import make_options, plan_instance
+from ductaflow.quoting import vs_code
 from ductaflow.settings import load_settings
 from ductaflow.workbench import write_notebook
 
@@ -49,14 +50,17 @@ def debug_flow(
 
     Raises:
         FlowError: The flow is not there, or is no flow with one parameters cell.
-        ConversionError: Something in the flow has no meaning in a script; or a debug file was
-            edited.
+        ConversionError: Something in the flow has no meaning in a script; a debug file was edited;
+            or a path has `${`, a variable to VS Code.
         ConfigError: There is no config, or the folder holds another one.
         InstanceBusy: The instance is being run.
         ArtifactError: A file cannot be written.
     """
     source = find_source(flow, execution_dir, project_root(root))
     folder, name = source.folder.resolve(), source.flow.name
+    script = folder / f"{name}_debug.py"
+    vs_code(str(script), "the path")
+    vs_code(sys.executable, "the interpreter")
     paths = ArtifactPaths.of(folder, name)
     values = config if config is not None else _read(paths.config)
     step, instance = folder.parent.name, folder.name
@@ -72,7 +76,6 @@ def debug_flow(
                 f"{paths.config} holds another config than the one given; give force=True to "
                 "replace it, or another folder"
             )
-        script = folder / f"{name}_debug.py"
         text = standalone_text(source, paths.config.name, None)
         write_generated(script, text, force=force)
         if there != plan.config:

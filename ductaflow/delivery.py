@@ -9,9 +9,11 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
@@ -24,9 +26,9 @@ from ductaflow.graph import root_of
 from ductaflow.layout import project_root, target_folder
 from ductaflow.run import Run
 from ductaflow.runs import Runs
-from ductaflow.stores import MANIFEST, Store, is_url, store_at
+from ductaflow.stores import MANIFEST, Store, decoded, is_url, opened, store_at
 from ductaflow.table import Row
-from ductaflow.template import pieces
+from ductaflow.template import Piece, pieces
 
 
 @final
@@ -62,8 +64,8 @@ def export(
             with fields for the row's columns (or the config's keys) and `step`, `instance`,
             `instance_name`, `flow`; as `{target_dir}/{client}/{instance}`. No field can lead out of
             its root: what stands before the first field, or the first field itself if it begins
-            with one. A relative one starts at the caller's current folder (in a flow, the
-            instance's); one outside the project is given by its whole path.
+            with one. In a URL, `%2e%2e` is `..`. A relative folder starts at the caller's current
+            one (in a flow, the instance's); one outside the project is given by its whole path.
         files: Globs of the files to deliver, relative to the instance's folder; `*` is everything,
             in folders too. Hidden files and links are left out.
 
@@ -181,15 +183,47 @@ def target_of(template: str, row: Row, *, step: str, instance: str, flow: str) -
         "flow": flow,
     }
     found = pieces(template, {**own, **row}, "export_to")
-    for piece in found[1:] if found and found[0].field else found:
-        parts = re.split(r"[/\\]", piece.text)
-        if piece.field and (not all(part.strip(". ") for part in parts) or ":" in piece.text):
+    target = "".join(piece.text for piece in found)
+    as_opened = decoded if is_url(target) else str
+    first = 1 if found and found[0].field else 0
+    for piece in found[first:]:
+        if piece.field and _is_no_folder(as_opened(piece.text)):
             raise ExportError(
                 f"export_to {template!r}: {{{piece.field}}} is {piece.text!r} for {instance!r}, "
-                "which leads out of its root: only what stands before the first field, or the "
-                "first field itself, may name a folder further up"
+                f"{_LEADS_OUT}"
             )
-    return "".join(piece.text for piece in found)
+    # Pieces that are harmless one by one may not be so together.
+    start = found[0].text if first else "".join(p.text for p in takewhile(_is_own, found))
+    base = start if target[len(start) :][:1] in ("", "/", "\\") else start[: _folder_end(start)]
+    above, there = _parts(opened(base)), _parts(opened(target))
+    if there[: len(above)] != above or ".." in there[len(above) :]:
+        raise ExportError(f"export_to {template!r} is {target!r} for {instance!r}, {_LEADS_OUT}")
+    return target
+
+
+_LEADS_OUT = (
+    "which leads out of its root: only what stands before the first field, or the first field "
+    "itself, may name a folder further up"
+)
+
+
+def _folder_end(path: str) -> int:
+    return max(path.rfind("/"), path.rfind("\\")) + 1
+
+
+def _is_own(piece: Piece) -> bool:
+    return piece.field is None
+
+
+def _is_no_folder(text: str) -> bool:
+    """Whether a field's text has a part that names no folder below."""
+    return ":" in text or not all(part.strip(". ") for part in re.split(r"[/\\]", text))
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """A path's parts, without those that lead back."""
+    plain = posixpath.normpath(path.replace("\\", "/"))
+    return tuple(part for part in plain.split("/") if part not in ("", "."))
 
 
 # --- what ---------------------------------------------------------------------------------------

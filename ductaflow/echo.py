@@ -8,6 +8,7 @@ from typing import Any, TextIO, final
 
 import attrs
 
+from ductaflow.escapes import harmless
 from ductaflow.model import CellRecord
 
 
@@ -28,7 +29,9 @@ class Echo:
     def stream(self, name: str, text: str) -> None:
         """The flow has printed some text."""
         file = sys.stderr if name == "stderr" else self.out or sys.stdout
-        file.write(text)
+        # Jupyter takes no commands but colours and what moves within a line.
+        in_jupyter = type(file).__module__.startswith("ipykernel.")
+        file.write(text if in_jupyter else harmless(text, live=True))
         file.flush()
 
     def output(self, kind: str, content: Mapping[str, Any]) -> None:

@@ -234,7 +234,7 @@ def check_encodable(folder: Path) -> Path:
         shown = str(folder).encode("utf-8", "backslashreplace").decode()
         raise DuctaflowError(
             f"the path {shown} has a byte that is not UTF-8, so that no notebook can name it; "
-            "rename the folder"
+            "rename it"
         ) from None
     return folder
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, final
 import attrs
 
 from ductaflow.entries import Entry
+from ductaflow.escapes import one_line
 from ductaflow.model import ErrorInfo, Status
 
 REFRESH = 0.5  # seconds between refreshes of a display
@@ -126,14 +127,14 @@ class TerminalDisplay:
         if now - self._shown >= REFRESH / 2:
             self._shown = now
             width = shutil.get_terminal_size().columns - 1
-            self._write(f"\r{tally.line(now)[:width]}\x1b[K")
+            self._write(f"\r{one_line(tally.line(now))[:width]}\x1b[K")
 
     def say(self, line: str) -> None:
-        self._write(f"\r\x1b[K{printable(line)}\n")
+        self._write(f"\r\x1b[K{one_line(line)}\n")
         self._shown = 0.0
 
     def close(self, tally: Tally, now: float) -> None:
-        self._write(f"\r\x1b[K{tally.line(now)} · {clock(now - tally.began)}\n")
+        self._write(f"\r\x1b[K{one_line(tally.line(now))} · {clock(now - tally.began)}\n")
 
     def _write(self, text: str) -> None:
         self.stream = written(self.stream, text)
@@ -170,7 +171,7 @@ class LogDisplay:
             self.say(tally.line(now))
 
     def say(self, line: str) -> None:
-        self.stream = written(self.stream, f"{printable(line)}\n")
+        self.stream = written(self.stream, f"{one_line(line)}\n")
 
     def close(self, tally: Tally, now: float) -> None:
         self.say(f"{tally.line(now)} · {clock(now - tally.began)}")
@@ -259,8 +260,3 @@ def choose_display(wanted: bool) -> Display:
     if where is Surface.NOTEBOOK:
         return NotebookDisplay()
     return TerminalDisplay(sys.stderr) if where is Surface.TERMINAL else LogDisplay(sys.stderr)
-
-
-def printable(text: str) -> str:
-    """A text without what would command a terminal: a flow's error message may hold anything."""
-    return "".join(c if c.isprintable() else "?" for c in text)

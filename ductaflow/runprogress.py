@@ -20,8 +20,9 @@ from typing import Any, Protocol, final
 import attrs
 
 from ductaflow.declarations import is_observed
+from ductaflow.escapes import one_line
 from ductaflow.notes import for_people
-from ductaflow.progress import REFRESH, Surface, clock, printable, surface, terminal, written
+from ductaflow.progress import REFRESH, Surface, clock, surface, terminal, written
 from ductaflow.run import Run
 
 _PATIENCE = 0.2  # seconds for which a run goes on before it is shown
@@ -141,15 +142,15 @@ class _Terminal:
         parts = [f"▶ {len(running)} running"] if many else []
         parts += [("" if many else "▶ ") + at.line(now) for at in running]
         width = shutil.get_terminal_size().columns - 1
-        self._write(f"\r{printable(' · '.join(parts))[:width]}\x1b[K")
+        self._write(f"\r{one_line(' · '.join(parts))[:width]}\x1b[K")
         self._there = True
 
     def ended(self, run: Run, running: list[_At], now: float) -> None:  # noqa: ARG002
         before = "\r\x1b[K" if self._there else ""
         self._there = False
         file = run.html if run.html.is_file() else run.notebook
-        notes = "".join(f"{printable(line)}\n" for line in for_people(run.notes))
-        told = f"{printable(run.summary())} · {printable(_from_here(str(file)))}\n"
+        notes = "".join(f"{one_line(line)}\n" for line in for_people(run.notes))
+        told = f"{one_line(run.summary())} · {one_line(_from_here(str(file)))}\n"
         self._write(f"{before}{notes}{told}")
 
     def gone(self, running: list[_At]) -> None:  # noqa: ARG002

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError
 from ductaflow.layout import OWN_COPY, check_name, local_folder
+from ductaflow.quoting import visible
 
 _TEMPLATE = Path(__file__).parent / "static" / "template"
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -93,8 +95,9 @@ def _fill(folder: Path, name: str, vendor: bool) -> None:
     shutil.copytree(_TEMPLATE, folder, ignore=_NOT_COPIED)
     conductor = f"cnd_{name}.py"
     words = {
-        "title": name.replace("_", " ").strip().capitalize() or name,
-        "conductor": conductor,
+        "title": visible(name.replace("_", " ").strip().capitalize() or name),
+        "conductor": visible(conductor),
+        "command": visible(f"python {shlex.quote(conductor)}"),
         "version": __version__,
         "install": "python -m pip install -r requirements.txt",
         "library": _VENDORED if vendor else _INSTALLED,

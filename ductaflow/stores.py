@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, final
+from urllib.parse import unquote
 from urllib.request import url2pathname
 
 import attrs
@@ -173,14 +174,39 @@ def is_url(target: str) -> bool:
     return _URL.match(target) is not None
 
 
+def opened(target: str) -> str:
+    """The path that a target leads to, as its store opens it.
+
+    A `file://` URL is decoded. How often other URLs are depends on their file system and on the
+    server behind it; all that can be decoded is, for this judges where they may lead.
+
+    Raises:
+        ExportError: It holds a character that no path can.
+    """
+    path, url = target, _URL.match(target)
+    if target.startswith("file://"):
+        path = url2pathname(target.removeprefix("file://"))
+    elif url is not None:
+        path = decoded(target[url.end() :])
+    if "\0" in path:
+        raise ExportError(f"cannot deliver to {target!r}: no path can hold a NUL character")
+    return path
+
+
+def decoded(text: str) -> str:
+    """A part of a URL with all its `%2e` and the like decoded, also those that hide others."""
+    while (plain := unquote(text)) != text:
+        text = plain
+    return text
+
+
 def store_at(target: str, root: Path) -> Store:
     """The store that a target names: a folder, from `root` if it is relative, or a URL.
 
     Raises:
-        ExportError: There is nothing that understands the URL.
+        ExportError: There is nothing that understands the URL, or no path can be so.
     """
-    if target.startswith("file://"):
-        return FolderStore(Path(url2pathname(target.removeprefix("file://"))))
-    if _URL.match(target):
+    path = opened(target)
+    if is_url(target) and not target.startswith("file://"):
         return UrlStore.open(target)
-    return FolderStore(root / Path(target).expanduser())
+    return FolderStore(root / Path(path).expanduser())

@@ -12,6 +12,7 @@ import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, say
+from ductaflow.escapes import harmless
 
 if TYPE_CHECKING:
     from ductaflow.run import Run
@@ -57,7 +58,9 @@ def command(
         return
     if not yes:
         click.confirm(
-            f"Remove {len(files)} files of {len(runs)} runs in {project}?", abort=True, err=True
+            harmless(f"Remove {len(files)} files of {len(runs)} runs in {project}?"),
+            abort=True,
+            err=True,
         )
     for run in runs:
         for file in _own_files(run):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 
 import click
 
 from ductaflow.cli import options
+from ductaflow.escapes import harmless
 
 _POLL = 0.2  # seconds
 
@@ -16,7 +18,11 @@ _POLL = 0.2  # seconds
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the run ends.")
 @options.root_option
 def command(instance: str, follow: bool, root: str | None) -> int:
-    """Print the log of INSTANCE."""
+    """Print the log of INSTANCE.
+
+    Colours are kept on a terminal; what else would command it is shown, as `␛]0;…`, also in a pipe.
+    The file itself has the text as the flow printed it.
+    """
     from ductaflow.catalog import load_run
     from ductaflow.errors import ArtifactError
     from ductaflow.layout import project_root
@@ -24,6 +30,7 @@ def command(instance: str, follow: bool, root: str | None) -> int:
 
     (run,) = options.find_runs(project_root(root), (instance,))
     try:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # reading may cut a character
         with run.log.open("rb") as file:
             while True:
                 # Asked before reading: what is written before it ends is read after.
@@ -31,7 +38,7 @@ def command(instance: str, follow: bool, root: str | None) -> int:
                 live = current is not None and is_live(current)
                 text = file.read()
                 if text:
-                    click.echo(text.decode("utf-8", "replace"), nl=False)
+                    click.echo(harmless(decoder.decode(text)), nl=False)
                 if not live:
                     return 0
                 time.sleep(_POLL)

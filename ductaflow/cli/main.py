@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import TracebackType
 from typing import Any
 
 import click
 
 from ductaflow._version import __version__
+from ductaflow.escapes import harmless
 
 OK = 0
 NOT_WELL = 1
@@ -103,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if argv is None:
+        sys.excepthook = _unexpected
     args = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # symbols must not end a command on an old console
@@ -112,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as e:
         return e.exit_code
     except click.ClickException as e:
+        vars(e)["message"] = harmless(e.message)
         e.show()
         return e.exit_code
     except click.Abort as e:
@@ -130,9 +135,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else OK
 
 
+def _unexpected(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print the traceback of an error that is none of ours, without commands to the terminal."""
+    from traceback import format_exception
+
+    sys.stderr.write(harmless("".join(format_exception(kind, error, trace))))
+
+
 def _interrupted(cause: BaseException | None) -> int:
     if isinstance(cause, KeyboardInterrupt):
-        click.echo(f"ductaflow: {cause or 'interrupted'}", err=True)
+        click.echo(harmless(f"ductaflow: {cause or 'interrupted'}"), err=True)
         return INTERRUPTED
     click.echo("ductaflow: nothing was done", err=True)
     return NOT_WELL
@@ -141,5 +155,5 @@ def _interrupted(cause: BaseException | None) -> int:
 def _failed(error: Exception) -> int:
     from ductaflow.errors import RunFailed, SweepFailed
 
-    click.echo(f"ductaflow: {error}", err=True)
+    click.echo(harmless(f"ductaflow: {error}"), err=True)
     return NOT_WELL if isinstance(error, (RunFailed, SweepFailed)) else REFUSED

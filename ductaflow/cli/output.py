@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from ductaflow import jsonio
+from ductaflow.escapes import harmless, one_line
 from ductaflow.model import Status
 from ductaflow.run import Run
 
@@ -19,14 +21,24 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say(text: str = "") -> None:
-    """Print a line; colours are left out where no terminal is."""
-    click.echo(text)
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a line that cannot command a terminal; colours are left out where no terminal is.
+
+    Args:
+        text: The line, or several.
+        err: Whether it goes to standard error.
+    """
+    click.echo(harmless(text), err=err)
 
 
 def dump(data: Any) -> None:
-    """Print JSON."""
-    click.echo(jsonio.dumps(data))
+    """Print JSON, in which all that could command a terminal is escaped as JSON has it."""
+    click.echo("".join(map(_in_json, jsonio.dumps(data))))
+
+
+def _in_json(character: str) -> str:
+    plain = character == "\n" or character.isprintable()
+    return character if plain else json.dumps(character)[1:-1]
 
 
 def width() -> int:
@@ -51,7 +63,7 @@ def table(
     """
     if not on_terminal():
         for row in [{c: c for c in columns}, *rows]:
-            click.echo("\t".join(_plain(row.get(column)) for column in columns))
+            say("\t".join(_plain(row.get(column)) for column in columns))
         return
     from rich import box
     from rich.cells import cell_len
@@ -91,7 +103,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, Status):
         return value.label
     text = f"{value:.2f}" if isinstance(value, float) else str(value)
-    return "".join(c if c.isprintable() else " " for c in text)
+    return one_line(text)
 
 
 def styled(status: Status) -> str:
@@ -113,7 +125,7 @@ def say_notes(runs: Sequence[Run]) -> None:
     from ductaflow.notes import LOOKED_AT, for_people
 
     for line in for_people(note for run in runs[:LOOKED_AT] for note in run.notes):
-        click.echo(line, err=True)
+        say(line, err=True)
 
 
 def run_facts(run: Run) -> dict[str, Any]:

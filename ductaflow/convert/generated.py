@@ -10,6 +10,7 @@ from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError, ConversionError
 from ductaflow.model import Flow
+from ductaflow.quoting import visible
 
 _SEAL = re.compile(rb"^(?P<comment>#|rem) text sha256: (?P<hash>[0-9a-f]{64})\r?\n", re.MULTILINE)
 _PLACE = "0" * 64
@@ -24,7 +25,7 @@ def header(flow: Flow, shown: str, comment: str = "#") -> str:
         comment: What begins a comment in the file, `#` or `rem`.
     """
     lines = [
-        f"made by ductaflow {__version__} from {shown}",
+        f"made by ductaflow {__version__} from {visible(shown)}",
         f"source sha256: {flow.sha256}",
         f"text sha256: {_PLACE}",
         "This file can be edited: it is then made anew only if that is asked for (force=True).",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ductaflow.convert.generated import header, refuse_edited, write_generated
 from ductaflow.convert.source import PathLike, Source, find_source
+from ductaflow.quoting import batch
 
 _BAT = """\
 @echo off
@@ -19,7 +20,7 @@ if not exist "%PYTHON%" set "PYTHON=python"
 {library}"%PYTHON%" -m ductaflow.convert.temporary "%~dp0{flow}" %*
 set "CODE=%errorlevel%"
 if "%CODE%"=="0" goto done
-echo {name} ended with exit code %CODE% 1>&2
+echo "{name}" ended with exit code %CODE% 1>&2
 set "STARTED=%CMDCMDLINE:"=%"
 if /i not "%STARTED: /c =%"=="%STARTED%" timeout /t 15 >nul 2>nul
 :done
@@ -58,36 +59,37 @@ def create_flow_bat_runner(
 
     Raises:
         FlowError: The flow is not there, or is no flow with one parameters cell.
-        ConversionError: The flow is no Python that compiles, or a file was edited.
+        ConversionError: The flow is no Python that compiles, a file was edited, or a name cannot be
+            written in a batch file.
         ArtifactError: A file cannot be written.
     """
     source = find_source(flow_path, output_dir, root)
     bat = source.folder / f"run_{source.flow.name}.bat"
+    bat_text = _bat(source, bat.name)
     others = [bat.with_suffix(".sh"), bat.with_suffix(".command")]
     if not force:
         for path in (bat, *others):
             refuse_edited(path)
-    write_generated(bat, _bat(source, bat.name), force=True)
+    write_generated(bat, bat_text, force=True)
     for path in others:
         write_generated(path, _sh(source), force=True, executable=True)
     return bat
 
 
 def _bat(source: Source, name: str) -> str:
-    code = _in_bat(source.from_folder(source.root / "code").replace("/", "\\"))
+    code = batch(_windows(source.from_folder(source.root / "code")), "the project's path")
     text = _BAT.format(
         header=header(source.flow, source.shown, "rem").replace("%", "%%"),
-        python=_in_bat(sys.executable),
-        flow=_in_bat(source.from_folder(source.flow.path).replace("/", "\\")),
-        name=_in_bat(name),
+        python=batch(sys.executable, "the interpreter"),
+        flow=batch(_windows(source.from_folder(source.flow.path)), "the flow's path"),
+        name=batch(name, "the name"),
         library=f'set "PYTHONPATH=%~dp0{code};%PYTHONPATH%"\n' if source.is_vendored else "",
     )
     return text.replace("\n", "\r\n")
 
 
-def _in_bat(text: str) -> str:
-    """Text between quotes of a batch file: only `%` means something there."""
-    return text.replace("%", "%%")
+def _windows(path: str) -> str:
+    return path.replace("/", "\\")
 
 
 def _sh(source: Source) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 from ductaflow.config import quoted
 from ductaflow.convert.generated import header, write_generated
 from ductaflow.convert.source import PathLike, find_source
+from ductaflow.quoting import docstring
 
 _SCRIPT = '''\
 #!/usr/bin/env python
-"""Run {shown} as an instance of its step."""
+{about}
 
 {header}
 import argparse
@@ -92,7 +93,7 @@ def create_flow_run_script(
     up = source.from_folder(source.root)
     inside = source.flow.path.is_relative_to(source.root)
     text = _SCRIPT.format(
-        shown=source.shown,
+        about=docstring(f"Run {source.shown} as an instance of its step."),
         step=quoted(source.flow.name),
         header=header(source.flow, source.shown),
         root="HERE" if up == "." else f"(HERE / {quoted(up)}).resolve()",

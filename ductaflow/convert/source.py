@@ -10,7 +10,7 @@ import attrs
 from ductaflow.commands import hint
 from ductaflow.errors import ConversionError
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
-from ductaflow.layout import find_root, local_folder, project_root
+from ductaflow.layout import check_encodable, find_root, local_folder, project_root
 from ductaflow.model import Flow
 from ductaflow.settings import load_settings
 from ductaflow.syntax import check_syntax, language
@@ -62,7 +62,7 @@ def find_source(flow: PathLike, output_dir: PathLike | None, root: PathLike | No
         ConversionError: It is no Python that compiles.
     """
     given = project_root(root)
-    path = resolve_flow(flow, given, Path.cwd())
+    path = check_encodable(resolve_flow(flow, given, Path.cwd()))
     parsed = read_flow(path)
     require_parameters(parsed)
     if language(parsed) != "python":
@@ -78,4 +78,4 @@ def find_source(flow: PathLike, output_dir: PathLike | None, root: PathLike | No
         own = find_root(path.parent, None, {})
     shown = path.relative_to(own).as_posix() if path.is_relative_to(own) else path.name
     folder = path.parent if output_dir is None else local_folder(output_dir, "the output folder")
-    return Source(parsed, own, shown, folder)
+    return Source(parsed, own, shown, check_encodable(folder))

@@ -19,6 +19,7 @@ from ductaflow.convert.magics import long_text
 from ductaflow.convert.source import PathLike, Source, find_source
 from ductaflow.flow import require_parameters
 from ductaflow.parameters import Defaults, complete, read_defaults
+from ductaflow.quoting import docstring, visible
 from ductaflow.syntax import parse_python
 
 _CONFIG_SEAL = re.compile(r"^# config sha256: ([0-9a-f]{64})$", re.MULTILINE)
@@ -147,11 +148,11 @@ def standalone_text(
     if any(_uses_display(tree) for tree in trees):
         start.append("display = _nb_display")
     body = "\n\n".join(["\n".join(start), *parts])
-    title = f'"""{source.shown} as plain Python: `python` this file `--help`."""'
+    title = docstring(f"{source.shown} as plain Python: `python` this file `--help`.")
     return "\n".join(
         [
             "#!/usr/bin/env python",
-            title.replace("\\", "\\\\"),
+            title,
             "",
             header(flow, source.shown) + seal,
             *futures,
@@ -159,7 +160,7 @@ def standalone_text(
             "",
             runtime(needed_by(body)),
             "",
-            f"# --- {source.shown} ".ljust(96, "-"),
+            f"# --- {visible(source.shown)} ".ljust(96, "-"),
             "",
             body,
             "",

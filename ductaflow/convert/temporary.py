@@ -19,6 +19,7 @@ from ductaflow import jsonio
 from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import DuctaflowError
+from ductaflow.escapes import harmless
 from ductaflow.values import chosen_config
 
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         script = _make(Path(flow).absolute(), made)
         return _run([sys.executable, str(script), *arguments])
     except DuctaflowError as e:
-        sys.stderr.write(f"{e}\n")
+        sys.stderr.write(harmless(f"{e}\n"))
         return 2
     finally:
         for path in made:

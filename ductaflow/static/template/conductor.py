@@ -2,7 +2,7 @@
 # # {title}
 #
 # The conductor: it says which flows run with which configs. Open it as a notebook and run it cell by
-# cell, or run it all as a script: `python {conductor}`.
+# cell, or run it all as a script: `{command}`.
 
 # %%
 import sys

@@ -225,6 +225,7 @@ export class Table {
     return {
       field: field.key,
       title: field.name,
+      titleDownload: String(safe(field.name)),
       hozAlign: align,
       headerHozAlign: "left",
       minWidth: 70,
@@ -357,10 +358,14 @@ function plainly(field: Field, value: Value): Value {
   return field.key === "began" && typeof value === "number" ? when(value) : safe(value);
 }
 
-/** Text that a spreadsheet does not take for a formula. */
+/** Text that a spreadsheet does not take for a formula; what it takes for a number stays one. */
 export function safe(value: Value): Value {
-  return typeof value === "string" && /^[=+@\t\r-]/.test(value) ? `'${value}` : value;
+  return typeof value === "string" && FORMULA.test(value) && !NUMBER.test(value) ? `'${value}` : value;
 }
+
+// Spreadsheets pass over blanks, and take the wide signs of East Asian keyboards, too.
+const FORMULA = /^(?:[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20])/;
+const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i;
 
 /** The rows as a plain table: what a printer gets, for which only some rows would be drawn. */
 export function plain(shown: Row[], fields: Field[]): HTMLElement {
