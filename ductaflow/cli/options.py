@@ -24,12 +24,11 @@ def _flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]
 def flow_files(root: Path) -> list[Path]:
     """The flows of a project, without the scripts that were made of them."""
     from ductaflow.convert.generated import is_generated
-    from ductaflow.flow import FLOW_SUFFIXES
+    from ductaflow.flow import flow_files as found_in
     from ductaflow.settings import load_settings
 
     folders = [root / folder for folder in load_settings(root).flows]
-    files = [f for folder in folders if folder.is_dir() for f in sorted(folder.iterdir())]
-    return [f for f in files if f.suffix in FLOW_SUFFIXES and not is_generated(f)]
+    return [f for folder in folders for f in found_in(folder) if not is_generated(f)]
 
 
 def _instances(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

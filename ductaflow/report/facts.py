@@ -138,7 +138,8 @@ def facts_of(
     stale: tuple[str, ...] = ()
     if record.status.ok:
         decision = standing_of(Run(record, paths), root, Interpreters(kernel_environment(root)))
-        stale = tuple(str(reason) for reason in decision.reasons if reason.kind in ACCEPTABLE)
+        told = {*ACCEPTABLE, "flow"}  # of a flow that is gone nothing can be up to date
+        stale = tuple(str(reason) for reason in decision.reasons if reason.kind in told)
     return InstanceFacts(
         step=record.step or folder.parent.name,
         instance=record.instance or folder.name,
