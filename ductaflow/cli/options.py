@@ -104,6 +104,49 @@ def run_options(command: Command) -> Command:
     return command
 
 
+def table_options(command: Command) -> Command:
+    """The options that say which table, what names its instances, and what they get."""
+    for option in reversed(
+        [
+            click.option(
+                "-t",
+                "--table",
+                "table_file",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="The control table, a .csv, .parquet or .xlsx file: a row is an instance.",
+            ),
+            click.option(
+                "-g",
+                "--grid",
+                "axes",
+                multiple=True,
+                metavar="KEY=A,B,…",
+                help="Values of a key; of several keys, every combination is an instance.",
+            ),
+            click.option(
+                "-i", "--instance", help="What names them: a column, or as '{region}_{year}'."
+            ),
+            click.option(
+                "--columns",
+                multiple=True,
+                metavar="COLUMN,…",
+                help="Only these columns go into the config.  "
+                "[default: all but what only names instances]",
+            ),
+            config_option,
+            params_option,
+            defaults_option,
+            step_option,
+            click.option(
+                "--only", multiple=True, metavar="GLOB", help="Only instances of such names."
+            ),
+            click.option("--limit", type=int, metavar="N", help="At most so many."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """What `run_options` and `force_option` gave, as arguments of the API: only what was said."""
     arguments = {name: value for name, value in options.items() if value is not None}

@@ -33,11 +33,11 @@ def command(
     """Run INSTANCES, or all that --failed, again, as they were run unless options say otherwise."""
     import attrs
 
-    from ductaflow.errors import DuctaflowError, SweepInterrupted
+    from ductaflow.errors import DuctaflowError
     from ductaflow.layout import project_root
     from ductaflow.model import ErrorInfo, Status
     from ductaflow.moves import flow_of
-    from ductaflow.sweeps import sweep
+    from ductaflow.sweeps import sweep_part
 
     if not instances and not failed:
         raise click.UsageError("name the instances, or give --failed")
@@ -51,7 +51,7 @@ def command(
     for group in _groups(runs):
         rows = [{"instance": run.instance, "config": run.given} for run in group]
         try:
-            done += sweep(
+            done += sweep_part(
                 flow_of(group[0].record, project),
                 rows,
                 step=group[0].step,
@@ -62,8 +62,6 @@ def command(
                 root=project,
                 **{**_options(group[0]), **arguments},
             )
-        except SweepInterrupted:
-            raise
         except DuctaflowError as e:  # of these; the others go on
             error = ErrorInfo("flow", type(e).__name__, str(e))
             done += [
