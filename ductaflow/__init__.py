@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ductaflow.convert.standalone import (
         create_standalone_python_script as create_standalone_python_script,
     )
+    from ductaflow.currency import Check as Check
+    from ductaflow.currency import check as check
     from ductaflow.debugging import debug_flow as debug_flow
     from ductaflow.declarations import reads as reads
     from ductaflow.delivery import export as export
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from ductaflow.migration import setup_execution_logging as setup_execution_logging
     from ductaflow.model import Status as Status
     from ductaflow.options import HtmlOptions as HtmlOptions
+    from ductaflow.pruning import prune as prune
     from ductaflow.report.collation import collate as collate
     from ductaflow.run import Run as Run
     from ductaflow.runs import Runs as Runs
@@ -91,6 +94,7 @@ _HOMES = {
     "ductaflow.convert.runners": ("create_flow_bat_runner",),
     "ductaflow.convert.runscript": ("create_flow_run_script",),
     "ductaflow.convert.standalone": ("create_standalone_python_script",),
+    "ductaflow.currency": ("Check", "check"),
     "ductaflow.debugging": ("debug_flow",),
     "ductaflow.dualmode": (
         "display_config_summary", "is_notebook_execution", "load_cli_config", "unpack_config",
@@ -105,6 +109,7 @@ _HOMES = {
     ),
     "ductaflow.model": ("Status",),
     "ductaflow.options": ("HtmlOptions",),
+    "ductaflow.pruning": ("prune",),
     "ductaflow.report.collation": ("collate",),
     "ductaflow.run": ("Run",),
     "ductaflow.runs": ("Runs",),

@@ -36,6 +36,7 @@ from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.links import ROOT, lead, portable, retargeted
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.mounts import silent
+from ductaflow.moves import paths_left
 from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
@@ -80,7 +81,7 @@ def decide(
         known = [causes[note.kind] for note in record.notes if note.kind in causes]
         reason = Reason("unobserved", f"{why}, for {known[0]}" if known else why)
         return CacheDecision(reuse=False, reasons=(reason,))
-    paths = ArtifactPaths.of(plan.directory, plan.flow.name)
+    paths = paths_left(plan, record)
     told = silent(os.path.join(plan.root, f.path) for f in (*record.inputs, *record.outputs))
     if told:
         why = f"it is not known what has changed: {told}"

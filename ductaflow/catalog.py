@@ -12,6 +12,7 @@ from typing import Any
 
 from ductaflow.errors import TableError
 from ductaflow.index import COLUMNS, Index
+from ductaflow.lasttable import has_left
 from ductaflow.layout import ArtifactPaths, check_name, iter_steps, project_root, step_dir
 from ductaflow.model import Status
 from ductaflow.records import read_record
@@ -81,7 +82,8 @@ def runs_table(
     Returns:
         A pandas data frame, by step and instance, with the columns `step`, `instance`, `status`,
         `flow`, `started`, `finished` (ISO times), `duration` (seconds), `peak_memory` (bytes),
-        `error`, `dir`, and one for each value in a config (`config.…`) and each scalar that was
+        `error`, `dir`, `not_in_last_table` (whether the step's last table
+        has lost its row), and one for each value in a config (`config.…`) and each scalar that was
         published (`metrics.…`).
 
     Raises:
@@ -104,13 +106,14 @@ def runs_table(
             raise TableError(f"where={where!r} cannot be understood: {_explained(e)}") from None
     facts = [_facts(project, row) for row in rows]
     names = dict.fromkeys(name for row in facts for name in row)
-    return pandas.DataFrame(facts, columns=[*names] or [*COLUMNS, "dir"])
+    return pandas.DataFrame(facts, columns=[*names] or [*COLUMNS, "dir", "not_in_last_table"])
 
 
 def _facts(root: Path, row: tuple[Any, ...]) -> dict[str, Any]:
     *plain, config, metrics = row
     facts = dict(zip(COLUMNS, plain, strict=True))
     facts["dir"] = str(step_dir(root, facts["step"]) / facts["instance"])
+    facts["not_in_last_table"] = has_left(root, facts["step"], facts["instance"])
     facts.update(leaves(json.loads(config), "config."))
     facts.update(leaves(json.loads(metrics), "metrics."))
     return facts

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, final
 
 import attrs
@@ -28,10 +28,12 @@ from ductaflow.errors import DuctaflowError, InstanceBusy
 from ductaflow.events import Event, InstanceFinished, InstanceStarted
 from ductaflow.facts import CacheDecision
 from ductaflow.index import Index
+from ductaflow.lasttable import write_last_table
 from ductaflow.model import ErrorInfo, InstancePlan, Status
 from ductaflow.notes import LOOKED_AT, for_people
 from ductaflow.outlook import Due, Outlook
 from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
+from ductaflow.pruning import left_by_table, remove
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, run_now
 from ductaflow.sweepoptions import SweepOptions
@@ -98,12 +100,29 @@ class Crew:
                 index.refresh(outlook.step)
                 self._source = outlook.due(index)
                 self._open_page()
-                yield from self._work_through()
+                self._note_table(outlook.tasks.every)
+                names, failed = [], False
+                for entry, run in self._work_through():
+                    names.append(entry.instance)
+                    failed = failed or entry.failed
+                    yield entry, run
+                if failed and self.options.on_error == "stop":
+                    return
+                whole = self.options.only is None and self.options.limit is None
+                if outlook.tasks.every is None and whole:  # a generator's are known only now
+                    self._note_table(names)
+                if self.options.prune:
+                    remove(left_by_table(outlook.root, outlook.step), outlook.root)
         finally:
             if self._live is not None:
                 self._live.close()
             with Index(outlook.root) as index:  # anew: its folder may not have been there
                 index.refresh(outlook.step)
+
+    def _note_table(self, names: Iterable[str] | None) -> None:
+        if names is not None and not self.options.part:
+            outlook = self.outlook
+            write_last_table(outlook.root, outlook.step, outlook.flow_display, names)
 
     def _open_page(self) -> None:
         outlook = self.outlook

@@ -101,7 +101,7 @@ class Entry:
         """The run itself: its record is read again, and made of this if it is no longer there."""
         unrun = self.status in (Status.PLANNED, Status.BLOCKED)
         record = None if unrun else read_record(self.paths.record)
-        if record is None or record.started != self.started:
+        if record is None or record.started != self.started or record.status != self.status:
             record = RunRecord(
                 status=self.status,
                 flow=self.flow,
@@ -114,6 +114,8 @@ class Entry:
                 metrics=self.metrics,
                 reasons=self.reasons,
             )
+        elif record.error is None and self.error is not None:  # it could not be delivered
+            record = attrs.evolve(record, error=self.error)
         return Run(record, self.paths, self.reused, self.planned)
 
     def config(self) -> Config:

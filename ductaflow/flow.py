@@ -364,8 +364,8 @@ def resolve_flow(name: str | os.PathLike[str], root: Path, cwd: Path) -> Path:
     """The flow file that a name or path means.
 
     Args:
-        name: A path relative to `cwd` or else `root`, or a bare name (with or without its
-            suffix) of a file in `flow/` or `flows/` of the root.
+        name: A path relative to `cwd` or else `root`, or to `flow/` or `flows/` of the root, or a
+            bare name of a file there or in one of their subfolders; with or without its suffix.
         root: The project root.
         cwd: The caller's working directory.
 
@@ -373,26 +373,56 @@ def resolve_flow(name: str | os.PathLike[str], root: Path, cwd: Path) -> Path:
         Its absolute path. Of several suffixes, the first in `FLOW_SUFFIXES` wins.
 
     Raises:
-        FlowNotFound: No such file; the message names the nearest.
+        FlowNotFound: No such file, or several in subfolders; the message names the nearest.
     """
     given = Path(name).expanduser()
+    folders = [root / folder for folder in load_settings(root).flows]
     if given.name:
         for candidate in _candidates(given, root, cwd):
             if candidate.suffix and candidate.is_file():
                 return _absolute(candidate)
-    folders = [cwd / given.parent, root / given.parent]
-    folders += [root / folder for folder in load_settings(root).flows]
+        if given.parent == Path():
+            below = _in_subfolders(given.name, folders)
+            if len(below) > 1:
+                told = ", ".join(_relative(file, root) for file in below)
+                raise FlowNotFound(f"{given}: there are several such flow files; name one: {told}")
+            if below:
+                return below[0]
+    files = [below for folder in folders for below in _subfolders(folder)]
+    folders = [cwd / given.parent, root / given.parent, *files]
     raise _not_found(os.fspath(name), given.name, folders, shown_from=root)
 
 
 def _candidates(given: Path, root: Path, cwd: Path) -> Iterator[Path]:
     bases = [cwd / given, root / given]
-    if given.parent == Path():
+    if not given.is_absolute():
         bases += [root / folder / given for folder in load_settings(root).flows]
     for base in bases:
         yield base
         for suffix in FLOW_SUFFIXES:
             yield base.with_name(base.name + suffix)
+
+
+def _in_subfolders(name: str, folders: Sequence[Path]) -> list[Path]:
+    """The flow files of a bare name, one a folder: the first in the order of their suffixes."""
+    suffixes = ("", *FLOW_SUFFIXES)
+    found = []
+    for folder in dict.fromkeys(below for each in folders for below in _subfolders(each)):
+        files = (folder / f"{name}{suffix}" for suffix in suffixes)
+        found += [f for f in files if f.suffix in FLOW_SUFFIXES and f.is_file()][:1]
+    return [_absolute(file) for file in found]
+
+
+def _subfolders(folder: Path) -> Iterator[Path]:
+    """A folder and those below it, but for hidden ones and what Python keeps."""
+    for here, below, _ in os.walk(folder):
+        below[:] = sorted(name for name in below if name[0] != "." and name != "__pycache__")
+        yield Path(here)
+
+
+def flow_files(folder: Path) -> list[Path]:
+    """The files in a folder and its subfolders that may be flows, by their suffix."""
+    return [file for below in _subfolders(folder) for file in _flow_files(below)]
 
 
 def _not_found(

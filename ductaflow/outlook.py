@@ -86,6 +86,12 @@ class Outlook:
         self._folder = step_dir(self.root, self.step)
 
     @property
+    def flow_display(self) -> str:
+        """The flow's path as records have it."""
+        path, root = self.flow.path, self.root
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    @property
     def at_once(self) -> int:
         """How many tasks may be looked at before anybody hears of the first.
 
@@ -120,10 +126,7 @@ class Outlook:
             status: How it stands.
             **facts: More of its record.
         """
-        path = self.flow.path
-        inside = path.is_relative_to(self.root)
-        flow = path.relative_to(self.root).as_posix() if inside else str(path)
-        record = RunRecord(status, flow, self.step, task.instance, started="", **facts)
+        record = RunRecord(status, self.flow_display, self.step, task.instance, started="", **facts)
         paths = ArtifactPaths.of(self._folder / task.instance, self.flow.name)
         planned = status is Status.PLANNED
         config = (

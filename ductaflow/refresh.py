@@ -37,6 +37,7 @@ from ductaflow.model import (
     RunRecord,
     Tag,
 )
+from ductaflow.moves import is_moved, remove_left
 from ductaflow.notebook import Notebook, read_notebook
 from ductaflow.options import HtmlOptions
 from ductaflow.plan import lay_out
@@ -45,14 +46,18 @@ from ductaflow.run import Run
 
 
 def is_outdated(plan: InstancePlan, run: Run) -> bool:
-    """Whether a run shows another text than that of its flow as it is now."""
-    return bool(plan.step) and run.brief.fingerprints.get("flow") != plan.fingerprints["flow"]
+    """Whether a run shows another text than that of its flow as it is now, or another path."""
+    if not plan.step:
+        return False
+    told = run.brief
+    return told.fingerprints.get("flow") != plan.fingerprints["flow"] or is_moved(plan, told)
 
 
 def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
     """A run that is reused, its notebook and report with the flow's text as it is now.
 
-    It is left as it is where its folder is in use or cannot be written, where its notebook has been
+    The record follows a flow that was moved, and its files one that was renamed. Their text is left
+    as it is where its folder is in use or cannot be written, where its notebook has been
     edited by hand, and where the change was accepted: then the notebook shows what has run.
 
     Args:
@@ -65,16 +70,21 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
     record = read_record(run.paths.record)
     if record is None or not interpreters.decide(plan, record).reuse:
         return run  # another has run it meanwhile
-    fresh = _make(lay_out(plan), record, run.paths)
+    moved = is_moved(plan, record)
+    fresh = _make(lay_out(plan), record, run.paths) or (
+        _carried(plan, record, run.paths) if moved else None
+    )
     if fresh is None:
         return run
+    paths = ArtifactPaths.of(plan.directory, plan.flow.name) if moved else run.paths
     try:
         with instance_lock(run.paths):  # for as long as it takes to write three files
-            if fresh.based_on(run.paths):
-                fresh.write(run.paths)
+            if not fresh.based_on(run.paths):
+                return run
+            fresh.write(run.paths, paths)
     except (InstanceBusy, ArtifactError):
         return run  # it still serves, and is tried again when it is next reused
-    return Run(read_record(run.paths.record) or record, run.paths, reused=True)
+    return Run(read_record(paths.record) or record, paths, reused=True)
 
 
 @final
@@ -87,7 +97,7 @@ class _Fresh:
         old_notebook: The notebook's bytes.
         record: The record as it is to be.
         notebook: The notebook's bytes.
-        page: The report; None if there is none.
+        page: The report; None if there is none, or it stays as it is.
     """
 
     old_record: RunRecord
@@ -104,12 +114,22 @@ class _Fresh:
             return False
         return same and read_record(paths.record) == self.old_record
 
-    def write(self, paths: ArtifactPaths) -> None:
-        """Write it, the record last: until then it is made again."""
+    def write(self, before: ArtifactPaths, paths: ArtifactPaths) -> None:
+        """Write it, the record last: until then it is made again.
+
+        Args:
+            before: The files as they were.
+            paths: Where they are to lie.
+        """
         jsonio.write_atomic(paths.notebook, self.notebook)
-        if self.page is not None and (links := _text_of(paths.html)) is not None:
-            jsonio.write_atomic(paths.html, keep_navigation(links, self.page))
+        links = _text_of(before.html)
+        if links is not None and (self.page is not None or before != paths):
+            page = links if self.page is None else keep_navigation(links, self.page)
+            jsonio.write_atomic(paths.html, page)
+        if before != paths and (log := _text_of(before.log)) is not None:
+            jsonio.write_atomic(paths.log, log)
         write_record(paths.record, self.record)
+        remove_left(before, paths)
 
 
 def _text_of(page: Path) -> str | None:
@@ -142,6 +162,15 @@ def _make(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh
         fragments = [report_cell(plan, notebook, i, looks) for i in range(len(notebook))]
         page = report_page(plan, new, notebook, fragments, looks)
     return _Fresh(record, data, new, text, page)
+
+
+def _carried(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh | None:
+    """The same with the text that is there, for a flow that was moved."""
+    try:
+        data = paths.notebook.read_bytes()
+    except OSError:
+        return None
+    return _Fresh(record, data, attrs.evolve(record, flow=plan.flow_display), data, None)
 
 
 def _looks(plan: InstancePlan, record: RunRecord) -> HtmlOptions | None:
@@ -250,6 +279,11 @@ def _metadata(plan: InstancePlan, old: Mapping[str, Any]) -> dict[str, Any]:
     own = header if isinstance(header, Mapping) else {}
     run = {k: v for k, v in old.get("ductaflow", {}).items() if k in _TOLD_OF_THE_RUN}
     kept = {name: old[name] for name in _OF_THE_RUN if name in old}
+    if "flow" in run and run["flow"] != plan.flow_display:
+        run["flow"] = plan.flow_display
+        if isinstance(kept.get("papermill"), Mapping):
+            where = {"input_path": plan.flow_display, "output_path": f"{plan.flow.name}.ipynb"}
+            kept["papermill"] = {**kept["papermill"], **where}
     return {**plan.flow.metadata, **kept, "ductaflow": {**own, **run}}
 
 
@@ -278,7 +312,13 @@ def _record(
         was = before[0] if before else CellRecord(0, None, "skipped")
         found.append(attrs.evolve(was, number=cell.number, line=cell.line))
     notes = tuple(_renumbered(note, numbers) for note in record.notes)
-    return attrs.evolve(record, fingerprints=plan.fingerprints, cells=tuple(found), notes=notes)
+    return attrs.evolve(
+        record,
+        flow=plan.flow_display if is_moved(plan, record) else record.flow,
+        fingerprints=plan.fingerprints,
+        cells=tuple(found),
+        notes=notes,
+    )
 
 
 def _is_recorded(cell: Cell) -> bool:

@@ -10,9 +10,10 @@ import attrs
 
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import CacheDecision, Reason
-from ductaflow.flow import read_flow, resolve_flow
+from ductaflow.flow import read_flow
 from ductaflow.interpreters import Interpreters
 from ductaflow.model import InstancePlan, RunOptions, RunRecord
+from ductaflow.moves import flow_of
 from ductaflow.options import HtmlOptions
 from ductaflow.plan import plan_instance
 from ductaflow.run import Run
@@ -26,7 +27,7 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
     Raises:
         DuctaflowError: The flow is gone or does not parse, or the config is gone.
     """
-    path = resolve_flow(run.record.flow, root, root)
+    path = flow_of(run.record, root)
     values = recorded_options(run.record)
     flow = read_flow(path)
     now = load_settings(root).of(language(flow), flow.metadata, path).max_age

@@ -33,6 +33,7 @@ from ductaflow.languages import TRANSLATORS
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.lock import instance_lock
 from ductaflow.model import Flow, InstancePlan, RunRecord
+from ductaflow.moves import paths_left, remove_left
 from ductaflow.plan import lay_out
 from ductaflow.records import damage, read_record
 from ductaflow.refresh import refreshed
@@ -90,7 +91,8 @@ def look(
         decision = CacheDecision(False, (Reason("damaged", f"its run.json does not count: {why}"),))
     if record is not None and decision.reuse:
         depends_on(record, str(plan.flow.path), plan.root)
-    return (Run(record, paths, reused=True) if record is not None else None), decision
+    last = None if record is None else Run(record, paths_left(plan, record), reused=True)
+    return last, decision
 
 
 def run_plan(
@@ -148,7 +150,10 @@ def run_now(
     if audience is None and listen is not None:
         audience = Teller(plan.step, plan.instance, listen)
     with instance_lock(paths):
+        before = read_record(paths.record) if plan.step else None
         record = execute(lay_out(plan), paths, spec, shared_pool(), stop, audience, reasons, watch)
+        if before is not None:
+            remove_left(paths_left(plan, before), paths)
     depends_on(record, str(plan.flow.path), plan.root)
     return Run(record, paths)
 

@@ -61,6 +61,8 @@ class SweepOptions:
     preload: Sequence[str] | bool | None = None
     max_age: Age | None = None
     defaults: bool = True
+    prune: bool = False
+    part: bool = False  # of what its step's table has, as where some are run again
 
     @on_error.validator
     def _check_on_error(self, _: object, value: object) -> None:

@@ -71,6 +71,7 @@ def sweep(
     max_age: Age | None = None,
     defaults: bool = True,
     verify: float = 0,
+    prune: bool = False,
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
 
@@ -124,6 +125,8 @@ def sweep(
         verify: Which fraction of the runs that were reused, as 0.02, is run again in a scratch
             folder and compared, at least one if there is one; chosen at random, so that in time
             all have their turn. What came of it is in the runs' `verified`. See `ductaflow.verify`.
+        prune: Whether the step's instances that were in an earlier table, but are not in this one,
+            are removed in the end, whatever `only` and `limit` say. See `ductaflow.prune`.
 
     Returns:
         The runs, in the order of the table; those that failed are among them.
@@ -141,6 +144,8 @@ def sweep(
     fraction = checked_fraction(verify)
     if fraction and dry_run:
         raise ValueError("dry_run runs nothing, so verify has nothing to compare")
+    if prune and dry_run:
+        raise ValueError("dry_run removes nothing; prune(dry_run=True) says what would go")
     crew = _prepare(
         flow, table, root,
         SweepOptions(
@@ -149,11 +154,32 @@ def sweep(
             force=force, reuse=reuse, ignore=ignore, export_to=export_to,
             export_files=export_files, progress=progress, on_event=on_event, live=live,
             timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
-            preload=preload, max_age=max_age, defaults=defaults,
+            preload=preload, max_age=max_age, defaults=defaults, prune=prune,
         ),
     )  # fmt: skip
     if dry_run:
         return _runs(crew, crew.outlook.planned())
+    return _done(crew, fraction)
+
+
+def sweep_part(flow: PathLike, table: Any, *, root: Path, **options: Any) -> Runs:
+    """Run some instances of a step as `sweep` does; they are not the table that the step now has.
+
+    Args:
+        flow: The flow.
+        table: The instances.
+        root: The project root.
+        **options: As for `sweep_iter`.
+
+    Raises:
+        DuctaflowError: See `sweep`.
+        SweepInterrupted: Ctrl-C; it has the runs there are.
+    """
+    return _done(_prepare(flow, table, root, SweepOptions(**options, part=True)), 0)
+
+
+def _done(crew: Crew, fraction: float) -> Runs:
+    """The runs of a sweep, brought to its end."""
     entries: list[Entry] = []
     try:
         with interruptible(crew.stop):
@@ -167,7 +193,7 @@ def sweep(
     runs = _runs(crew, entries)
     if fraction:
         runs = _verified(crew, runs, fraction)
-    if on_error == "stop" and runs.failed:
+    if crew.options.on_error == "stop" and runs.failed:
         raise SweepFailed(runs.summary(), runs)
     return runs
 
@@ -189,7 +215,7 @@ def sweep_iter(flow: PathLike, table: Any, **options: Any) -> Iterator[Run]:
         DuctaflowError: See `sweep`.
     """
     root = options.pop("root", None)
-    known = [field.name for field in attrs.fields(SweepOptions)]
+    known = [field.name for field in attrs.fields(SweepOptions) if field.name != "part"]
     for name in options:
         if name not in known:
             raise TypeError(f"sweep_iter has no option {name!r}; {nearest(name, known)}")

@@ -70,6 +70,7 @@ class Tasks:
         folder: Where the instances' folders lie.
         names: The name of each row that is asked for, by its position; None for a generator, whose
             rows are not known yet.
+        every: The names of all rows, asked for or not; None likewise.
     """
 
     table: Table
@@ -81,6 +82,7 @@ class Tasks:
     left_out: frozenset[str] = frozenset()
     folder: Path | None = None
     names: Mapping[int, str] | None = None
+    every: tuple[str, ...] | None = None
 
     def __iter__(self) -> Iterator[Task]:
         seen: dict[str, int] = {}
@@ -159,7 +161,7 @@ def plan_tasks(
     _check_only(only, every)
     if not names and limit != 0:
         raise TableError(f"only= wants none of the {len(seen)} instances, so there is none to run")
-    return attrs.evolve(tasks, names=names)
+    return attrs.evolve(tasks, names=names, every=tuple(every))
 
 
 # --- names --------------------------------------------------------------------------------------

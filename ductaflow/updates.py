@@ -35,7 +35,7 @@ from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.records import read_record, write_record
 from ductaflow.refresh import refreshed
-from ductaflow.repeat import plan_again, standing_of
+from ductaflow.repeat import plan_again
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
 from ductaflow.runs import Runs
@@ -186,8 +186,9 @@ def update(
         progress: Whether to show how far it is.
 
     Returns:
-        The runs, each after those that it reads from; those above which one failed have the status
-        `blocked` and an error that names it.
+        The runs, each after those that it reads from. What cannot be run, as where its flow is
+        gone, has the status `failed`; those above which one failed have the status `blocked` and
+        an error that names it.
 
     Raises:
         DuctaflowError: There is no such run or step.
@@ -234,9 +235,18 @@ class _Update:
         stale: set[Label] = set()
         for label in self._order(self._wanted()):
             run = self.graph.runs[label]
+            blocked = self._blocked(label)
+            if blocked is not None:
+                self._entries[label] = Entry.of(blocked, 0, attempts=0)
+                continue
             above = [p for p in self.graph.parents[label] if p in stale]
             forced = self.force and label in self.asked
-            decision = standing_of(run, self.root, interpreters, force=forced)
+            try:
+                plan = plan_again(run, self.root, force=forced)
+            except DuctaflowError as e:
+                self._entries[label] = Entry.of(_failed(run, e), 0, attempts=0)
+                continue
+            decision = interpreters.decide(plan, run.brief)
             reasons = (*decision.reasons, *(Reason("data", f"{p} would run") for p in above))
             if reasons:
                 stale.add(label)
@@ -297,7 +307,7 @@ class _Update:
                     executed = executed or attempts > 0
                     ended.add(label)
                     # What ran in an earlier round and serves in this one has run.
-                    if attempts or label not in self._entries:
+                    if attempts or run.status.bad or label not in self._entries:
                         self._entries[label] = entry
                     tally.finished(attrs.evolve(entry, instance=label))
                     if entry.status.bad:
@@ -311,11 +321,9 @@ class _Update:
     def _one(self, label: Label, forced: bool, interpreters: Interpreters) -> tuple[Run, int]:
         """Decide on one and run it if need be; how often it was tried."""
         run = self.graph.runs[label]
-        for parent in self.graph.parents[label]:
-            above = self._entries.get(parent)
-            if above is not None and above.status.bad:
-                why = f"{parent} {above.status.label}"
-                return _not_run(run, Status.BLOCKED, ErrorInfo("blocked", "Blocked", why)), 0
+        blocked = self._blocked(label)
+        if blocked is not None:
+            return blocked, 0
         try:
             plan = plan_again(run, self.root, force=forced)
             last, decision = look(plan, interpreters)
@@ -323,9 +331,16 @@ class _Update:
                 return refreshed(plan, last, interpreters), 0
             return run_now(plan, self.stop, decision.reasons), 1
         except DuctaflowError as e:
-            kind = "busy" if isinstance(e, InstanceBusy) else "artifact"
-            kind = kind if isinstance(e, InstanceBusy | ArtifactError) else "flow"
-            return _not_run(run, Status.FAILED, ErrorInfo(kind, type(e).__name__, str(e))), 1
+            return _failed(run, e), 0
+
+    def _blocked(self, label: Label) -> Run | None:
+        """One above which another failed, as it stands; None if none did."""
+        for parent in self.graph.parents[label]:
+            above = self._entries.get(parent)
+            if above is not None and above.status.bad:
+                error = ErrorInfo("blocked", "Blocked", f"{parent} {above.status.label}")
+                return _not_run(self.graph.runs[label], Status.BLOCKED, error)
+        return None
 
     def _order(self, labels: Iterable[Label]) -> list[Label]:
         """Each after those that it reads from; those that read from each other by name."""
@@ -346,8 +361,12 @@ class _Update:
         return Runs(tuple(entries), self.root)
 
 
+def _failed(run: Run, error: DuctaflowError) -> Run:
+    kind = "busy" if isinstance(error, InstanceBusy) else "artifact"
+    kind = kind if isinstance(error, InstanceBusy | ArtifactError) else "flow"
+    return _not_run(run, Status.FAILED, ErrorInfo(kind, type(error).__name__, str(error)))
+
+
 def _not_run(run: Run, status: Status, error: ErrorInfo) -> Run:
-    record = RunRecord(
-        status, run.record.flow, run.step, run.instance, started=run.record.started, error=error
-    )
+    record = RunRecord(status, run.record.flow, run.step, run.instance, started="", error=error)
     return Run(record, run.paths)

@@ -356,10 +356,12 @@ def test_rerun_failed(do, home):
 def test_export(do, home, tmp_path):
     template = f"{tmp_path}/out/{{x}}/{{instance}}"
     said = do("export", template, "measure/a", "measure/bad", "--files", "*.txt")
-    assert said.code == 0
+    assert said.code == 1
+    assert said.err == "ductaflow: measure/bad is not delivered: failed\n"
     assert said.out == f"{tmp_path}/out/3/a: 1 copied, 0 unchanged, 0 removed\n"
     assert (tmp_path / "out" / "3" / "a" / "out.txt").read_text() == "12"
     again = do("export", template, "measure/a", "--files", "*.txt", "--json")
+    assert again.code == 0
     assert again.data[0]["unchanged"] == ["out.txt"]
 
 

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, run_facts, run_line, say
+
+if TYPE_CHECKING:
+    from ductaflow.run import Run
 
 
 @click.command("accept")
 @options.instances_argument
 @options.root_option
 @options.json_option
-def command(instances: tuple[str, ...], root: str | None, as_json: bool) -> None:
+def command(instances: tuple[str, ...], root: str | None, as_json: bool) -> int:
     """Mark what has changed since the last runs of INSTANCES as harmless, without running them.
 
-    `ductaflow explain` says what has changed. Their records note what was accepted.
+    `ductaflow explain` says what has changed. Their records note what was accepted. What cannot be
+    accepted is told on stderr, and the others are accepted.
     """
+    from ductaflow.errors import DuctaflowError
     from ductaflow.layout import project_root
+    from ductaflow.moves import flow_of
     from ductaflow.updates import accept
 
     if not instances:
         raise click.UsageError("name the instances, as step/instance")
     project = project_root(root)
-    runs = [
-        accept(project / run.record.flow, run.step, run.instance, root=project)
-        for run in options.find_runs(project, instances)
-    ]
+
+    def accepted(run: Run) -> Run | None:
+        try:
+            return accept(flow_of(run.record, project), run.step, run.instance, root=project)
+        except DuctaflowError as e:
+            click.echo(f"ductaflow: {e}", err=True)
+            return None
+
+    asked = [accepted(run) for run in options.find_runs(project, instances)]
+    runs = [run for run in asked if run is not None]
     if as_json:
         dump([run_facts(run) for run in runs])
-        return
-    for run in runs:
+    for run in () if as_json else runs:
         say(f"{run_line(run)}")
         last = run.notes[-1] if run.notes else None
         nothing = "nothing has changed, so there was nothing to accept"
         say(f"    {last.message if last is not None and last.kind == 'accepted' else nothing}")
+    return 0 if len(runs) == len(asked) else 1

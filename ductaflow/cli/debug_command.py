@@ -16,10 +16,11 @@ def command(instance: str, force: bool, root: str | None) -> None:
     """Set up a notebook, a script and VS Code for stepping through INSTANCE, in its own folder."""
     from ductaflow.debugging import debug_flow
     from ductaflow.layout import project_root
+    from ductaflow.moves import flow_of
 
     project = project_root(root)
     (run,) = options.find_runs(project, (instance,))
-    folder = debug_flow(project / run.record.flow, run.dir, force=force, root=project)
+    folder = debug_flow(flow_of(run.record, project), run.dir, force=force, root=project)
     name = run.paths.notebook.stem
     say(f"notebook  {folder / f'{name}_debug.ipynb'}")
     say(f"script    {folder / f'{name}_debug.py'}")

@@ -22,12 +22,12 @@ def command(
     files: tuple[str, ...],
     root: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Copy the files of INSTANCES, or all of a step, to TEMPLATE.
 
     TEMPLATE is a folder or URL with fields for the config's keys and for step, instance and flow,
     as 'deliveries/{client}/{instance}'. Only runs that succeeded are delivered, only what has
-    changed is copied.
+    changed is copied. It ends with 1 if a run did not succeed.
     """
     from ductaflow.delivery import export
     from ductaflow.entries import Entry
@@ -35,9 +35,13 @@ def command(
     from ductaflow.runs import Runs
 
     project = project_root(root)
-    runs = [run for run in options.find_runs(project, instances, step) if run.ok]
+    found = options.find_runs(project, instances, step)
+    runs = [run for run in found if run.ok]
+    left_out = [run for run in found if not run.ok]
     entries = tuple(Entry.of(run, number) for number, run in enumerate(runs))
     done = export(Runs(entries, project), template, files=list(files) or "*")
+    for run in left_out:
+        click.echo(f"ductaflow: {run.label} is not delivered: {run.status.label}", err=True)
     if as_json:
         dump(
             [
@@ -50,11 +54,11 @@ def command(
                 for each in done
             ]
         )
-        return
-    for each in done:
+    for each in () if as_json else done:
         say(
             f"{each.target}: {len(each.copied)} copied, {len(each.unchanged)} unchanged, "
             f"{len(each.removed)} removed"
         )
-    if not done:
+    if not done and not as_json:
         say("No run that succeeded was found.")
+    return 1 if left_out else 0

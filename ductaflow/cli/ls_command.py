@@ -38,15 +38,21 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 @options.json_option
 def command(step: str | None, where: tuple[str, ...], root: str | None, as_json: bool) -> None:
     """List the runs of all steps, or of STEP."""
+    from ductaflow.lasttable import NOT_IN_TABLE, has_left
     from ductaflow.layout import project_root
     from ductaflow.overview import standing_runs
 
     conditions = [_condition(text) for text in where]
-    runs = list(standing_runs(project_root(root), step))
+    project = project_root(root)
+    runs = list(standing_runs(project, step))
+
+    def left(run: Run) -> bool:
+        return has_left(project, run.step, run.instance)
+
     if conditions:
         runs = _chosen(runs, conditions)
     if as_json:
-        dump([run_facts(run) for run in runs])
+        dump([{**run_facts(run), "not_in_last_table": left(run)} for run in runs])
         return
     narrow = on_terminal() and width() < _WIDE
     shown = slice(5, 16) if narrow else slice(0, 19)  # from the month to the minute, or all
@@ -58,11 +64,13 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
             "seconds": run.duration,
             "started": run.record.started[shown].replace("T", " "),
             "error": f"{run.error.type}: {run.error.message}"[:80] if run.error else None,
+            "note": NOT_IN_TABLE if left(run) else None,
         }
         for run in runs
     ]
     columns = ["step", "instance", "status", "seconds", "started", "error"]
-    table(columns, rows, names=("step", "instance"), texts=("error",))
+    columns += ["note"] if any(row["note"] for row in rows) else []
+    table(columns, rows, names=("step", "instance"), texts=("error", "note"))
 
 
 def _chosen(runs: list[Run], conditions: Sequence[_Condition]) -> list[Run]:

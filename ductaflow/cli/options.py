@@ -24,12 +24,11 @@ def _flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]
 def flow_files(root: Path) -> list[Path]:
     """The flows of a project, without the scripts that were made of them."""
     from ductaflow.convert.generated import is_generated
-    from ductaflow.flow import FLOW_SUFFIXES
+    from ductaflow.flow import flow_files as found_in
     from ductaflow.settings import load_settings
 
     folders = [root / folder for folder in load_settings(root).flows]
-    files = [f for folder in folders if folder.is_dir() for f in sorted(folder.iterdir())]
-    return [f for f in files if f.suffix in FLOW_SUFFIXES and not is_generated(f)]
+    return [f for folder in folders for f in found_in(folder) if not is_generated(f)]
 
 
 def _instances(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -99,6 +98,49 @@ def run_options(command: Command) -> Command:
                 help="How long runs that used the network are reused: 30m, 12h, 1d, 2w.",
             ),
             click.option("--html/--no-html", default=None, help="Whether to write HTML reports."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def table_options(command: Command) -> Command:
+    """The options that say which table, what names its instances, and what they get."""
+    for option in reversed(
+        [
+            click.option(
+                "-t",
+                "--table",
+                "table_file",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="The control table, a .csv, .parquet or .xlsx file: a row is an instance.",
+            ),
+            click.option(
+                "-g",
+                "--grid",
+                "axes",
+                multiple=True,
+                metavar="KEY=A,B,…",
+                help="Values of a key; of several keys, every combination is an instance.",
+            ),
+            click.option(
+                "-i", "--instance", help="What names them: a column, or as '{region}_{year}'."
+            ),
+            click.option(
+                "--columns",
+                multiple=True,
+                metavar="COLUMN,…",
+                help="Only these columns go into the config.  "
+                "[default: all but what only names instances]",
+            ),
+            config_option,
+            params_option,
+            defaults_option,
+            step_option,
+            click.option(
+                "--only", multiple=True, metavar="GLOB", help="Only instances of such names."
+            ),
+            click.option("--limit", type=int, metavar="N", help="At most so many."),
         ]
     ):
         command = option(command)

@@ -31,8 +31,13 @@ def command(
     **how: Any,
 ) -> int:
     """Run INSTANCES, or all that --failed, again, as they were run unless options say otherwise."""
+    import attrs
+
+    from ductaflow.errors import DuctaflowError
     from ductaflow.layout import project_root
-    from ductaflow.sweeps import sweep
+    from ductaflow.model import ErrorInfo, Status
+    from ductaflow.moves import flow_of
+    from ductaflow.sweeps import sweep_part
 
     if not instances and not failed:
         raise click.UsageError("name the instances, or give --failed")
@@ -44,19 +49,25 @@ def command(
     arguments["force"] = True
     done: list[Run] = []
     for group in _groups(runs):
-        flow, its_step = group[0].record.flow, group[0].step
         rows = [{"instance": run.instance, "config": run.given} for run in group]
-        done += sweep(
-            project / flow,
-            rows,
-            step=its_step,
-            instance="instance",
-            config=lambda row: row["config"],
-            workers=workers,
-            progress=not as_json,
-            root=project,
-            **{**_options(group[0]), **arguments},
-        )
+        try:
+            done += sweep_part(
+                flow_of(group[0].record, project),
+                rows,
+                step=group[0].step,
+                instance="instance",
+                config=lambda row: row["config"],
+                workers=workers,
+                progress=not as_json,
+                root=project,
+                **{**_options(group[0]), **arguments},
+            )
+        except DuctaflowError as e:  # of these; the others go on
+            error = ErrorInfo("flow", type(e).__name__, str(e))
+            done += [
+                attrs.evolve(run, told=attrs.evolve(run.record, status=Status.FAILED, error=error))
+                for run in group
+            ]
     if as_json:
         dump([run_facts(run) for run in done])
     elif not done:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, run_facts, run_line, say
+from ductaflow.model import Status
+
+if TYPE_CHECKING:
+    from ductaflow.runs import Runs
 
 
 @click.command("update")
@@ -32,11 +37,10 @@ def command(
     from ductaflow.updates import update
 
     began = time.monotonic()
-    runs = list(
-        update(
-            target, root=root, workers=workers, force=force, dry_run=dry_run, progress=not as_json
-        )
+    done = update(
+        target, root=root, workers=workers, force=force, dry_run=dry_run, progress=not as_json
     )
+    runs = list(done)
     if as_json:
         dump([run_facts(run) for run in runs])
     else:
@@ -44,13 +48,24 @@ def command(
             if dry_run and run.reused:
                 continue
             say(run_line(run))
-            if run.reasons and not run.reused:
+            if run.error is not None:
+                say(f"    {run.error.type}: {run.error.message}")
+            elif run.reasons and not run.reused:
                 say(f"    {'; '.join(map(str, run.reasons))}")
-        again = sum(not run.reused for run in runs)
-        seconds = f"{time.monotonic() - began:.2f} s"
-        if dry_run:
-            say(f"{again} of {len(runs)} would run again, {len(runs) - again} are up to date.")
-            say(f"Looked for {seconds}.")
-        else:
-            say(f"{again} of {len(runs)} were run again, in {seconds}.")
-    return 1 if any(run.status.bad for run in runs) else 0
+        say(_told(done, dry_run, f"{time.monotonic() - began:.2f} s"))
+    return 1 if done.failed else 0
+
+
+def _told(runs: Runs, dry_run: bool, seconds: str) -> str:
+    """How many were run, or would be, and how many of them all are not well."""
+    if dry_run:
+        again = sum(entry.status is Status.PLANNED for entry in runs.entries)
+        told = f"{again} of {len(runs)} would run again, {len(runs.reused)} are up to date"
+        return f"{told}{_bad(runs, 'cannot run')}.\nLooked for {seconds}."
+    again = sum(entry.attempts > 0 for entry in runs.entries)
+    told = f"{again} of {len(runs)} were run again, in {seconds}"
+    return f"{told}{_bad(runs, 'did not succeed')}."
+
+
+def _bad(runs: Runs, words: str) -> str:
+    return f"; {len(runs.failed)} {words}" if runs.failed else ""

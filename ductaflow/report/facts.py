@@ -13,6 +13,7 @@ import attrs
 
 from ductaflow.cache import ACCEPTABLE
 from ductaflow.interpreters import Interpreters
+from ductaflow.lasttable import NOT_IN_TABLE, has_left
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import RunRecord, Status
 from ductaflow.overview import standing
@@ -76,6 +77,7 @@ class InstanceFacts:
         stale: Why it is stale; empty if it is not.
         inputs: The files that it read, as `run.json` has them: `path` and `role` at least.
         paths: Where its artifacts lie.
+        not_in_last_table: Whether the step's last table has lost its row.
     """
 
     step: str
@@ -86,6 +88,13 @@ class InstanceFacts:
     stale: tuple[str, ...]
     inputs: tuple[Mapping[str, Any], ...] = attrs.field(hash=False)
     paths: ArtifactPaths
+    not_in_last_table: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its readers should know, in words."""
+        left = (NOT_IN_TABLE,) if self.not_in_last_table else ()
+        return *left, *(note.message for note in self.record.notes)
 
     @property
     def id(self) -> str:
@@ -138,7 +147,8 @@ def facts_of(
     stale: tuple[str, ...] = ()
     if record.status.ok:
         decision = standing_of(Run(record, paths), root, Interpreters(kernel_environment(root)))
-        stale = tuple(str(reason) for reason in decision.reasons if reason.kind in ACCEPTABLE)
+        told = {*ACCEPTABLE, "flow"}  # of a flow that is gone nothing can be up to date
+        stale = tuple(str(reason) for reason in decision.reasons if reason.kind in told)
     return InstanceFacts(
         step=record.step or folder.parent.name,
         instance=record.instance or folder.name,
@@ -148,6 +158,7 @@ def facts_of(
         stale=stale,
         inputs=inputs,
         paths=paths,
+        not_in_last_table=bool(record.step) and has_left(root, record.step, record.instance),
     )
 
 

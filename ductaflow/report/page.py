@@ -67,7 +67,7 @@ def row(facts: InstanceFacts, media: Media | None, attempt: Mapping[str, Any]) -
         "w": facts.warnings,
         "r": list(facts.stale),
         "e": _error(facts),
-        "n": [note.message for note in record.notes],
+        "n": list(facts.notes),
         "g": [_figure(facts, f.image, f.thumbnail, f.label) for f in media.figures]
         if media is not None
         else [],

@@ -124,7 +124,8 @@ def instance_json(facts: InstanceFacts, links: Links, media: Media | None) -> di
         "duration": record.duration,
         "peak_memory": record.peak_memory,
         "error": error,
-        "notes": [note.message for note in record.notes],
+        "notes": list(facts.notes),
+        "not_in_last_table": facts.not_in_last_table,
         "hashes": dict(record.fingerprints),
         "links": {
             "folder": links.to(paths.directory),

@@ -17,6 +17,7 @@ from ductaflow import (
     RunFailed,
     Runs,
     Status,
+    check,
     collate,
     create_flow_bat_runner,
     create_flow_run_script,
@@ -30,6 +31,7 @@ from ductaflow import (
     is_notebook_execution,
     load_cli_config,
     make_new_ductaflow_instance,
+    prune,
     record,
     run_notebook,
     run_step_flow,
@@ -163,3 +165,10 @@ assert_type(
     sweep("flow/analysis.py", [{"seed": 1}], verify=0.02, max_age="1d").verified.differing[0].label,
     str,
 )
+
+# What is up to date, and what is no longer wanted.
+assert_type(check(), ductaflow.Check)
+assert_type(check("analysis", [{"seed": 1}], instance="seed").ok, bool)
+assert_type(check("analysis").wanting[0].reasons, tuple[str, ...])
+assert_type(prune("analysis", dry_run=True)[0].kept, str)
+sweep("analysis", [{"seed": 1}], prune=True)

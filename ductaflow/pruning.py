@@ -1,0 +1,184 @@
+"""Find and remove the instances that nobody wants any more: those that tables and flows have left.
+
+Only instances below `runs/` are removed, never through a link, and never while they run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import final
+
+import attrs
+
+from ductaflow.catalog import all_runs
+from ductaflow.errors import ArtifactError, DuctaflowError, FlowNotFound
+from ductaflow.lasttable import NOT_IN_TABLE, forget, read_last_table
+from ductaflow.layout import check_name, instance_dir, project_root
+from ductaflow.lock import instance_lock
+from ductaflow.moves import flow_of
+from ductaflow.overview import is_live
+from ductaflow.records import read_record
+from ductaflow.run import Run
+
+
+@final
+@attrs.frozen
+class Leftover:
+    """An instance that is no longer wanted.
+
+    Attributes:
+        run: Its last run.
+        reason: Why it is not wanted.
+        kept: Why it could not be removed; empty if it was, or would be.
+    """
+
+    run: Run
+    reason: str
+    kept: str = ""
+
+    @property
+    def label(self) -> str:
+        """`step/instance`."""
+        return self.run.label
+
+    def __str__(self) -> str:
+        kept = f"; it stays: {self.kept}" if self.kept else ""
+        return f"{self.label}: {self.reason}{kept}"
+
+
+def prune(
+    step: str | None = None,
+    *,
+    dry_run: bool = False,
+    root: str | os.PathLike[str] | None = None,
+) -> list[Leftover]:
+    """Remove the instances that are no longer wanted, each with all that is in its folder.
+
+    Those are: instances that were in a table of their step, but not in its last one; those whose
+    flow is gone; and those of a step that was renamed: another step has run the same flow since,
+    with the same instances and configs. Instances that were in no table stay, and so do those that
+    run, and folders that are links.
+
+    Args:
+        step: Only those of this step.
+        dry_run: Remove nothing.
+        root: The project root; found from where the caller is, if left out.
+
+    Returns:
+        Those that were removed, or would be, and those that had to stay; see `kept`.
+
+    Raises:
+        NameRefused: The step's name is no folder name.
+    """
+    project = project_root(root)
+    found = leftovers(project, None if step is None else check_name(step, "step"))
+    return found if dry_run else remove(found, project)
+
+
+def leftovers(root: Path, step: str | None = None) -> list[Leftover]:
+    """The instances that are no longer wanted; see `prune`."""
+    runs = list(all_runs(root))
+    known = [(run, reason) for run in runs if (reason := _why(run, root))]
+    labels = {run.label for run, _ in known}
+    known += _renamed([run for run in runs if run.label not in labels])
+    return sorted(
+        (Leftover(run, why, _obstacle(run)) for run, why in known if step in (None, run.step)),
+        key=lambda leftover: leftover.label,
+    )
+
+
+def left_by_table(root: Path, step: str) -> list[Leftover]:
+    """Those of a step that its last table has left."""
+    return [each for each in leftovers(root, step) if each.reason == NOT_IN_TABLE]
+
+
+def remove(found: Iterable[Leftover], root: Path) -> list[Leftover]:
+    """Remove instances.
+
+    Returns:
+        The same; of each that stays, why.
+    """
+    done = [_removed(each, root) for each in found]
+    for step in {each.run.step for each in done}:
+        forget(root, step, [e.run.instance for e in done if e.run.step == step and not e.kept])
+    return done
+
+
+# --- which ---------------------------------------------------------------------------------------
+
+
+def _why(run: Run, root: Path) -> str:
+    """Why an instance is not wanted, told from itself; empty if it is."""
+    if run.instance in read_last_table(root, run.step).left:
+        return NOT_IN_TABLE
+    record = run.brief
+    if Path(record.flow).is_absolute():  # outside the project: maybe only not here
+        return ""
+    try:
+        flow_of(record, root)
+    except FlowNotFound as e:
+        return "" if "may have become" in str(e) else f"its flow {record.flow} is gone"
+    return ""
+
+
+def _renamed(runs: list[Run]) -> Iterator[tuple[Run, str]]:
+    """Those of steps that were renamed, and what their steps are called now."""
+    steps: dict[tuple[str, str], dict[tuple[str, str], Run]] = {}  # by flow and step
+    for run in runs:
+        config = run.brief.fingerprints.get("config", "")
+        steps.setdefault((run.brief.flow, run.step), {})[run.instance, config] = run
+    for (flow, step), old in steps.items():
+        last = max(run.told.started for run in old.values())
+        for (its_flow, its_step), new in steps.items():
+            again = [new[key] for key in old if key in new]
+            later = all(run.told.started > last for run in again)
+            if its_flow == flow and its_step != step and len(again) == len(old) and later:
+                why = f"its step is {its_step} now, with the same flow, instances and configs"
+                yield from ((run, why) for run in old.values())
+                break
+
+
+# --- how -----------------------------------------------------------------------------------------
+
+
+def _obstacle(run: Run) -> str:
+    if is_live(run):
+        return "it is running"
+    if run.dir.is_symlink() or run.dir.parent.is_symlink():
+        return "its folder is a link"
+    return ""
+
+
+def _removed(leftover: Leftover, root: Path) -> Leftover:
+    run = leftover.run
+    kept = _obstacle(run)
+    if kept:
+        return attrs.evolve(leftover, kept=kept)
+    aside = run.dir.parent / f".ductaflow-pruned-{uuid.uuid4().hex[:12]}"
+    try:
+        folder = instance_dir(root, run.step, run.instance)
+        with instance_lock(run.paths):
+            record = read_record(run.paths.record)
+            if record is None or record.started != run.told.started:
+                return attrs.evolve(leftover, kept="it has run meanwhile")
+            if os.name == "posix":  # elsewhere a folder with an open file cannot be renamed
+                _rename(folder, aside)
+        if os.name != "posix":
+            _rename(folder, aside)
+        shutil.rmtree(aside)
+    except DuctaflowError as e:
+        return attrs.evolve(leftover, kept=str(e))
+    except OSError as e:
+        return attrs.evolve(leftover, kept=f"cannot remove {e.filename}: {e.strerror or e}")
+    return leftover
+
+
+def _rename(folder: Path, aside: Path) -> None:
+    try:
+        folder.rename(aside)
+    except OSError as e:
+        raise ArtifactError(f"cannot move {folder}: {e.strerror or e}") from e

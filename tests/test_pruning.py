@@ -1,0 +1,157 @@
+"""What is no longer wanted: marked in lists, removed when asked, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+from ductaflow import check, collate, get_all_instances, prune, run_step_flow, runs_table, sweep
+from ductaflow.cli.main import main
+from ductaflow.lasttable import FILE
+from ductaflow.lock import instance_lock
+
+ROWS = [{"instance": name, "x": x} for x, name in enumerate("abc")]
+
+
+@pytest.fixture
+def shrunk(project: Project) -> Project:
+    """step/a and step/b, step/c that left the table, and step/single that was never in it."""
+    project.write("step", 'open("out.txt", "w").write(str(x))', parameters='config = {"x": 1}')
+    sweep("step", ROWS, progress=False)
+    sweep("step", ROWS[:2], progress=False)
+    run_step_flow("step", "single", {"x": 9})
+    return project
+
+
+def there(step: str = "step") -> list[str]:
+    return [run.instance for run in get_all_instances(step)]
+
+
+def test_a_row_that_left_the_table_is_marked(
+    shrunk: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = runs_table()
+    assert dict(zip(frame["instance"], frame["not_in_last_table"], strict=True)) == {
+        "a": False, "b": False, "c": True, "single": False,
+    }  # fmt: skip
+    assert main(["ls", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [run["instance"] for run in told if run["not_in_last_table"]] == ["c"]
+    assert main(["ls"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith("\tnot in the last table")] == [lines[3]]
+    summary = json.loads((Path(collate()).parent / "bulk_summary.json").read_text())
+    notes = {each["instance"]: each["notes"] for each in summary["instances"]}
+    assert notes == {"a": [], "b": [], "c": ["not in the last table"], "single": []}
+    sweep("step", ROWS, progress=False)  # it is back
+    assert not any(runs_table()["not_in_last_table"])
+
+
+def test_prune_asks(
+    shrunk: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["prune", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "step/c: not in the last table\n1 would be removed.\n"
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    assert main(["prune"]) == 1
+    assert "nothing was done" in capsys.readouterr().err
+    assert there() == ["a", "b", "c", "single"]
+    assert main(["prune", "--yes", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told == {
+        "step": "step", "instance": "c", "reason": "not in the last table", "kept": "",
+    }  # fmt: skip
+    assert there() == ["a", "b", "single"]
+    assert not (shrunk.root / "runs/step/c").exists()
+    assert main(["prune", "--yes"]) == 0
+    assert capsys.readouterr().out == "All is wanted.\n"
+
+
+def test_a_sweep_can_prune(shrunk: Project) -> None:
+    assert [each.label for each in prune(dry_run=True)] == ["step/c"]
+    sweep("step", ROWS[:1], only=["a"], prune=True, progress=False)
+    assert there() == ["a", "single"]
+    assert main(["sweep", "step", "-g", "x=1", "-i", "a{x}", "--prune"]) == 0
+    assert there() == ["a1", "single"]
+    with pytest.raises(ValueError, match="dry_run removes nothing"):
+        sweep("step", ROWS, prune=True, dry_run=True)
+
+
+def test_parts_of_a_table_take_nothing_away(shrunk: Project) -> None:
+    sweep("step", ROWS[:2], limit=1, prune=True, progress=False)
+    assert there() == ["a", "b", "single"]
+    assert main(["rerun", "step/b"]) == 0
+    assert prune() == []
+
+
+def test_what_runs_stays(shrunk: Project) -> None:
+    (run,) = (run for run in get_all_instances("step") if run.instance == "c")
+    with instance_lock(run.paths):
+        (found,) = prune()
+        assert "is in use" in found.kept
+        assert main(["prune", "--yes"]) == 1
+    assert there() == ["a", "b", "c", "single"]
+
+
+@pytest.mark.parametrize("linked", ["step", "step/c"])
+def test_nothing_is_removed_through_a_link(shrunk: Project, linked: str) -> None:
+    place = shrunk.root / "runs" / linked
+    real = shrunk.root / "runs" / ".elsewhere"
+    place.rename(real)
+    place.symlink_to(real)
+    (found,) = (each for each in prune() if each.label == "step/c")
+    assert found.kept == "its folder is a link"
+    assert (shrunk.root / "runs/step/c/out.txt").read_text() == "2"
+
+
+def test_what_links_lead_to_stays(shrunk: Project) -> None:
+    data = shrunk.root / "data"
+    data.mkdir()
+    (data / "kept.txt").write_text("kept")
+    (shrunk.root / "runs/step/c/data").symlink_to(data)
+    prune()
+    assert there() == ["a", "b", "single"]
+    assert (data / "kept.txt").read_text() == "kept"
+
+
+def test_what_a_flow_that_is_gone_has_left(shrunk: Project) -> None:
+    (shrunk.root / "flow/step.py").unlink()
+    shrunk.write("other", "pass")
+    shrunk.run("other")
+    reasons = {each.label: each.reason for each in prune()}
+    assert set(reasons) == {"step/a", "step/b", "step/c", "step/single"}
+    assert reasons["step/a"] == "its flow flow/step.py is gone"
+    assert there() == []
+    assert not (shrunk.root / "runs/step").exists()
+    assert check().ok
+
+
+def test_what_a_renamed_flow_has_left(shrunk: Project) -> None:
+    (shrunk.root / "flow/step.py").rename(shrunk.root / "flow/model.py")
+    sweep("model", ROWS, progress=False)
+    prune()
+    assert there() == []
+    assert there("model") == ["a", "b", "c"]
+    assert check().ok
+
+
+def test_what_a_renamed_step_has_left(project: Project) -> None:
+    project.write("flow", "print(x)", parameters='config = {"x": 1}')
+    sweep("flow", ROWS, step="old", progress=False)
+    sweep("flow", [{**row, "x": 7} for row in ROWS], step="twin", progress=False)
+    assert prune(dry_run=True) == []  # of one flow, but with other configs
+    sweep("flow", ROWS, step="new", progress=False)
+    assert {each.label for each in prune()} == {"old/a", "old/b", "old/c"}
+    assert not (project.root / "runs/old").exists()
+    assert (there("new"), there("twin")) == (["a", "b", "c"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"flow": 1}', '{"instances": 1, "left": [3]}'])
+def test_a_damaged_note_of_the_table_marks_nothing(shrunk: Project, text: str) -> None:
+    (shrunk.root / "runs/step" / FILE).write_text(text)
+    assert prune() == []
+    assert check().ok
+    assert len(there()) == 4
