@@ -10,10 +10,12 @@ from itertools import chain, count
 from typing import Any
 
 from ductaflow.config import dotted, quoted, to_python, variables
+from ductaflow.errors import ConfigError
 from ductaflow.flow import require_parameters
 from ductaflow.languages import TRANSLATORS
 from ductaflow.model import Cell, Config, Flow, Note, Tag
 from ductaflow.parameters import left_alone, read_defaults
+from ductaflow.secretvalues import SECRET, expression, is_reference, shown, sources
 from ductaflow.syntax import language
 
 MAX_ASSIGNMENTS = 200
@@ -62,6 +64,11 @@ def _sources(flow: Flow, config: Config) -> tuple[str, str] | None:
         if known.is_parameter and "config" in config:
             source += '\nconfig = config["config"]'  # the flow's own meaning of the name
         return config_source(config), source
+    if (held := next(sources(config), None)) is not None:
+        raise ConfigError(
+            f"{flow.path} is in {language(flow)}, and its config has the secret {held!r}; only "
+            "Python flows are given secrets"
+        )
     translator = TRANSLATORS.get(language(flow))
     if translator is None:
         return None
@@ -88,7 +95,8 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def config_source(config: Config) -> str:
     """Source of the injected cell."""
-    return f"# This instance's config, in place of the default above.\nconfig = {to_python(config)}"
+    text = to_python(config, expression)
+    return f"# This instance's config, in place of the default above.\nconfig = {text}"
 
 
 def flatten_source(config: Config, left_alone: Collection[str] = ()) -> str:
@@ -171,7 +179,9 @@ def titled_table(config: Config, title: str) -> str:
 
 def _groups(config: Config, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Config]]:
     """Each dict that is not empty, with the keys that lead there, without the dicts inside."""
-    rows = {key: v for key, v in config.items() if not (isinstance(v, dict) and v)}
+    rows = {
+        key: v for key, v in config.items() if not (isinstance(v, dict) and v) or is_reference(v)
+    }
     if rows:
         yield path, rows
     for key, value in config.items():
@@ -191,6 +201,8 @@ def _group_table(path: tuple[str, ...], rows: Config) -> str:
 
 def _shown(value: Any) -> str:
     """A value as a person reads it: strings bare unless that would mislead."""
+    if is_reference(value):
+        return shown(value[SECRET])
     if isinstance(value, str):
         return _shortened(repr(value) if _reads_otherwise(value) else value)
     if isinstance(value, list):
