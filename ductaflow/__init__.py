@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from ductaflow.run import Run as Run
     from ductaflow.runs import Runs as Runs
     from ductaflow.scaffold import make_new_ductaflow_instance as make_new_ductaflow_instance
+    from ductaflow.secretvalues import secret as secret
     from ductaflow.statusreport import generate_status_report as generate_status_report
     from ductaflow.sweeps import sweep as sweep
     from ductaflow.sweeps import sweep_iter as sweep_iter
@@ -114,6 +115,7 @@ _HOMES = {
     "ductaflow.run": ("Run",),
     "ductaflow.runs": ("Runs",),
     "ductaflow.scaffold": ("make_new_ductaflow_instance",),
+    "ductaflow.secretvalues": ("secret",),
     "ductaflow.statusreport": ("generate_status_report",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),
     "ductaflow.updates": ("accept", "explain", "update"),

@@ -7,6 +7,7 @@ at first within each kind, but all kinds are looked at: the reasons are complete
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import stat
@@ -34,6 +35,7 @@ from ductaflow.hashes import keep_in
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.links import ROOT, lead, portable, retargeted
+from ductaflow.machinekey import same_key
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.mounts import silent
 from ductaflow.moves import paths_left
@@ -41,8 +43,9 @@ from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
 from ductaflow.rules import changed_rules
+from ductaflow.secretvalues import shown
 from ductaflow.template import leaves
-from ductaflow.variables import answers, differences
+from ductaflow.variables import OTHER_KEY, answers, differences
 
 _MISSING = object()
 _SHOWN_VALUE = 40  # characters of a config value in a reason
@@ -90,6 +93,7 @@ def decide(
         *_rules(plan, record),
         *_code(plan, record),
         *_config(plan, record, paths),
+        *_secrets(plan, record),
         *_interpreter(plan, record, interpreter),
         *_packages(record, options, interpreter),
         *_variables(record, options, environment),
@@ -103,7 +107,7 @@ def decide(
 ACCEPTABLE = frozenset(
     {
         "code", "module", "data", "present", "missing", "folder", "link", "metadata", "imports",
-        "python", "package", "variable", "rules",
+        "python", "package", "variable", "rules", "secret",
     }
 )  # fmt: skip
 """Kinds of reasons that a person can declare harmless."""
@@ -260,6 +264,16 @@ def _config(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iter
         was, now = before.get(key, _MISSING), after.get(key, _MISSING)
         if repr(was) != repr(now):  # 1 and 1.0 are not the same, NaN is
             yield Reason("config", f"config: {key} was {_value(was)}, is {_value(now)}")
+
+
+def _secrets(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
+    """Secrets whose values are others than in the last run, or cannot be compared."""
+    was = json.loads(record.fingerprints.get("secrets", "{}"))
+    now = json.loads(plan.fingerprints.get("secrets", "{}"))
+    for source in sorted(was.keys() & now.keys()):
+        if was[source] != now[source]:
+            how = "changed" if same_key(was[source]) else OTHER_KEY
+            yield Reason("secret", f"the secret {shown(source)} {how}")
 
 
 def _value(value: Any) -> str:

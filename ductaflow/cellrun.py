@@ -35,6 +35,7 @@ from ductaflow.observation import NOTHING, Observation
 from ductaflow.outputs import Limits, OutputFolder
 from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
+from ductaflow.runsecrets import NO_SECRETS, RunSecrets
 from ductaflow.syntax import annotate_traceback, failing_line
 from ductaflow.warned import WarningCount
 
@@ -170,8 +171,11 @@ class CellRun:
         stop: Stop,
         teller: Audience | None = None,
         watch: Watch | None = None,
+        secrets: RunSecrets = NO_SECRETS,
     ) -> None:
         self._session = session
+        self._secrets = secrets
+        self._last_streams: dict[str, Message] = {}
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
@@ -228,6 +232,7 @@ class CellRun:
             self._say_where()
         if not self._session.spec.managed and self._died is None and self._ending is None:
             self._shut_down()
+        self._show_held()
         self._artifacts.follow(time.monotonic())
         if self._teller is not None:
             self._teller.close()
@@ -286,7 +291,8 @@ class CellRun:
     def _send_one(self) -> None:
         state = self._unsent.popleft()
         request = self._session.execute(
-            state.cell.source,
+            self._secrets.revealed(state.cell),
+            kept=not self._secrets.in_cell(state.cell),
             cell_id=state.cell.id,
             stop_on_error=Tag.RAISES not in state.cell.tags,
         )
@@ -316,6 +322,27 @@ class CellRun:
     # --- listening ----------------------------------------------------------------------------
 
     def _handle(self, message: Message) -> None:
+        """Take in a message, without the secrets that it may have in it."""
+        masker = self._secrets.masker
+        if masker and message.type == "stream":
+            name = str(message.content.get("name"))
+            text = masker.stream(name, str(message.content.get("text")))
+            message = attrs.evolve(message, content={**message.content, "text": text})
+            self._last_streams[name] = message
+            if not text:
+                return
+        elif masker:
+            self._show_held()
+            message = attrs.evolve(message, content=masker.tree(message.content))
+        self._take(message)
+
+    def _show_held(self) -> None:
+        """Take in what of streams was held back, for it is the beginning of no secret."""
+        for name, text in self._secrets.masker.rest():
+            last = self._last_streams[name]
+            self._take(attrs.evolve(last, content={**last.content, "text": text}))
+
+    def _take(self, message: Message) -> None:
         state = self._by_request.get(message.parent)
         if state is not None:
             self._handle_cell(state, message)

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from ductaflow.errors import ConfigError
 from ductaflow.model import Config
+from ductaflow.secretvalues import SECRET, Secret, check_source, is_reference, reference
 
 MAX_DEPTH = 100
 """Levels of nesting; Python reads a literal of at most 200."""
@@ -36,8 +37,8 @@ def normalise(config: Mapping[str, Any], directory: Path | None = None) -> Confi
     dicts. Converted: numpy and pandas scalars and subclasses of the builtins to the builtin;
     tuples, other sequences and mappings to lists and dicts; enum members to their value; a `Run` to
     its folder, relative to the instance's; paths to strings; dates and times to ISO 8601 strings,
-    timedeltas to ISO 8601 durations; `pd.NA` and `NaT` to None. Nothing else is: nothing is ever
-    silently turned into a string.
+    timedeltas to ISO 8601 durations; `pd.NA` and `NaT` to None; a `secret` to a reference,
+    `{"$secret": source}`. Nothing else is: nothing is ever silently turned into a string.
 
     Args:
         config: A mapping, or a pandas Series as a table's row is one.
@@ -65,6 +66,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         before = result.get(key)
         both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        both = both and not (is_reference(before) or is_reference(value))
         result[key] = merged(before, value) if both else value  # type: ignore[arg-type]
     return result
 
@@ -119,7 +121,11 @@ class _Normaliser:
             return str.__str__(value)
         if isinstance(value, float):
             return float.__float__(value)
+        if isinstance(value, Secret):
+            return reference(value.source)
         if isinstance(value, Mapping):
+            if is_reference(value):
+                return _reference(value[SECRET], path)
             return self.mapping(value, path, above)
         if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
             above = _enter(value, path, above)
@@ -131,6 +137,14 @@ class _Normaliser:
             if type(item) is not type(value):  # numpy.ma.masked has itself inside
                 return self.value(item, path, ())
         return _scalar(value, path)
+
+
+def _reference(source: object, path: KeyPath) -> dict[str, str]:
+    try:
+        check_source(source)
+    except ConfigError as e:
+        raise ConfigError(f"{_at(path)}: {e}") from None
+    return reference(str(source))
 
 
 def is_run(value: object) -> bool:
@@ -303,17 +317,18 @@ def _type_name(value: object) -> str:
 _WIDTH = 88
 
 
-def to_python(config: Config) -> str:
+def to_python(config: Config, secret: Callable[[str], str] | None = None) -> str:
     """Python source of a literal that equals the config: one key a line, no imports needed.
 
     Args:
         config: A normalised config.
+        secret: Writes an expression for a secret's source; None to write references.
 
     Returns:
         Source to which `eval` gives the config back exactly, NaN, `-0.0` and lone surrogates
         included; ASCII but for letters that can be read.
     """
-    return _literal(config, "")
+    return _literal(config, "", secret)
 
 
 def literal(value: Any) -> str:
@@ -321,17 +336,19 @@ def literal(value: Any) -> str:
     return _literal(value, "")
 
 
-def _literal(value: Any, indent: str) -> str:
+def _literal(value: Any, indent: str, secret: Callable[[str], str] | None = None) -> str:
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, float):
         return _float(value)
     inner = f"{indent}    "
+    if secret is not None and is_reference(value):
+        return secret(value[SECRET])
     if isinstance(value, dict) and value:
-        items = [f"{quoted(key)}: {_literal(item, inner)}" for key, item in value.items()]
+        items = [f"{quoted(key)}: {_literal(item, inner, secret)}" for key, item in value.items()]
         return "{\n" + "".join(f"{inner}{item},\n" for item in items) + f"{indent}}}"
     if isinstance(value, list) and value:
-        items = [_literal(item, inner) for item in value]
+        items = [_literal(item, inner, secret) for item in value]
         one_line = f"[{', '.join(items)}]"
         if len(indent) + len(one_line) <= _WIDTH and "\n" not in one_line:
             return one_line
@@ -364,7 +381,7 @@ _KINDS = {
 
 def kind_of(value: Any) -> str:
     """What kind of value it is, of a config that is normalised, in a word or two."""
-    return _KINDS[type(value)]
+    return _KINDS[str if is_reference(value) else type(value)]
 
 
 def quoted(text: str) -> str:

@@ -18,6 +18,7 @@ from ductaflow import jsonio
 from ductaflow.config import dotted, merged, normalise
 from ductaflow.errors import ConfigError
 from ductaflow.layout import project_root
+from ductaflow.secretvalues import revealed
 
 PROJECT_ROOT_KEY = "_project_root"
 """The config's key with the project's root, for flows that ask for it."""
@@ -72,7 +73,8 @@ def load_cli_config(
         jsonio.write_atomic(Path.cwd() / "config.json", jsonio.dumps(config) + "\n")
     if options.no_execute:
         parser.exit(0, f"{Path.cwd()} is set up; nothing was run\n")
-    return config
+    values: dict[str, Any] = revealed(config)
+    return values
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from ductaflow.papermeta import parameters_told, times_told
 from ductaflow.plan import options_told
 from ductaflow.preload import imports
 from ductaflow.records import write_record
+from ductaflow.runsecrets import RunSecrets
 from ductaflow.syntax import check_syntax
 
 
@@ -86,15 +87,18 @@ def execute(
 
     Raises:
         ArtifactError: An artifact could not be written; the kernel is ended.
+        ConfigError: A secret cannot be had; nothing is written.
     """
     began = time.monotonic()
+    secrets = RunSecrets.of(plan)
     record = _first_record(plan, spec, reasons)
     notebook = Notebook(plan.cells, _metadata(plan, spec, record))
     artifacts = Artifacts.begin(plan, paths, notebook, record)
     try:
         artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
-        outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch, check=check)
-        record = _last_record(record, outcome, time.monotonic() - began)
+        outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch, secrets, check=check)
+        outcome = attrs.evolve(outcome, notes=(*outcome.notes, *secrets.notes))
+        record = secrets.masked(_last_record(record, outcome, time.monotonic() - began))
         _conclude(plan, record, outcome, notebook, artifacts)
         record = artifacts.finish(record)
     except BaseException as e:
@@ -131,6 +135,7 @@ def _attempt(
     stop: Stop,
     teller: Audience | None,
     watch: Watch | None,
+    secrets: RunSecrets,
     *,
     check: bool,
 ) -> Outcome:
@@ -161,7 +166,7 @@ def _attempt(
         if stop.requests:
             return _INTERRUPTED
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
-        outcome = CellRun(session, plan, artifacts, stop, teller, watch).run()
+        outcome = CellRun(session, plan, artifacts, stop, teller, watch, secrets).run()
         if observe is not None:
             uses = session.uses()
             told = silent(use.path for use in uses or ())

@@ -14,9 +14,11 @@ from pathlib import Path
 from ductaflow import jsonio
 from ductaflow.facts import FileFact, Role
 from ductaflow.hashes import Content, content, once
+from ductaflow.machinekey import keyed_hash
 from ductaflow.meaning import meanings
 from ductaflow.model import Config, Flow
 from ductaflow.rules import RULES_TOLD
+from ductaflow.secretvalues import hashes as secret_hashes
 from ductaflow.syntax import language, parse_python
 
 _CACHED_FLOWS = 64
@@ -37,12 +39,18 @@ def fingerprints(flow: Flow, config: Config | None) -> dict[str, str]:
 
     Returns:
         `flow` of the file's bytes; `cells` of what each code cell does and shows, in order; `code`
-        of all of them; `python`, by whose grammar; `config` where there is one. With them stands
-        `rules`, the versions of ductaflow's own.
+        of all of them; `python`, by whose grammar; `config` where there is one, and `secrets`,
+        keyed hashes by source, where it has some. With them stands `rules`, the versions of
+        ductaflow's own.
+
+    Raises:
+        ConfigError: A secret cannot be had.
     """
     found = {**dict(_code(flow)), "rules": RULES_TOLD}
     if config is not None:
         found["config"] = hashlib.sha256(jsonio.canonical(config).encode()).hexdigest()
+        if hashes := secret_hashes(config):
+            found["secrets"] = jsonio.canonical(hashes)
     return found
 
 
@@ -178,7 +186,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def variable_hash(name: str, environment: Mapping[str, str]) -> str:
-    """Hash of an environment variable's value, which must not be told; empty if it is not set."""
+def variable_hash(name: str, environment: Mapping[str, str], like: str = "") -> str:
+    """Keyed hash of an environment variable's value, which must not be told; empty if not set.
+
+    Args:
+        name: The variable.
+        environment: The environment.
+        like: A hash to compare it with; of an older record it has no key, and so has this one.
+    """
     value = environment.get(name)
-    return "" if value is None else _hash([name, value])[:32]
+    if value is None:
+        return ""
+    if like and ":" not in like:
+        return _hash([name, value])[:32]
+    return keyed_hash(f"{name}\0{value}")

@@ -11,10 +11,12 @@ from itertools import chain, count
 from typing import Any
 
 from ductaflow.config import dotted, quoted, to_python, variables
+from ductaflow.errors import ConfigError
 from ductaflow.flow import require_parameters
 from ductaflow.languages import TRANSLATORS
 from ductaflow.model import Cell, Config, Flow, Note, Tag
 from ductaflow.parameters import left_alone, read_defaults
+from ductaflow.secretvalues import SECRET, expression, is_reference, shown, sources
 from ductaflow.syntax import language
 
 MAX_ASSIGNMENTS = 200
@@ -66,6 +68,11 @@ def _sources(flow: Flow, config: Config) -> tuple[str, str] | None:
         if known.is_parameter and "config" in config:
             source += '\nconfig = config["config"]'  # the flow's own meaning of the name
         return config_source(config), source
+    if (held := next(sources(config), None)) is not None:
+        raise ConfigError(
+            f"{flow.path} is in {language(flow)}, and its config has the secret {held!r}; only "
+            "Python flows are given secrets"
+        )
     translator = TRANSLATORS.get(language(flow))
     if translator is None:
         return None
@@ -92,11 +99,12 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def config_source(config: Config) -> str:
     """Source of the injected cell."""
-    value = to_python(config)
-    if len(value) > MAX_LITERAL:
-        text = json.dumps(config).replace("'", "\\u0027")  # it stands only in strings
-        value = f"__import__('json').loads(r'''{text}''')"
-    return f"# This instance's config, in place of the default above.\nconfig = {value}"
+    text = to_python(config, expression)
+    if len(text) > MAX_LITERAL and not any(sources(config)):
+        data = json.dumps(config).replace("'", "\u0027")  # it stands only in strings
+        text = f"__import__('json').loads(r'''{data}''')"
+    return f"# This instance's config, in place of the default above.
+config = {text}"
 
 
 def flatten_source(config: Config, left_alone: Collection[str] = ()) -> str:
@@ -179,7 +187,9 @@ def titled_table(config: Config, title: str) -> str:
 
 def _groups(config: Config, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Config]]:
     """Each dict that is not empty, with the keys that lead there, without the dicts inside."""
-    rows = {key: v for key, v in config.items() if not (isinstance(v, dict) and v)}
+    rows = {
+        key: v for key, v in config.items() if not (isinstance(v, dict) and v) or is_reference(v)
+    }
     if rows:
         yield path, rows
     for key, value in config.items():
@@ -199,6 +209,8 @@ def _group_table(path: tuple[str, ...], rows: Config) -> str:
 
 def _shown(value: Any) -> str:
     """A value as a person reads it: strings bare unless that would mislead."""
+    if is_reference(value):
+        return shown(value[SECRET])
     if isinstance(value, str):
         return _shortened(repr(value) if _reads_otherwise(value) else value)
     if isinstance(value, list):

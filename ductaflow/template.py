@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ductaflow.errors import TableError
+from ductaflow.secretvalues import SECRET, is_reference, shown
 from ductaflow.table import Row, nearest
 
 
@@ -33,7 +34,9 @@ def leaves(row: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """A row's values by their dotted names."""
     found: dict[str, Any] = {}
     for key, value in row.items():
-        if isinstance(value, Mapping) and value:
+        if is_reference(value):
+            found[f"{above}{key}"] = shown(value[SECRET])
+        elif isinstance(value, Mapping) and value:
             found.update(leaves(value, f"{above}{key}."))
         else:
             found[f"{above}{key}"] = value

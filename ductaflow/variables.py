@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.fingerprint import variable_hash
+from ductaflow.machinekey import KEY_VARIABLE, same_key
 from ductaflow.model import InstancePlan
 from ductaflow.pythontext import asked_by, trees_of
 from ductaflow.shelltext import EVERYTHING, variables_in
@@ -134,10 +135,24 @@ def _constants(plan: InstancePlan) -> dict[str, str]:
     return {k: v for part in (*inner, config) for k, v in part.items() if isinstance(v, str)}
 
 
+OTHER_KEY = (
+    "cannot be compared, for the record was made with another key; accept the run, or give "
+    f"{KEY_VARIABLE} the same value on both machines"
+)
+"""What is said of a hash that another machine has made."""
+NO_ANSWERS: Mapping[str, str] = {}
+
+
+def _of_another_key(told: str) -> bool:
+    return ":" in told and not same_key(told)
+
+
 # --- answers ------------------------------------------------------------------------------------
 
 
-def answers(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+def answers(
+    names: Iterable[str], environment: Mapping[str, str], like: Mapping[str, str] = NO_ANSWERS
+) -> dict[str, str]:
     """What variables answer, as hashes, for a value may be a secret.
 
     Of a pattern each variable that it matches is answered, and which they are.
@@ -145,16 +160,17 @@ def answers(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, s
     Args:
         names: Names, patterns, or `*`.
         environment: The environment.
+        like: Recorded answers, to compare these with.
     """
     found: dict[str, str] = {}
     for name in sorted(names):
         if EVERYTHING in name:
             matching = matching_names(name, environment)
-            found[name] = variable_hash(name, {name: "\0".join(matching)})
+            found[name] = variable_hash(name, {name: "\0".join(matching)}, like.get(name, ""))
             for each in matching:
-                found[each] = variable_hash(each, environment)
+                found[each] = variable_hash(each, environment, like.get(each, ""))
         else:
-            found[name] = variable_hash(name, environment)
+            found[name] = variable_hash(name, environment, like.get(name, ""))
     return found
 
 
@@ -171,16 +187,18 @@ def differences(
     recorded: Mapping[str, str], environment: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """Variables that answer otherwise than was recorded, and how that is told."""
-    now = answers(recorded, environment)
+    now = answers(recorded, environment, recorded)
     told = set[str]()
     for name, was in recorded.items():
         if EVERYTHING in name or now[name] == was:
             continue
         how = "is not set any more" if not now[name] else "is set now" if not was else "changed"
+        if now[name] and _of_another_key(was):
+            how = OTHER_KEY
         told.add(name)
         yield name, f"the environment variable {name} {how}"
     for name, was in recorded.items():
-        if EVERYTHING in name and now[name] != was:
+        if EVERYTHING in name and now[name] != was and not _of_another_key(was):
             new = [each for each in matching_names(name, environment) if each not in recorded]
             if new:
                 yield name, f"the environment variable {new[0]} is set now"

@@ -18,6 +18,7 @@ from typing import Any
 # is short: sockets lie below it.
 os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="t-")
 tempfile.tempdir = None
+os.environ["DUCTAFLOW_SECRET_KEY"] = "the suite's own"  # nothing is left in the user's folders
 
 import attrs
 import hypothesis

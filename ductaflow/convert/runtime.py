@@ -79,7 +79,32 @@ def _nb_start(
     if os.environ.get("MPLBACKEND", "").startswith("module://matplotlib_inline"):
         del os.environ["MPLBACKEND"]  # a notebook's, from which this was started
     _nb_state.update(name=name, config=config, root=root, runs=folder.parent.parent)
-    return config
+    return _nb_revealed(config)
+
+
+def _nb_revealed(value: Any) -> Any:
+    """A config with the values of its secrets, each from its source."""
+    import os
+
+    if isinstance(value, list):
+        return [_nb_revealed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if list(value) != ["$secret"]:
+        return {key: _nb_revealed(item) for key, item in value.items()}
+    scheme, _, rest = str(value["$secret"]).partition(":")
+    if scheme == "env" and rest in os.environ:
+        return os.environ[rest]
+    if scheme == "keyring":
+        import keyring
+
+        found = keyring.get_password(*rest.split("/", 1))
+        if found is not None:
+            return found
+    raise SystemExit(
+        f"the config's secret {value['$secret']!r} cannot be had; set the environment variable or "
+        'the keyring\'s entry, or write {"$secret": "env:NAME"} in its place'
+    )
 
 
 def _nb_value(text: str) -> Any:

@@ -21,7 +21,7 @@ from ductaflow.flow import as_written
 from ductaflow.interpreters import kernel_spec
 from ductaflow.languages import TRANSLATORS
 from ductaflow.layout import ArtifactPaths, check_encodable, project_root
-from ductaflow.model import Cell, Flow, InstancePlan, RunOptions, RunRecord, Tag
+from ductaflow.model import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
 from ductaflow.notebook import Notebook
 from ductaflow.papermeta import parameters_told
 from ductaflow.papermill import metadata
@@ -38,6 +38,7 @@ from ductaflow.papermill.notebooks import (
 )
 from ductaflow.records import read_record
 from ductaflow.runner import run_cells
+from ductaflow.secretvalues import expression
 from ductaflow.syntax import language as language_of
 
 PathLike = str | os.PathLike[str]
@@ -129,7 +130,7 @@ def execute_notebook(
     logger.info("Output Notebook: %s", target)
     if prepare_only:
         return _saved(_node(Notebook(cells, dict(flow.metadata)).dumps()), target)
-    plan = _plan(flow, cells, cwd, cell_timeout)
+    plan = _plan(flow, cells, cwd, cell_timeout, values)
     spec = _kernel(flow, kernel_name)
     bar = _progress(progress_bar, len(cells))
     files = {"stdout": stdout_file, "stderr": stderr_file}
@@ -215,7 +216,7 @@ def _assignments(flow: Flow, values: Mapping[str, Any]) -> str:
             lines.append(translator.assign(name, translator.value(value)))
         else:
             fits = name.isidentifier() and not keyword.iskeyword(name)
-            lines.append(f"{name} = {to_python(value)}")
+            lines.append(f"{name} = {to_python(value, expression)}")
         if not fits:
             raise PapermillException(f"the parameter {name!r} cannot be the name of a variable")
     return "\n".join(lines) + "\n"
@@ -230,7 +231,11 @@ def _with_metadata(cell: Cell, *, report_mode: bool) -> Cell:
 
 
 def _plan(
-    flow: Flow, cells: Sequence[Cell], cwd: PathLike | None, cell_timeout: float | None
+    flow: Flow,
+    cells: Sequence[Cell],
+    cwd: PathLike | None,
+    cell_timeout: float | None,
+    values: Config,
 ) -> InstancePlan:
     folder = check_encodable((Path.cwd() / Path(cwd or "").expanduser()).resolve())
     if not folder.is_dir():
@@ -244,6 +249,7 @@ def _plan(
         root=project_root(None),
         options=RunOptions(cell_timeout=cell_timeout, html=False),
         cells=tuple(cells),
+        given=values,
     )
 
 

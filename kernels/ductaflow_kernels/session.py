@@ -204,7 +204,13 @@ class KernelSession:
     # --- asking -------------------------------------------------------------------------------
 
     def execute(
-        self, code: str, *, cell_id: str = "", stop_on_error: bool = True, silent: bool = False
+        self,
+        code: str,
+        *,
+        cell_id: str = "",
+        stop_on_error: bool = True,
+        silent: bool = False,
+        kept: bool = True,
     ) -> str:
         """Send code to run; several may be sent ahead, and run in order.
 
@@ -213,6 +219,7 @@ class KernelSession:
             cell_id: Its id, which the kernel may show in tracebacks.
             stop_on_error: Whether an error keeps later requests from running.
             silent: Run without counting or publishing it.
+            kept: Whether its history has it, if it is not silent.
 
         Returns:
             The request's `msg_id`, which every answer names as its parent.
@@ -220,7 +227,7 @@ class KernelSession:
         content = {
             "code": code,
             "silent": silent,
-            "store_history": not silent,
+            "store_history": kept and not silent,
             "user_expressions": {},
             "allow_stdin": False,
             "stop_on_error": stop_on_error,

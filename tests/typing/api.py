@@ -35,6 +35,7 @@ from ductaflow import (
     record,
     run_notebook,
     run_step_flow,
+    secret,
     sweep,
     sweep_iter,
     unpack_config,
@@ -67,6 +68,7 @@ run_step_flow(
 run_step_flow("analysis", "scenario_A", config, progress=False)
 run_step_flow("analysis", "scenario_A")
 assert_type(run_notebook("notebook.ipynb"), Run)
+run_step_flow("flow", "a", {"password": secret("env:PASSWORD"), "key": secret(value="text")})
 assert_type(run_notebook(Path("notebook.ipynb"), config, "out", timeout=None), Run)
 
 run_notebook("notebook.ipynb", cwd="work", output=Path("out/a.ipynb"), echo=True)

@@ -1,0 +1,118 @@
+"""Texts without the secrets in them: plain, escaped, encoded, also in two parts of a stream."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, final
+from urllib.parse import quote, quote_plus
+
+SHORTEST = 4
+"""Characters from which a secret is masked; shorter ones are everywhere."""
+
+_LINE = 12  # characters from which a line of a secret counts by itself
+_ENCODED = 8  # likewise of what a part of a base64 text has of it
+
+
+@final
+class Masker:
+    """Masks some secrets, and remembers what may be the beginning of one."""
+
+    def __init__(self, values: Iterable[str], mask: str) -> None:
+        """Values shorter than `SHORTEST` are left alone."""
+        self._mask = mask
+        self._forms = sorted(
+            {form for value in values if len(value) >= SHORTEST for form in _forms(value)},
+            key=lambda form: (-len(form), form),
+        )
+        self._pattern = re.compile("|".join(map(re.escape, self._forms)))
+        self._held: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._forms)
+
+    def text(self, text: str) -> str:
+        """A text, masked."""
+        return self._pattern.sub(self._mask, text) if self._forms else text
+
+    def tree(self, value: Any) -> Any:
+        """The same of every text in JSON-like data, keys too."""
+        if not self._forms:
+            return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.tree(key): self.tree(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.tree(item) for item in value]
+        return value
+
+    def stream(self, name: str, text: str) -> str:
+        """What can be shown of a stream by now; what may go on to be a secret is held back."""
+        if not self._forms:
+            return text
+        text = self._held.pop(name, "") + text
+        cut = self._beginning(text)
+        for match in self._pattern.finditer(text):
+            if match.start() < cut < match.end():
+                cut = match.end()
+        if cut < len(text):
+            self._held[name] = text[cut:]
+        return self.text(text[:cut])
+
+    def rest(self) -> list[tuple[str, str]]:
+        """What was held back of each stream, which has not become a secret."""
+        held = [(name, self.text(text)) for name, text in self._held.items()]
+        self._held.clear()
+        return held
+
+    def _beginning(self, text: str) -> int:
+        """Where in a text the beginning of a form stands that the text does not end."""
+        for length in range(min(len(text), len(self._forms[0]) - 1), 0, -1):
+            end = text[-length:]
+            if any(len(form) > length and form.startswith(end) for form in self._forms):
+                return len(text) - length
+        return len(text)
+
+
+def _forms(value: str) -> Iterator[str]:
+    """A secret as it may stand in a text."""
+    lines = [line.strip() for line in value.splitlines()]
+    for part in {value, *(line for line in lines if len(line) >= _LINE)}:
+        once = set(_escaped(part))
+        yield part
+        yield from once
+        for form in once:
+            yield from _escaped(form)
+    yield from _encoded(value.encode("utf-8", "surrogatepass"))
+
+
+def _escaped(text: str) -> Iterator[str]:
+    yield repr(text)[1:-1]
+    yield text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield html.escape(text)
+    yield html.escape(text, quote=False)
+    yield html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    raw = text.encode("utf-8", "surrogatepass")
+    yield repr(raw)[2:-1]
+    for safe in ("", "/"):
+        yield quote(raw, safe=safe)
+        yield quote_plus(raw, safe=safe)
+
+
+def _encoded(raw: bytes) -> Iterator[str]:
+    """What base64 makes of it wherever it stands in a longer text."""
+    yield base64.b64encode(raw).decode()
+    yield base64.urlsafe_b64encode(raw).decode()
+    for before in range(3):
+        first = (before * 8 + 5) // 6
+        last = (before + len(raw)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            part = encode(b"\0" * before + raw).decode()[first:last]
+            if len(part) >= _ENCODED:
+                yield part

@@ -1,0 +1,337 @@
+"""Secrets: the flow has the value, and nothing that a run leaves has it in any form."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+import pytest
+from conftest import Project
+
+import ductaflow
+from ductaflow import ConfigError, collate, explain, export, grid, secret, sweep
+from ductaflow.convert.runscript import create_flow_run_script
+from ductaflow.convert.standalone import create_standalone_python_script
+from ductaflow.machinekey import KEY_VARIABLE, key_file, keyed_hash, same_key
+from ductaflow.masking import Masker
+
+PLANTED = "pl4nted \"quoted\" & 'se<ret>'\\é"
+FORMS = {
+    PLANTED,
+    repr(PLANTED)[1:-1],
+    json.dumps(PLANTED)[1:-1],
+    json.dumps(PLANTED, ensure_ascii=False)[1:-1],
+    html.escape(PLANTED),
+    html.escape(PLANTED, quote=False),
+    quote(PLANTED),
+    quote(PLANTED, safe=""),
+    base64.b64encode(PLANTED.encode()).decode(),
+    "pl4nted",
+}
+
+SHOWS = """
+import base64, html, json, logging, sys, time, urllib.parse
+from IPython.display import HTML, JSON, display
+assert len(password) == LENGTH and config["password"] == password
+print(password, repr(password), json.dumps(password), html.escape(password))
+print(urllib.parse.quote(password), base64.b64encode(password.encode()).decode())
+print(password, file=sys.stderr)
+logging.warning("it is %s", password)
+for part in (password[:7], password[7:]):
+    print(part, end="", flush=True)
+    time.sleep(0.3)
+print()
+display(HTML("<b>" + html.escape(password) + "</b>"), JSON({"of": [password]}))
+display({"text/markdown": password, "text/plain": password}, raw=True)
+from ductaflow import record
+record(told=password)
+print(In, _ih)
+get_ipython().run_line_magic("history", "")
+password
+""".replace("LENGTH", str(len(PLANTED)))
+
+
+@pytest.fixture(autouse=True)
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret, where a run finds it."""
+    monkeypatch.setenv("PLANTED", PLANTED)
+
+
+def assert_nowhere(*places: Path | str) -> None:
+    """The planted secret is in no byte of these files, folders and texts."""
+    looked = 0
+    for place in places:
+        found = [place] if isinstance(place, str) or place.is_file() else place.rglob("*")
+        for each in found:
+            if isinstance(each, Path) and not each.is_file():
+                continue
+            data = each.encode() if isinstance(each, str) else each.read_bytes()
+            looked += len(data)
+            for form in FORMS:
+                assert form.encode() not in data, (each, form)
+    assert looked
+
+
+def test_a_run_has_its_secret_nowhere(project: Project) -> None:
+    project.write("told", SHOWS)
+    run = project.run("told", {"password": secret("env:PLANTED")})
+    assert run.status.ok
+    assert_nowhere(project.root / "runs", repr(run), repr(run.config))
+    assert "•••" in run.notebook.read_text("utf-8")
+    assert "•••" in run.html.read_text("utf-8")
+    assert "•••" in run.log.read_text("utf-8")
+    assert json.loads((run.dir / "config.json").read_text("utf-8")) == {
+        "password": {"$secret": "env:PLANTED"}
+    }
+
+
+def test_a_run_on_a_kernel_that_is_not_ours_neither(project: Project, cold_kernel: str) -> None:
+    project.write("cold", SHOWS)
+    run = project.run("cold", {"password": secret("env:PLANTED")}, kernel_name=cold_kernel)
+    assert run.status.ok
+    assert_nowhere(project.root / "runs")
+
+
+@pytest.fixture
+def cold_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kernelspec that starts ipykernel through a command that is not known to be it."""
+    folder = tmp_path / "jupyter" / "kernels" / "coldone"
+    folder.mkdir(parents=True)
+    script = folder / "start.py"
+    script.write_text("from ipykernel.kernelapp import launch_new_instance as go\ngo()\n")
+    spec = {
+        "argv": [sys.executable, str(script), "-f", "{connection_file}"],
+        "display_name": "Cold",
+        "language": "python",
+    }
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    return "coldone"
+
+
+def test_a_failure_tells_no_secret(project: Project) -> None:
+    project.write("failing", "def use(password):\n    raise ValueError(password)\nuse(password)")
+    with pytest.raises(ductaflow.CellFailed) as caught:
+        project.run("failing", {"password": secret(value=PLANTED)})
+    assert_nowhere(project.root / "runs", str(caught.value))
+    assert "•••" in str(caught.value)
+
+
+def test_a_sweep_its_collation_its_export_and_its_pages(project: Project, tmp_path: Path) -> None:
+    flow = project.write(
+        "swept",
+        "print(password, deep['list'])\nassert seed != 2, password\npassword",
+    )
+    table = pd.DataFrame(
+        {
+            "seed": [1, 2, 3],
+            "password": [secret("env:PLANTED"), secret(value=PLANTED), secret("env:PLANTED")],
+            "deep": [{"list": [secret("env:PLANTED")]}] * 3,
+        }
+    )
+    runs = sweep(flow, table, instance="seed")
+    assert [run.status.ok for run in runs] == [True, False, True]
+    out = tmp_path / "out"
+    export(runs, str(out / "{seed}"))
+    collate(root=project.root)
+    page = ductaflow.generate_status_report(runs, root=project.root)
+    texts = (page, repr(runs), repr(table), runs.frame().to_csv(), runs.summary())
+    assert_nowhere(project.root / "runs", out, *texts)
+
+
+def test_names_made_of_a_grid_have_no_secret(project: Project) -> None:
+    flow = project.write("grids", "print(password)")
+    runs = sweep(flow, grid(password=[secret("env:PLANTED"), secret(value=PLANTED)], seed=[1]))
+    assert all(run.status.ok for run in runs)
+    assert len({run.instance for run in runs}) == 2
+    assert_nowhere(project.root / "runs", *(run.instance for run in runs))
+
+
+def test_the_command_line_tells_none(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write("typed", SHOWS)
+    monkeypatch.chdir(project.root)
+
+    def call(*words: str) -> str:
+        command = [sys.executable, "-m", "ductaflow.cli", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr
+        assert_nowhere(done.stdout + done.stderr + " ")
+        return done.stdout
+
+    call("run", "typed", "-i", "a", "-p", 'password={"$secret": "env:PLANTED"}')
+    assert ductaflow.get_all_instances("typed", root=project.root)[0].status.ok
+    assert "•••" in call("log", "typed/a")
+    call("show", "typed/a")
+    call("ls")
+    call("explain", "typed", "-i", "a")
+    call("rerun", "typed/a")
+    call("inspect", "typed")
+    assert_nowhere(project.root / "runs")
+
+
+def test_scripts_look_it_up_when_they_run(project: Project) -> None:
+    flow = project.write("scripted", "assert len(password) == " + str(len(PLANTED)))
+    config = {"password": secret("env:PLANTED")}
+    script = create_standalone_python_script(flow, config=config, root=project.root)
+    runner = create_flow_run_script(flow, root=project.root)
+    assert_nowhere(script.parent, runner)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_nowhere(project.root, done.stdout + done.stderr + " ")
+    without = {k: v for k, v in os.environ.items() if k != "PLANTED"}
+    refused = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=without, check=False
+    )
+    assert refused.returncode != 0
+    assert "env:PLANTED" in refused.stderr
+
+
+def test_reuse_asks_whether_the_value_is_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("again", "len(password)")
+    config = {"password": secret("env:PLANTED")}
+    first = project.run("again", config)
+    assert project.run("again", config).reused
+    monkeypatch.setenv("PLANTED", "an0ther one")
+    (reason,) = explain(first.step, first.instance, root=project.root).reasons
+    assert reason.kind == "secret"
+    assert reason.message == "the secret ••• (env:PLANTED) changed"
+    monkeypatch.setenv("PLANTED", PLANTED)
+    monkeypatch.setenv(KEY_VARIABLE, "another machine's")
+    (reason,) = explain(first.step, first.instance, root=project.root).reasons
+    assert "another key" in reason.message
+    assert KEY_VARIABLE in reason.message
+
+
+def test_a_secret_that_cannot_be_had_says_what_to_do(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("gone", "len(password)")
+    first = project.run("gone", {"password": secret("env:PLANTED")})
+    before = first.notebook.read_bytes()
+    monkeypatch.delenv("PLANTED")
+    with pytest.raises(ConfigError, match="PLANTED is not set"):
+        explain(first.step, first.instance, root=project.root)
+    with pytest.raises(ConfigError, match="PLANTED is not set"):
+        project.run("gone", {"password": secret("env:PLANTED")})
+    assert first.notebook.read_bytes() == before
+    unknown = {"password": {"$secret": f"value:{keyed_hash('never given')}"}}
+    with pytest.raises(ConfigError, match=r"secret\(value=\.\.\.\) again"):
+        project.run("gone", unknown)
+    assert first.notebook.read_bytes() == before
+
+
+@pytest.mark.parametrize("source", ["hunter2", "file:/x", "env:", "keyring:service", ""])
+def test_a_source_of_no_known_kind_is_refused_and_not_repeated(source: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        secret(source)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match="`password`"):
+        ductaflow.config.normalise({"password": {"$secret": source}})
+
+
+def test_secret_takes_one_string() -> None:
+    for given in ({}, {"source": "env:A", "value": "b"}, {"value": 5}):
+        with pytest.raises(TypeError):
+            secret(**given)  # type: ignore[arg-type]
+    assert "b3tter" not in repr(secret(value="b3tter"))
+
+
+def test_keyring(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    project.write("ring", "assert password.startswith('pl4')\nprint(password)")
+    config = {"password": secret("keyring:database/me")}
+    with pytest.raises(ConfigError, match=r"ductaflow\[keyring\]"):
+        project.run("ring", config)
+    (tmp_path / "keyring.py").write_text(
+        "import types\n"
+        "class errors:\n    class KeyringError(Exception): pass\n"
+        f"def get_password(service, name):\n"
+        f"    return {PLANTED!r} if (service, name) == ('database', 'me') else None\n"
+    )
+    monkeypatch.delitem(sys.modules, "keyring")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert project.run("ring", config).status.ok
+    with pytest.raises(ConfigError, match="keyring set database you"):
+        project.run("ring", {"password": secret("keyring:database/you")})
+    monkeypatch.delitem(sys.modules, "keyring")
+    assert_nowhere(project.root / "runs")
+
+
+def test_papermills_call_and_run_notebook(project: Project) -> None:
+    from ductaflow.papermill import execute_notebook
+
+    flow = project.write("papers", SHOWS.replace('and config["password"] == password', ""))
+    notebook, out = project.root / "in.ipynb", project.root / "out.ipynb"
+    import jupytext
+
+    jupytext.write(jupytext.read(flow), notebook)
+    execute_notebook(notebook, out, parameters={"password": secret("env:PLANTED")})
+    assert_nowhere(out)
+    folder = project.root / "elsewhere"
+    run = ductaflow.run_notebook(
+        flow, config={"password": secret("env:PLANTED")}, execution_dir=folder
+    )
+    assert run.status.ok
+    assert_nowhere(folder)
+
+
+def test_a_short_secret_is_not_masked_and_noted(project: Project) -> None:
+    project.write("short", "print('a banana', password)")
+    run = project.run("short", {"password": secret(value="an")})
+    assert "a banana" in run.log.read_text("utf-8")
+    assert [note.kind for note in run.record.notes] == ["secret"]
+
+
+def test_a_stream_keeps_what_is_no_secret() -> None:
+    masker = Masker(["secret-one"], "•••")
+    parts = [masker.stream("stdout", part) for part in ("a sec", "ret-on", "ly, sec", "ret-one b")]
+    parts += [text for _, text in masker.rest()]
+    assert "".join(parts) == "a secret-only, ••• b"
+
+
+def test_base64_inside_a_longer_text_is_masked() -> None:
+    masker = Masker(["s3cret-value"], "•••")
+    for before in ("", "u", "us", "user:"):
+        text = base64.b64encode(f"{before}s3cret-value:more".encode()).decode()
+        assert "•••" in masker.text(text)
+
+
+def test_the_key_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ductaflow import machinekey
+
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    machinekey._key.cache_clear()
+    try:
+        told = keyed_hash("value")
+        assert same_key(told)
+        if sys.platform != "win32":
+            assert stat.S_IMODE(key_file().stat().st_mode) == 0o600
+        machinekey._key.cache_clear()
+        assert keyed_hash("value") == told
+    finally:
+        machinekey._key.cache_clear()
+
+
+def test_variables_of_another_machine_say_that_they_cannot_be_compared(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_MODE", "fast")
+    project.write("asks", "import os\nos.environ['APP_MODE'], os.environ.get('APP_UNSET')")
+    run = project.run("asks")
+    monkeypatch.setenv(KEY_VARIABLE, "another machine's")
+    (reason,) = explain(run.step, run.instance, root=project.root).reasons
+    assert reason.kind == "variable"
+    assert "APP_MODE cannot be compared" in reason.message
+    ductaflow.accept(run.step, run.instance, root=project.root)
+    assert explain(run.step, run.instance, root=project.root).reuse
