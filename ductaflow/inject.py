@@ -101,10 +101,9 @@ def config_source(config: Config) -> str:
     """Source of the injected cell."""
     text = to_python(config, expression)
     if len(text) > MAX_LITERAL and not any(sources(config)):
-        data = json.dumps(config).replace("'", "\u0027")  # it stands only in strings
+        data = json.dumps(config).replace("'", "\\u0027")  # it stands only in strings
         text = f"__import__('json').loads(r'''{data}''')"
-    return f"# This instance's config, in place of the default above.
-config = {text}"
+    return f"# This instance's config, in place of the default above.\nconfig = {text}"
 
 
 def flatten_source(config: Config, left_alone: Collection[str] = ()) -> str:
