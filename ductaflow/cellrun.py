@@ -332,14 +332,19 @@ class CellRun:
             if not text:
                 return
         elif masker:
-            self._show_held()
-            message = attrs.evolve(message, content=masker.tree(message.content))
+            if message.channel == "iopub":  # replies overtake what is printed
+                self._show_held(message.parent)
+            message = attrs.evolve(message, content=masker.content(message.content))
         self._take(message)
 
-    def _show_held(self) -> None:
+    def _show_held(self, parent: str | None = None) -> None:
         """Take in what of streams was held back, for it is the beginning of no secret."""
-        for name, text in self._secrets.masker.rest():
-            last = self._last_streams[name]
+        for name, last in self._last_streams.items():
+            if parent not in (None, last.parent):
+                continue
+            text = self._secrets.masker.rest(name)
+            if not text:
+                continue
             self._take(attrs.evolve(last, content={**last.content, "text": text}))
 
     def _take(self, message: Message) -> None:

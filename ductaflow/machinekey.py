@@ -17,6 +17,7 @@ KEY_VARIABLE = "DUCTAFLOW_SECRET_KEY"
 
 _FILE = "secret.key"
 _DIGITS = 32
+_BYTES = 32
 
 
 def keyed_hash(text: str) -> str:
@@ -52,19 +53,21 @@ def _key(given: str) -> bytes:
     try:
         return _kept(file)
     except OSError:  # nowhere to keep it: later processes say that they cannot compare
-        return secrets.token_bytes(32)
+        return secrets.token_bytes(_BYTES)
 
 
 def _kept(file: Path) -> bytes:
     """The key in a file, which is made if it is not there; all processes get the same."""
-    if not file.exists():
+    if not file.exists() or file.stat().st_size < _BYTES:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
         try:
             handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as out:
-                out.write(secrets.token_bytes(32))
-            with contextlib.suppress(FileExistsError):  # another process was first
+                out.write(secrets.token_bytes(_BYTES))
+            if file.exists():  # it was cut short
+                beside.replace(file)
+            with contextlib.suppress(FileExistsError, FileNotFoundError):  # another one was first
                 os.link(beside, file)
         finally:
             beside.unlink(missing_ok=True)

@@ -13,6 +13,9 @@ from urllib.parse import quote, quote_plus
 SHORTEST = 4
 """Characters from which a secret is masked; shorter ones are everywhere."""
 
+_PROTOCOL = frozenset(
+    {"status", "name", "execution_state", "execution_count", "comm_id", "observed"}
+)
 _LINE = 12  # characters from which a line of a secret counts by itself
 _ENCODED = 8  # likewise of what a part of a base64 text has of it
 
@@ -50,6 +53,17 @@ class Masker:
             return [self.tree(item) for item in value]
         return value
 
+    def content(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The same of what a message holds; the protocol's own words stay, whatever a secret is."""
+        return {
+            key: value
+            if key in _PROTOCOL
+            else {name: self.tree(item) for name, item in value.items()}
+            if isinstance(value, dict)
+            else self.tree(value)
+            for key, value in content.items()
+        }
+
     def stream(self, name: str, text: str) -> str:
         """What can be shown of a stream by now; what may go on to be a secret is held back."""
         if not self._forms:
@@ -63,11 +77,9 @@ class Masker:
             self._held[name] = text[cut:]
         return self.text(text[:cut])
 
-    def rest(self) -> list[tuple[str, str]]:
-        """What was held back of each stream, which has not become a secret."""
-        held = [(name, self.text(text)) for name, text in self._held.items()]
-        self._held.clear()
-        return held
+    def rest(self, name: str) -> str:
+        """What was held back of a stream, which has not become a secret."""
+        return self.text(self._held.pop(name, ""))
 
     def _beginning(self, text: str) -> int:
         """Where in a text the beginning of a form stands that the text does not end."""

@@ -62,7 +62,17 @@ class RunSecrets:
         """A record without them."""
         if not self.masker:
             return record
-        return RunRecord.from_json(self.masker.tree(record.to_json()))
+        text, error = self.masker.text, record.error
+        if error is not None:
+            told = tuple(map(text, error.traceback))
+            error = attrs.evolve(error, message=text(error.message), traceback=told)
+        return attrs.evolve(
+            record,
+            error=error,
+            notes=tuple(attrs.evolve(n, message=text(n.message)) for n in record.notes),
+            inputs=tuple(attrs.evolve(f, path=text(f.path)) for f in record.inputs),
+            outputs=tuple(attrs.evolve(f, path=text(f.path)) for f in record.outputs),
+        )
 
 
 NO_SECRETS = RunSecrets()

@@ -50,7 +50,8 @@ def secret(source: str | None = None, *, value: str | None = None) -> Secret:
     """A secret for a config: the flow sees its value, and its artifacts do not have it.
 
     Outputs, logs and errors that would show it show `•••`. Files that the flow itself writes are
-    the flow's own, and are not looked at.
+    the flow's own, and are not looked at. A flow that runs others hands a secret on as
+    `secret(value=password)`.
 
     Args:
         source: `env:NAME`, an environment variable, or `keyring:service/name`, an entry of the
