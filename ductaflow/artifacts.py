@@ -154,6 +154,7 @@ def report_cell(
         notebook.cell(index),
         language=language(plan.flow),
         fold_lines=looks.fold_lines if looks is not None else None,
+        scripts=looks is None or looks.scripts,
     )
 
 
