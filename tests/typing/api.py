@@ -30,11 +30,13 @@ from ductaflow import (
     is_notebook_execution,
     load_cli_config,
     make_new_ductaflow_instance,
+    make_report,
     record,
     run_notebook,
     run_step_flow,
     sweep,
     sweep_iter,
+    thin,
     unpack_config,
     verify,
     zip_grid,
@@ -163,3 +165,9 @@ assert_type(
     sweep("flow/analysis.py", [{"seed": 1}], verify=0.02, max_age="1d").verified.differing[0].label,
     str,
 )
+
+# Thinning.
+assert_type(thin([run], older_than="30d")[0].deleted, tuple[str, ...])
+assert_type(make_report(run), Path)
+assert_type(run.read_log(), str)
+thin(runs, compress=["report"])
