@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from ductaflow.statusreport import generate_status_report as generate_status_report
     from ductaflow.sweeps import sweep as sweep
     from ductaflow.sweeps import sweep_iter as sweep_iter
+    from ductaflow.thinning import make_report as make_report
+    from ductaflow.thinning import thin as thin
     from ductaflow.updates import accept as accept
     from ductaflow.updates import explain as explain
     from ductaflow.updates import update as update
@@ -118,6 +120,7 @@ _HOMES = {
     "ductaflow.secretvalues": ("secret",),
     "ductaflow.statusreport": ("generate_status_report",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),
+    "ductaflow.thinning": ("make_report", "thin"),
     "ductaflow.updates": ("accept", "explain", "update"),
     "ductaflow.verification": ("Verification",),
 }  # fmt: skip

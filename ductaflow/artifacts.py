@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import final
+from pathlib import Path
+from typing import Any, final
 
 import attrs
 from ductaflow_kernels.machine import start_thread
 
 from ductaflow import jsonio
+from ductaflow.compression import compressed
 from ductaflow.errors import ArtifactError
 from ductaflow.html import Fragment, Head, renderer
 from ductaflow.inject import config_table
 from ductaflow.layout import INDEX_PAGE, ArtifactPaths, runs_dir
-from ductaflow.model import Cell, InstancePlan, Note, RunRecord, Tag
+from ductaflow.model import Cell, InstancePlan, NbCell, Note, RunRecord, Tag
 from ductaflow.notebook import FAILING_ANCHOR, Notebook
 from ductaflow.options import HtmlOptions
 from ductaflow.records import write_record
@@ -134,47 +136,51 @@ class Artifacts:
         looks = self.plan.options.looks
         if looks is not None:
             fragments = [self._fragment(index) for index in range(len(self.notebook))]
-            page = report_page(self.plan, record, self.notebook, fragments, looks)
+            widgets = self.notebook.widget_state
+            page = report_page(record, fragments, widgets, looks, self.plan.root)
             jsonio.write_atomic(self.paths.html, page)
+        for file in (self.paths.notebook, self.paths.log):  # of an earlier run that was thinned
+            compressed(file).unlink(missing_ok=True)
         write_record(self.paths.record, record)
         return record
 
     def _fragment(self, index: int) -> Fragment:
         if index not in self._fragments:
             looks = self.plan.options.looks
-            self._fragments[index] = report_cell(self.plan, self.notebook, index, looks)
+            self._fragments[index] = report_cell(
+                self.notebook.cell(index), language(self.plan.flow), looks
+            )
         return self._fragments[index]
 
 
-def report_cell(
-    plan: InstancePlan, notebook: Notebook, index: int, looks: HtmlOptions | None
-) -> Fragment:
-    """A cell as the report shows it."""
+def report_cell(cell: NbCell, written_in: str, looks: HtmlOptions | None) -> Fragment:
+    """A cell as the report shows it, of a notebook in that language."""
     return renderer().cell(
-        notebook.cell(index),
-        language=language(plan.flow),
+        cell,
+        language=written_in,
         fold_lines=looks.fold_lines if looks is not None else None,
+        scripts=looks is None or looks.scripts,
     )
 
 
 def report_page(
-    plan: InstancePlan,
     record: RunRecord,
-    notebook: Notebook,
     fragments: Sequence[Fragment],
+    widget_state: Mapping[str, Any] | None,
     looks: HtmlOptions,
+    root: Path,
 ) -> str:
     """The report: a run's cells, and the bar over them."""
-    title = " / ".join(p for p in (plan.step, plan.instance) if p)
+    title = " / ".join(p for p in (record.step, record.instance) if p)
     return renderer().page(
         fragments,
-        title=title or plan.flow.name,
-        widget_state=notebook.widget_state,
-        head=_head(plan, record, looks),
+        title=title or Path(record.flow).stem,
+        widget_state=widget_state,
+        head=_head(record, looks, root),
     )
 
 
-def _head(plan: InstancePlan, record: RunRecord, looks: HtmlOptions) -> Head:
+def _head(record: RunRecord, looks: HtmlOptions, root: Path) -> Head:
     """What the bar over the report says."""
     status, light = f"{record.status.symbol} {record.status.label}", "success"
     if record.status.bad:
@@ -183,17 +189,17 @@ def _head(plan: InstancePlan, record: RunRecord, looks: HtmlOptions) -> Head:
         light = "warnings"
         status += f", {record.warnings} warning{'s' if record.warnings > 1 else ''}"
     facts = [] if record.duration is None else [f"{record.duration:.2f} s"]
-    index = runs_dir(plan.root) / INDEX_PAGE
+    index = runs_dir(root) / INDEX_PAGE
     failing = record.error is not None and record.error.cell is not None
     return Head(
-        name=f"{plan.step} / {plan.instance}" if plan.step else plan.flow.name,
+        name=f"{record.step} / {record.instance}" if record.step else Path(record.flow).stem,
         light=light,
         status=status,
         facts=(*facts, record.started[:16].replace("T", " ")),
         failing=FAILING_ANCHOR if failing else None,
-        config=f"cell-id={Tag.CONFIG_TABLE}" if plan.config is not None else None,
+        config=f"cell-id={Tag.CONFIG_TABLE}" if record.fingerprints.get("config") else None,
         options=looks,
-        index=f"../../{INDEX_PAGE}" if plan.step and index.is_file() else None,
+        index=f"../../{INDEX_PAGE}" if record.step and index.is_file() else None,
     )
 
 

@@ -24,6 +24,7 @@ from ductaflow_kernels.pool import shared_pool
 from ductaflow.catalog import load_run
 from ductaflow.cellrun import Stop
 from ductaflow.comparison import Pair, compare_files, compare_notebooks
+from ductaflow.compression import kept, read
 from ductaflow.engine import describe, execute
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import FileFact, Reason, Role
@@ -216,7 +217,7 @@ def _run_again(
         pair = _pair(record, now, base, plan.root)
         found = (
             *_run_differs(record, now),
-            *_cells_differ(plan, paths, new_paths, pair),
+            *_cells_differ(plan, record, paths, new_paths, pair),
             *_files_differ(plan, record, now, folder, given, pair),
         )
     if not found:
@@ -347,10 +348,16 @@ def _run_differs(record: RunRecord, now: RunRecord) -> Iterator[Difference]:
 
 
 def _cells_differ(
-    plan: InstancePlan, paths: ArtifactPaths, new_paths: ArtifactPaths, pair: Pair
+    plan: InstancePlan,
+    record: RunRecord,
+    paths: ArtifactPaths,
+    new_paths: ArtifactPaths,
+    pair: Pair,
 ) -> Iterator[Difference]:
+    if "notebook" in record.thinned and not kept(paths.notebook).exists():
+        return  # there is nothing to compare with, on purpose
     try:
-        before = json.loads(paths.notebook.read_bytes())
+        before = json.loads(read(paths.notebook))
         after = json.loads(new_paths.notebook.read_bytes())
     except (OSError, ValueError) as e:
         yield Difference("file", paths.notebook.name, f"cannot be read: {e}")

@@ -46,7 +46,8 @@ def from_brief(own: str, shared: str) -> RunRecord:
         values["fingerprints"] = {**common["fingerprints"], "config": config}
     values["status"] = Status.of(values["status"])
     values["outputs"] = tuple(map(FileFact.from_json, values["outputs"]))
-    values["hosts"] = tuple(values.get("hosts", ()))
+    for name in ("hosts", "thinned"):
+        values[name] = tuple(values.get(name, ()))
     if values["error"]:
         values["error"] = ErrorInfo(**values["error"])
     return RunRecord(**{**common, **values}, partial=True)

@@ -21,6 +21,7 @@ import attrs
 
 from ductaflow import importables
 from ductaflow.ages import age_told, limit_told
+from ductaflow.compression import SUFFIX
 from ductaflow.databases import has_log
 from ductaflow.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
 from ductaflow.fingerprint import (
@@ -501,11 +502,17 @@ def _looks(options: RunOptions) -> Any:
 
 def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iterator[Reason]:
     folder = paths.folder + os.sep
-    if not os.path.exists(f"{folder}{paths.flow}.ipynb"):
+    gone = record.thinned  # on purpose: it is no reason to run
+    notebook = f"{folder}{paths.flow}.ipynb"
+    if "notebook" not in gone and not any(map(os.path.exists, (notebook, notebook + SUFFIX))):
         yield Reason("report", f"{paths.flow}.ipynb is gone")
     if plan.options.html and _looks(plan.options) != record.options.get("html"):
         yield Reason("report", "the report is to look otherwise")
-    elif plan.options.html and not os.path.exists(f"{folder}{paths.flow}.html"):
+    elif (
+        plan.options.html
+        and "report" not in gone
+        and not os.path.exists(f"{folder}{paths.flow}.html")
+    ):
         yield Reason("report", f"{paths.flow}.html is not there")
     base = str(plan.root) + os.sep
     for fact in record.outputs:

@@ -88,7 +88,7 @@ def export(
         if not run.ok:
             targets.append(None)
             continue
-        flow = run.notebook.stem
+        flow = run.paths.notebook.stem
         target = place(target_of(template, row, step=run.step, instance=run.instance, flow=flow))
         if target in taken:
             raise TableError(

@@ -277,15 +277,17 @@ def _open(root: Path) -> sqlite3.Connection:
         return _in_memory()
     file = folder / FILE
     try:
+        jsonio.create(file)
         return _usable(sqlite3.connect(file, timeout=BUSY, check_same_thread=False))
-    except sqlite3.OperationalError:  # it is locked, or cannot be written
+    except (OSError, sqlite3.OperationalError):  # it is locked, or cannot be written
         return _in_memory()
     except sqlite3.DatabaseError:  # it is damaged
         with contextlib.suppress(OSError):
             file.unlink()
     try:
+        jsonio.create(file)
         return _usable(sqlite3.connect(file, timeout=BUSY, check_same_thread=False))
-    except sqlite3.Error:
+    except (OSError, sqlite3.Error):
         return _in_memory()
 
 

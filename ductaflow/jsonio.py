@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,24 @@ def canonical(value: Any) -> str:
 def now() -> str:
     """The time as records hold it: ISO, UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def create(path: Path) -> int:
+    """Make an empty file if it is not there, open to whom the umask and its folder's rules say.
+
+    For what others then open by themselves: SQLite and file locks give less than that.
+
+    Returns:
+        The file's permissions.
+
+    Raises:
+        OSError: It can be neither made nor opened.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = False) -> None:

@@ -12,6 +12,7 @@ from urllib.request import url2pathname
 
 import attrs
 
+from ductaflow.compression import compressed
 from ductaflow.errors import DuctaflowError, NameRefused
 from ductaflow.settings import SETTINGS_FILE, load_settings
 
@@ -502,5 +503,6 @@ class ArtifactPaths:
         return Path(self.folder, f".ductaflow.{self.prefix}lock")
 
     def all(self) -> tuple[Path, ...]:
-        """Them all."""
-        return self.notebook, self.html, self.log, self.config, self.record, self.lock
+        """Them all, also as they lie once a run is thinned."""
+        own = (self.notebook, self.html, self.log, self.config, self.record, self.lock)
+        return (*own, compressed(self.notebook), compressed(self.log))

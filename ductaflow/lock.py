@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ductaflow import jsonio
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Status
@@ -29,7 +30,8 @@ def instance_lock(paths: ArtifactPaths) -> Iterator[None]:
     folder: Path = paths.lock.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(paths.lock, timeout=0, thread_local=False)
+        mode = jsonio.create(paths.lock)
+        lock = FileLock(paths.lock, timeout=0, mode=mode, thread_local=False)
         _acquire(lock, paths)
     except Timeout:
         raise InstanceBusy(

@@ -344,6 +344,7 @@ class RunRecord:
             lines that begin with ⚠️ or `warning:`.
         given: What was given of the config, over the flow's default; None for all of it.
         notebook: SHA-256 of its executed notebook as it was left, or empty.
+        thinned: What has been taken away of it since, on purpose: `report`, `notebook`, `log`.
         schema: Version of this layout.
         partial: Whether it comes from an index, without cells, notes, reasons and the like.
     """
@@ -376,6 +377,7 @@ class RunRecord:
     warnings: int = 0
     given: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
     notebook: str = ""
+    thinned: tuple[str, ...] = ()
     schema: int = RECORD_SCHEMA
     partial: bool = False
 
@@ -402,7 +404,7 @@ class RunRecord:
         values["reasons"] = tuple(Reason(**_known(Reason, r)) for r in data.get("reasons", ()))
         for name in ("inputs", "outputs"):
             values[name] = tuple(map(FileFact.from_json, data.get(name, ())))
-        for name in ("package_folders", "hosts"):
+        for name in ("package_folders", "hosts", "thinned"):
             values[name] = tuple(data.get(name, ()))
         if data.get("error"):
             error = _known(ErrorInfo, data["error"])

@@ -33,6 +33,10 @@ class HtmlOptions:
         code: Whether a reader sees the code at first; a switch in the header turns it on and off.
         fold_lines: Text outputs of more lines than this are folded, and open by a click; None folds
             none.
+        scripts: Whether scripts may run in a report, as those of interactive figures and of
+            MathJax. Without them the page itself forbids them all, whatever outputs bring: formulas
+            are shown as TeX, and outputs in a form that needs no script, if they have one. The page
+            about many reports is made by its own script alone, in any case.
         template: A Jinja2 file for the page around the notebook, in place of our own. It gets
             `title`, `head` (styles and scripts), `header`, `body` and `scripts`, all HTML but the
             title, and is to put in the last four; its `<body>` needs the class `jp-Notebook` and
@@ -47,6 +51,7 @@ class HtmlOptions:
     css: str = attrs.field(default="", converter=_styles)
     code: bool = True
     fold_lines: int | None = attrs.field(default=400)
+    scripts: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool))
     template: Path | None = attrs.field(default=None, converter=_file)
 
     @logo.validator

@@ -43,6 +43,7 @@ from ductaflow.options import HtmlOptions
 from ductaflow.plan import lay_out
 from ductaflow.records import read_record, write_record
 from ductaflow.run import Run
+from ductaflow.syntax import language
 
 
 def is_outdated(plan: InstancePlan, run: Run) -> bool:
@@ -159,8 +160,9 @@ def _make(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh
     new = attrs.evolve(new, notebook=hashlib.sha256(text).hexdigest())
     page = None
     if looks is not None and paths.html.exists():
-        fragments = [report_cell(plan, notebook, i, looks) for i in range(len(notebook))]
-        page = report_page(plan, new, notebook, fragments, looks)
+        written_in = language(plan.flow)
+        fragments = [report_cell(notebook.cell(i), written_in, looks) for i in range(len(notebook))]
+        page = report_page(new, fragments, notebook.widget_state, looks, plan.root)
     return _Fresh(record, data, new, text, page)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import attrs
 
+from ductaflow.compression import kept, read
 from ductaflow.errors import ArtifactError
 from ductaflow.facts import Reason
 from ductaflow.hrefs import anchor
@@ -86,8 +87,8 @@ class Run:
 
     @property
     def notebook(self) -> Path:
-        """The executed notebook."""
-        return self.paths.notebook
+        """The executed notebook; with `.gz` if it is kept compressed."""
+        return kept(self.paths.notebook)
 
     @property
     def html(self) -> Path:
@@ -96,8 +97,34 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """The log of all text output."""
-        return self.paths.log
+        """The log of all text output; with `.gz` if it is kept compressed."""
+        return kept(self.paths.log)
+
+    def read_log(self) -> str:
+        """The text of its log, which may be kept compressed.
+
+        Raises:
+            ArtifactError: It is not there any more, or cannot be read.
+        """
+        return self._read("log", self.paths.log)
+
+    def read_notebook(self) -> str:
+        """The text of its executed notebook, which may be kept compressed.
+
+        Raises:
+            ArtifactError: It is not there any more, or cannot be read.
+        """
+        return self._read("notebook", self.paths.notebook)
+
+    def _read(self, name: str, path: Path) -> str:
+        try:
+            return read(path).decode("utf-8", "replace")
+        except (OSError, EOFError) as e:
+            if name in self.record.thinned and not kept(path).exists():
+                why = f"was thinned: its {name} has been deleted. Run it again with force=True"
+            else:
+                why = f"has no {name} that can be read: {e}. Run it again"
+            raise ArtifactError(f"{self.label} {why} to have one.") from e
 
     @property
     def config(self) -> Config | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ductaflow import jsonio
 from ductaflow.errors import ArtifactError
 from ductaflow.layout import runs_dir
 
@@ -72,7 +73,8 @@ def scratch_tree(
 
 def _clearing(runs: Path) -> FileLock:
     """Held by who makes or removes a scratch folder: what nobody holds is anyone's to remove."""
-    return FileLock(runs / f"{PREFIX}lock")
+    path = runs / f"{PREFIX}lock"
+    return FileLock(path, mode=jsonio.create(path))
 
 
 def _mirror(source: Path, target: Path, name: str, real: Collection[str], own: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 from browser import chromium, visit  # noqa: F401
 
 from ductaflow.html import HtmlRenderer
+from ductaflow.inject import config_table
+from ductaflow.model import Note
 from tests.test_html import RICH
 
 pytestmark = pytest.mark.browser
@@ -187,3 +189,110 @@ def test_scripts_in_outputs_run_and_cannot_break_out(report):
     assert seen.page.evaluate("window.broken") is None
     seen.page.wait_for_function("window.ok === 1")
     assert (seen.requests, seen.errors) == ([], [])
+
+
+RUNS = "window.ran = (window.ran || 0) + 1"
+HREFS = [
+    f"javascript:{RUNS}",
+    f"java\tscript:{RUNS}",
+    f" JavaScript:{RUNS}",
+    f"\x01javascript:{RUNS}",
+]
+HOSTILE = [
+    *(f"$\\href{{{href}}}{{x}}$" for href in HREFS),
+    f"$\\mmlToken{{mi}}[href='{HREFS[0]}']{{x}}$ $\\unicode[Arial]{{x}}$ $\\require{{[a]/../b}}$",
+    "$\\style{background:url(//evil/x)}{x}$ $\\class{a}{x}$ $\\cssId{ductaflow-code}{x}$",
+    *(f"[x](<{href}>)" for href in HREFS),
+    *(f'<a href="{href}">x</a>' for href in HREFS),
+    f'<img src="x:" onerror="{RUNS}">',
+    f"<script>{RUNS}</script>",
+    f'<svg onload="{RUNS}"><script>{RUNS}</script></svg>',
+    f'<iframe srcdoc="<script>parent.{RUNS}</script>"></iframe>',
+    f'<details open ontoggle="{RUNS}"><summary>x</summary></details>',
+    f'</code></pre></table>"\'><img src="x:" onerror="{RUNS}">',
+    "<meta http-equiv=refresh content='0;url=https://evil/'><base href='https://evil/'>",
+]  # fmt: skip
+SCRIPTED = [
+    code("", display(data={"application/javascript": RUNS, "text/plain": "a script"})),
+    code("", display(data={"text/html": f"<script>{RUNS}</script>", "text/plain": "a figure"})),
+    code("", display(data={"text/html": f'<b onclick="{RUNS}">bold</b>', "text/plain": "b"})),
+    code("", display(data={"text/html": f'<a href="{HREFS[0]}">link</a>', "text/plain": "a"})),
+    code("", display(data={"text/html": f"<img src='x:' onerror='{RUNS}'>", "text/plain": "i"})),
+]
+
+
+def ran(seen):
+    """How often a script ran, all links and handlers tried."""
+    if seen.page.evaluate("typeof MathJax !== 'undefined'"):
+        seen.page.evaluate("MathJax.startup.promise")
+    seen.page.evaluate("""() => {
+      for (const e of document.querySelectorAll("main a, main b, main summary")) {
+        const href = e.getAttribute("href") ?? e.getAttribute("xlink:href");
+        if (href === null || !/^(https?|file):$/.test(new URL(href, location).protocol))
+          e.dispatchEvent(new MouseEvent("click", {bubbles: true, cancelable: true}));
+      }
+    }""")
+    seen.page.wait_for_timeout(50)  # links are followed by and by
+    return seen.page.evaluate("window.ran ?? 0")
+
+
+def test_no_value_brings_a_script(report):
+    import pandas as pd
+
+    frame = pd.DataFrame({"value": HOSTILE})
+    pd.set_option("display.max_colwidth", None)
+    try:
+        table = frame.to_html()
+    finally:
+        pd.reset_option("display.max_colwidth")
+    text = "\n\n".join(HOSTILE)
+    config = {value: value for value in HOSTILE} | {"deep": {value: [value] for value in HOSTILE}}
+    seen = report(
+        markdown(config_table(config, [Note("note", value) for value in HOSTILE])),
+        code("", display(data={"text/html": table, "text/plain": "t"})),
+        code("", display(data={"text/html": "<p>$x^2$ $\\href{https://a.example}{b}$</p>"})),
+        *(code("", display(data={"text/markdown": value})) for value in HOSTILE),
+        *(code("", display(data={"text/latex": value})) for value in HOSTILE),
+        code("", display(data={"text/vnd.mermaid": text})),
+        code("print()", {"output_type": "stream", "name": "stdout", "text": text}),
+        code("1/0", {"output_type": "error", "ename": text, "evalue": text, "traceback": [text]}),
+        code("", display(data={"text/markdown": "# A title\n\n**bold** |a|\n\n|a|\n|-|\n|1|"})),
+    )
+    assert ran(seen) == 0
+    assert seen.requests == []
+    assert seen.page.locator("mjx-container a[*|href='https://a.example']").count() == 1
+    assert seen.page.locator("main h1", has_text="A title").is_visible()
+    assert seen.page.locator("main strong", has_text="bold").is_visible()
+
+
+def test_what_an_author_displays_runs(report):
+    assert ran(report(*SCRIPTED)) == 5
+
+
+def test_no_script_runs_where_none_may(renderer, tmp_path, visit):  # noqa: F811
+    from ductaflow.html import Head, HtmlOptions
+
+    cells = [
+        markdown("# Contents\n\n$e^{i\\pi}$ is shown"),
+        *SCRIPTED,
+        code("", display(data={"text/latex": "$\\frac{1}{2}$"})),
+        code("", display(data={"text/html": "<script>require([])</script>", "image/png": png()})),
+        code("", display(data={VIEW: {"model_id": "f00"}, "text/plain": "Slider()"})),
+    ]
+    head = Head("a / b", "success", "succeeded", options=HtmlOptions(scripts=False))
+    state = {"state": {"f00": {"model_module": "@jupyter-widgets/controls"}}}
+    page = renderer.page(
+        [renderer.cell(cell, scripts=False) for cell in cells],
+        title="T", head=head, widget_state=state,
+    )  # fmt: skip
+    path = tmp_path / "strict.html"
+    path.write_text(page, "utf-8")
+    seen = visit(path)
+    assert ran(seen) == 0
+    assert seen.page.locator("img[src^=data]").evaluate("i => i.naturalWidth") == 30
+    text = seen.page.locator("main").inner_text()
+    assert all(part in text for part in ("$e^{i\\pi}$", "\\frac{1}{2}", "a script", "Slider()"))
+    seen.page.locator("summary", has_text="contents").click()
+    seen.page.locator("header a", has_text="Contents").click()
+    assert seen.page.evaluate("document.querySelector(':target').id") == "Contents"
+    assert len(page) < 200_000  # without MathJax

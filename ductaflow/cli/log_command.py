@@ -29,6 +29,9 @@ def command(instance: str, follow: bool, root: str | None) -> int:
     from ductaflow.overview import is_live
 
     (run,) = options.find_runs(project_root(root), (instance,))
+    if not run.paths.log.exists():  # it was thinned, or is not there
+        click.echo(run.read_log(), nl=False)
+        return 0
     try:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # reading may cut a character
         with run.log.open("rb") as file:

@@ -44,6 +44,8 @@ COMMANDS = {
     "runner": "Make a flow into a file to double-click.",
     "debug": "Set up a run for a debugger.",
     "prune": "Remove instances that are no longer wanted.",
+    "thin": "Let runs take less room: delete or compress what they left.",
+    "report": "Make reports anew from notebooks.",
     "clean": "Remove what ductaflow wrote of runs.",
     "doctor": "Check this installation and project.",
     "completion": "Print what makes a shell complete this command.",

@@ -37,9 +37,10 @@ def command(instance: str, root: str | None, as_json: bool) -> None:
         "because": "; ".join(map(str, record.reasons)),
         "kernel": record.kernel.get("interpreter"),
         "memory": None if record.peak_memory is None else f"{record.peak_memory / 2**20:.0f} MiB",
-        "notebook": run.notebook,
+        "notebook": run.notebook if run.notebook.is_file() else None,
         "report": run.html if run.html.is_file() else None,
-        "log": run.log,
+        "log": run.log if run.log.is_file() else None,
+        "thinned": ", ".join(f"{name} deleted" for name in record.thinned),
     }
     _section("", {name: value for name, value in facts.items() if value})
     _section("config", leaves(config or {}))

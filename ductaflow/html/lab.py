@@ -31,6 +31,7 @@ from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
 from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 
 from ductaflow.errors import ArtifactError
+from ductaflow.html.harmless import harmless
 from ductaflow.html.markup import describe_images, has_math, is_price
 from ductaflow.html.page import script_json, script_text, stylesheet
 from ductaflow.html.shape import is_mark
@@ -41,7 +42,8 @@ WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
 # One cell of the template: its page is left out, its costly blocks are asked for through `parts`.
 # Of the blocks that differ from nbconvert's: an output that is a widget is rendered both as it
 # and as its next best form, for only the page knows whether there is a state for it; a script
-# finds its element by its own place, as an id would be the same for all who share the fragment.
+# finds its element by its own place, as an id would be the same for all who share the fragment;
+# Markdown that the kernel sent may hold a value, which must bring no script.
 _CELL_TEMPLATE = """\
 {%- extends 'index.html.j2' -%}
 {%- block header -%}{%- endblock -%}
@@ -61,6 +63,19 @@ _CELL_TEMPLATE = """\
 </div>
 <!--ductaflow:or-->{{ super() }}<!--ductaflow:end-->
 {%- else -%}{{ super() }}{%- endif -%}
+{%- endblock -%}
+{%- block data_markdown -%}
+<div class="jp-RenderedHTMLCommon jp-RenderedMarkdown jp-OutputArea-output"
+ data-mime-type="text/markdown">
+{{ output.data['text/markdown'] | markdown2html | harmless }}
+</div>
+{%- endblock -%}
+{%- block data_mermaid -%}
+<div class="jp-Mermaid">
+<pre class="mermaid">
+{{ output.data['text/vnd.mermaid'].strip() | e }}
+</pre>
+</div>
 {%- endblock -%}
 {%- block data_javascript -%}
 <div class="jp-RenderedJavaScript jp-OutputArea-output" data-mime-type="application/javascript">
@@ -152,6 +167,7 @@ class Lab:
             ansi2html=ansi_to_html,
             clean_html=lambda html: html if isinstance(html, SafeHtml) else clean_html(html),
             filter_data_type=_chooser([p for p in priority if p != WIDGET_VIEW]),
+            harmless=harmless,
             highlight_code=highlighter.filter,
             markdown2html=_markdown_filter(markdown),
             script_json=script_json,

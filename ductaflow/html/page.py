@@ -42,6 +42,8 @@ _VIEW = re.compile(
     r"<!--ductaflow:view (\S+)-->(.*?)<!--ductaflow:or-->(.*?)<!--ductaflow:end-->", re.DOTALL
 )
 # As nbconvert sets up its (older) MathJax, but for elements that are known to hold math alone.
+# A link in a formula may have come with a value: the browser says what it would open, since it
+# reads `java\tscript:` otherwise than MathJax's own filter does.
 # `Hub` is what widgets call for the math in their labels.
 _MATHJAX = """\
 <script>
@@ -50,6 +52,16 @@ window.MathJax = {
     inlineMath: [["$", "$"], ["\\\\(", "\\\\)"]],
     displayMath: [["$$", "$$"], ["\\\\[", "\\\\]"]],
     processEscapes: true, processEnvironments: true, tags: "ams"
+  },
+  startup: {
+    ready() {
+      MathJax.startup.defaultReady();
+      MathJax.startup.document.safe.filterMethods.filterURL = (_, url) => {
+        const link = document.createElement("a");
+        link.href = url;
+        return ["http:", "https:", "file:", "mailto:"].includes(link.protocol) ? url : null;
+      };
+    }
   },
   options: {
     enableMenu: false,
@@ -68,6 +80,14 @@ _WIDGETS = """\
 <script type="application/vnd.jupyter.widget-state+json">%s</script>
 <script>%s</script>
 """
+
+
+# The first thing in a page that is to run no script; styles and pictures lie in it or beside it.
+_NO_SCRIPTS: Final = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+    "style-src 'unsafe-inline'; img-src 'self' file: data:; media-src 'self' file: data:; "
+    "font-src data:; base-uri 'none'; form-action 'none'\">\n"
+)
 
 
 def script_json(value: Any) -> str:
@@ -139,6 +159,7 @@ def assemble(
     math: bool = False,
     require: bool = False,
     widget_state: str | None = None,
+    may_run: bool = True,
 ) -> str:
     """The whole page.
 
@@ -151,7 +172,9 @@ def assemble(
         math: Whether MathJax is needed.
         require: Whether require.js is needed.
         widget_state: The widgets' state as JSON fit for a `<script>`, if they are to be live.
+        may_run: Whether scripts may run in it; if not, the page's own policy forbids them all.
     """
+    policy = "" if may_run else _NO_SCRIPTS
     head_scripts = f"<script>{_bundle('require.js')}</script>\n" if require else ""
     scripts = _MATHJAX % _bundle("mathjax.js") if math else ""
     if widget_state is not None:
@@ -160,7 +183,7 @@ def assemble(
         from markupsafe import Markup
 
         parts = {
-            "head": f"<style>\n{css}</style>\n{head_scripts}",
+            "head": f"{policy}<style>\n{css}</style>\n{head_scripts}",
             "header": header,
             "body": f"<main>\n{body}\n</main>\n",
             "scripts": scripts,
@@ -170,6 +193,7 @@ def assemble(
         return str(made.render(title=encodable(title), **safe))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{policy}"
         f'<meta name="generator" content="ductaflow {__version__}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1.0">\n'
         f"<title>{html.escape(encodable(title), quote=False)}</title>\n"

@@ -88,7 +88,12 @@ class HtmlRenderer:
         self._lab  # noqa: B018
 
     def cell(
-        self, cell: NbCell, *, language: str = "python", fold_lines: int | None = None
+        self,
+        cell: NbCell,
+        *,
+        language: str = "python",
+        fold_lines: int | None = None,
+        scripts: bool = True,
     ) -> Fragment:
         """Render one cell.
 
@@ -96,6 +101,8 @@ class HtmlRenderer:
             cell: A cell as nbformat 4.5 writes it, with its texts as single strings.
             language: What its code is written in: a kernel's language or a Pygments lexer.
             fold_lines: Fold text outputs of more lines than this.
+            scripts: Whether what outputs show may be made by scripts; if not, another of their
+                forms is taken where they have one.
         """
         metadata = cell.get("metadata", {})
         tags = frozenset(metadata.get("tags", ()))
@@ -109,8 +116,8 @@ class HtmlRenderer:
             content["outputs"] = []
         fragment = _remembered(
             self.cells,
-            [content, language, fold_lines],
-            lambda: self._rendered(content, tags, language, fold_lines),
+            [content, language, fold_lines, scripts],
+            lambda: self._rendered(content, tags, language, fold_lines, scripts),
         )
         own = html.escape(encodable(str(cell.get("id", ""))))
         return attrs.evolve(fragment, html=fragment.html.replace(_ID_LATER, own, 1))
@@ -136,6 +143,10 @@ class HtmlRenderer:
         fragments = [f for f in fragments if f.html]
         needs = frozenset[str]().union(*(f.needs for f in fragments))
         body = "\n".join(f.html for f in fragments)
+        may_run = head is None or head.options.scripts
+        if not may_run:
+            needs &= {"widgets"}  # of which the next best form is shown
+            widget_state = None
         math, state = "math" in needs, None
         if "widgets" in needs:
             body, live = pages.choose_views(body, widget_state)
@@ -151,6 +162,7 @@ class HtmlRenderer:
             math=math,
             require="require" in needs,
             widget_state=state,
+            may_run=may_run,
         )
 
     def _css_with(self, head: Head) -> str:
@@ -172,14 +184,15 @@ class HtmlRenderer:
         tags: frozenset[str],
         language: str,
         fold_lines: int | None,
+        scripts: bool,
     ) -> Fragment:
         cell = _tidied(content)
         shape, words = emptied(cell)
         long = tuple(_lines_to_fold(output, fold_lines) for output in cell.get("outputs", ()))
         fragment = _remembered(
             self.inputs,
-            ["shape", shape, language, long],
-            lambda: self._template(shape, tags, language, long),
+            ["shape", shape, language, long, scripts],
+            lambda: self._template(shape, tags, language, long, scripts),
         )
         needs = set(fragment.needs)
 
@@ -205,7 +218,12 @@ class HtmlRenderer:
         return Fragment(ansi_to_html(text) if words.kind is Kind.TERMINAL else text)
 
     def _template(
-        self, cell: dict[str, Any], tags: frozenset[str], language: str, long: tuple[int, ...]
+        self,
+        cell: dict[str, Any],
+        tags: frozenset[str],
+        language: str,
+        long: tuple[int, ...],
+        scripts: bool,
     ) -> Fragment:
         """What the template makes of a cell.
 
@@ -214,6 +232,7 @@ class HtmlRenderer:
             tags: Its tags.
             language: What it is written in.
             long: For each output the number of its lines if it is to be folded, else 0.
+            scripts: Whether outputs may be made by scripts.
         """
         if tags & _REMOVE_INPUT:  # as nbconvert's preprocessor
             cell = {**cell, "metadata": {**cell["metadata"], "transient": {"remove_source": True}}}
@@ -222,6 +241,7 @@ class HtmlRenderer:
             fold_input=bool(tags & _HIDE_INPUT or jupyter.get("source_hidden")),
             fold_outputs=bool(tags & _HIDE_OUTPUT or jupyter.get("outputs_hidden")),
             long=long,
+            scripts=scripts,
         )
         text = self._lab.render(cell, parts, language)
         # Cells can be reached by keyboard, as nbconvert's.
@@ -245,6 +265,7 @@ class _CellParts:
     fold_input: bool
     fold_outputs: bool
     long: tuple[int, ...] = ()
+    scripts: bool = True
     needs: set[str] = attrs.field(factory=set)
     _seen: int = 0
     _typeset: bool = False
@@ -269,13 +290,15 @@ class _CellParts:
         return _folded(f"Output of {lines:,} lines", text) if lines else text
 
     def choose(self, data: Mapping[str, Any], priority: list[str]) -> list[str]:
-        best = next((p for p in priority if p in data), "")
+        forms = [p for p in priority if p in data]
+        if not self.scripts:  # what scripts would show comes last
+            forms.sort(key=lambda p: _is_script(p, data[p]))
+        best = next(iter(forms), "")
         shown = data.get(best, "")
         if best == "text/latex" or (best == "text/html" and has_math(shown)):
             self.needs.add("math")
             self._typeset = True
-        runs = best == "application/javascript" or (best == "text/html" and "<script" in shown)
-        if runs and calls_require(shown):
+        if _is_script(best, shown) and calls_require(shown):
             self.needs.add("require")
         return [best] if best else []
 
@@ -290,6 +313,13 @@ class _CellParts:
         if math:
             self.needs.add("math")
         return text
+
+
+def _is_script(kind: str, content: Any) -> bool:
+    """Whether an output of this kind shows itself by a script."""
+    if kind == "text/html":
+        return isinstance(content, str) and "<script" in content.lower()
+    return kind == "application/javascript"
 
 
 def _markdown(text: str, math: bool) -> Fragment:

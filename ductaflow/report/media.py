@@ -20,6 +20,7 @@ from typing import Any, final
 import attrs
 
 from ductaflow import jsonio
+from ductaflow.compression import kept, read
 from ductaflow.html.page import script_json
 from ductaflow.model import INSERTED_TAGS
 from ductaflow.report.facts import InstanceFacts
@@ -187,7 +188,7 @@ class MediaFolder:
 def _cells(notebook: Path) -> list[Mapping[str, Any]]:
     """The cells of an executed notebook; none if there is none."""
     try:
-        cells = json.loads(notebook.read_text("utf-8", "surrogatepass"))["cells"]
+        cells = json.loads(read(notebook).decode("utf-8", "surrogatepass"))["cells"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
@@ -247,7 +248,7 @@ def _cut(text: str) -> str:
 def _stamp(facts: InstanceFacts, full: bool) -> str:
     """Of what the media of an instance are made: they are made anew when it changes."""
     try:
-        stat = facts.paths.notebook.stat()
+        stat = kept(facts.paths.notebook).stat()
         notebook = f"{stat.st_mtime_ns}:{stat.st_size}"
     except OSError:
         notebook = "none"
@@ -258,7 +259,7 @@ def _stamp(facts: InstanceFacts, full: bool) -> str:
 def _files(facts: InstanceFacts) -> Iterator[tuple[str, int]]:
     """What the flow wrote into its folder."""
     paths = facts.paths
-    own = {paths.notebook, paths.html, paths.log, paths.config, paths.record, paths.lock}
+    own = set(paths.all())
     with contextlib.suppress(OSError):
         found = sorted(
             file for file in paths.directory.rglob("*") if file not in own and file.is_file()

@@ -68,12 +68,20 @@ def widgets(dist: Path) -> str:
     return script.replace(refusal, 'e=""')
 
 
+def mathjax(es5: Path) -> str:
+    """TeX to SVG, and in the same script what takes links and styles that do harm out of formulas.
+
+    It must be there before MathJax begins, which is when the first script has ended.
+    """
+    return "\n".join((es5 / name).read_text("utf-8") for name in ("tex-svg-full.js", "ui/safe.js"))
+
+
 def main() -> None:
     """Write the three bundles and print their hashes for README.md."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundles = {
-            "mathjax.js": (unpack(MATHJAX, folder) / "es5/tex-svg-full.js").read_text("utf-8"),
+            "mathjax.js": mathjax(unpack(MATHJAX, folder) / "es5"),
             "widgets.js": widgets(unpack(WIDGETS, folder) / "dist"),
             "require.js": (unpack(REQUIRE, folder) / "require.js").read_text("utf-8"),
         }

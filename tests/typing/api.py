@@ -31,6 +31,7 @@ from ductaflow import (
     is_notebook_execution,
     load_cli_config,
     make_new_ductaflow_instance,
+    make_report,
     prune,
     record,
     run_notebook,
@@ -38,6 +39,7 @@ from ductaflow import (
     secret,
     sweep,
     sweep_iter,
+    thin,
     unpack_config,
     verify,
     zip_grid,
@@ -174,3 +176,9 @@ assert_type(check("analysis", [{"seed": 1}], instance="seed").ok, bool)
 assert_type(check("analysis").wanting[0].reasons, tuple[str, ...])
 assert_type(prune("analysis", dry_run=True)[0].kept, str)
 sweep("analysis", [{"seed": 1}], prune=True)
+
+# Thinning.
+assert_type(thin([run], older_than="30d")[0].deleted, tuple[str, ...])
+assert_type(make_report(run), Path)
+assert_type(run.read_log(), str)
+thin(runs, compress=["report"])

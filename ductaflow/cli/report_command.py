@@ -1,0 +1,37 @@
+"""`ductaflow report INSTANCE ...`: make reports anew from notebooks."""
+
+from __future__ import annotations
+
+import click
+
+from ductaflow.cli import options
+from ductaflow.cli.output import dump, say
+
+
+@click.command("report")
+@options.instances_argument
+@click.option("--step", help="Those of this step whose report is not there.")
+@options.root_option
+@options.json_option
+def command(instances: tuple[str, ...], step: str | None, root: str | None, as_json: bool) -> None:
+    """Make the HTML reports of INSTANCES anew from their notebooks; nothing runs.
+
+    Without INSTANCES, those that are missing.
+    """
+    from ductaflow.compression import kept
+    from ductaflow.layout import project_root
+    from ductaflow.overview import is_live
+    from ductaflow.thinning import make_report
+
+    found = options.find_runs(project_root(root), instances, step)
+    if not instances:
+        found = [
+            run
+            for run in found
+            if not run.html.exists() and kept(run.paths.notebook).exists() and not is_live(run)
+        ]
+    pages = [str(make_report(run)) for run in found]
+    if as_json:
+        dump(pages)
+    else:
+        say("\n".join(pages) or "No report is missing.")

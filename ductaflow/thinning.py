@@ -1,0 +1,200 @@
+"""Runs that take less room: reports, notebooks and logs deleted or compressed, and made anew.
+
+A run that was thinned is still reused: its record says what was taken away on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ductaflow import jsonio
+from ductaflow.ages import seconds_of
+from ductaflow.artifacts import report_cell, report_page
+from ductaflow.compression import compress as compress_file
+from ductaflow.compression import compressed, kept, read
+from ductaflow.errors import ArtifactError
+from ductaflow.graph import root_of
+from ductaflow.layout import ArtifactPaths, check_name, instance_dir, project_root
+from ductaflow.lock import instance_lock
+from ductaflow.notebook import read_notebook
+from ductaflow.options import HtmlOptions
+from ductaflow.overview import is_live, standing_runs
+from ductaflow.records import read_record, write_record
+from ductaflow.repeat import recorded_options
+from ductaflow.run import Run
+from ductaflow.widgets import WIDGET_STATE_MIME
+
+DELETABLE: Final = ("report", "notebook", "log")
+COMPRESSIBLE: Final = ("notebook", "log")
+
+
+@attrs.frozen
+class Thinned:
+    """What was taken away of a run, or would be.
+
+    Attributes:
+        run: The run.
+        deleted: What was deleted: `report`, `notebook`, `log`.
+        compressed: What was compressed: `notebook`, `log`.
+    """
+
+    run: Run
+    deleted: tuple[str, ...]
+    compressed: tuple[str, ...]
+
+
+def thin(
+    runs: Iterable[Run] | str | None = None,
+    *,
+    delete: Sequence[str] = ("report",),
+    compress: Sequence[str] = ("notebook", "log"),
+    older_than: str | float | timedelta | None = None,
+    dry_run: bool = False,
+    root: str | os.PathLike[str] | None = None,
+) -> list[Thinned]:
+    """Let runs take less room; nothing runs again for it.
+
+    What flows wrote, configs and records stay. `make_report` makes a report anew while the notebook
+    is there. Runs that go on are left alone.
+
+    Args:
+        runs: Which ones; a step's name for all of its; all of the project if left out.
+        delete: What to delete of each: `report`, `notebook`, `log`.
+        compress: What to compress with gzip: `notebook`, `log`; `Run.read_notebook` and
+            `Run.read_log` read them as before.
+        older_than: Only runs that ended longer ago than this, as `30d`, or seconds.
+        dry_run: Change nothing; say what would be done.
+        root: The project root; found from where the caller is, if left out.
+
+    Returns:
+        What was done, an item for each run of which there was something to take away.
+
+    Raises:
+        ValueError: `delete` or `compress` names what it cannot, or both name the same, or
+            `older_than` is no age.
+        InstanceBusy: A run has begun meanwhile.
+        ArtifactError: A folder cannot be written.
+    """
+    _check(delete, compress)
+    age = None if older_than is None else seconds_of(older_than, "older_than")
+    if runs is None or isinstance(runs, str):
+        project = project_root(root)
+        step = None if runs is None else check_name(runs, "step")
+        found: Iterable[Run] = standing_runs(project, step)
+    else:
+        found = runs
+    done = []
+    for run in found:
+        if is_live(run) or (age is not None and not _is_older(run, age)):
+            continue
+        planned = _planned(run, delete, compress)
+        if planned.deleted or planned.compressed:
+            if not dry_run:
+                _carry_out(planned)
+            done.append(planned)
+    return done
+
+
+def make_report(run: Run) -> Path:
+    """Make a run's HTML report anew from its notebook, without running it.
+
+    Links to its neighbours come with the next `collate`.
+
+    Args:
+        run: The run; its notebook may be compressed.
+
+    Returns:
+        The report.
+
+    Raises:
+        ArtifactError: It has no notebook that can be read, or the report cannot be written.
+        InstanceBusy: It is being run.
+    """
+    with instance_lock(run.paths):
+        record = read_record(run.paths.record) or run.record
+        try:
+            cells, metadata = read_notebook(read(run.paths.notebook))
+        except (OSError, ValueError, EOFError) as e:
+            raise ArtifactError(
+                f"{run.label} has no notebook of which a report could be made: {e}. Run it again."
+            ) from e
+        told = recorded_options(record).get("html", True)
+        looks = told if isinstance(told, HtmlOptions) else HtmlOptions()
+        written_in = metadata.get("language_info", {}).get("name", "python")
+        widgets = metadata.get("widgets", {}).get(WIDGET_STATE_MIME)
+        fragments = [report_cell(cell, written_in, looks) for cell in cells]
+        root = root_of(run) if run.step else run.dir
+        jsonio.write_atomic(run.html, report_page(record, fragments, widgets, looks, root))
+        _note(run.paths, (name for name in record.thinned if name != "report"))
+    return run.html
+
+
+def _check(delete: Sequence[str], compress: Sequence[str]) -> None:
+    for name, given, known in (
+        ("delete", delete, DELETABLE),
+        ("compress", compress, COMPRESSIBLE),
+    ):
+        if isinstance(given, str) or (unknown := [x for x in given if x not in known]):
+            told = given if isinstance(given, str) else unknown[0]
+            raise ValueError(f"{name}={told!r}: it is a list of {', '.join(known)}")
+    if both := [name for name in delete if name in compress]:
+        raise ValueError(f"{both[0]!r} is to be deleted and compressed; name it once")
+
+
+def _is_older(run: Run, seconds: float) -> bool:
+    ended = run.brief.finished or run.brief.started
+    now = datetime.now(timezone.utc)
+    return bool(ended) and (now - datetime.fromisoformat(ended)).total_seconds() > seconds
+
+
+def _file(paths: ArtifactPaths, name: str) -> Path:
+    return {"report": paths.html, "notebook": paths.notebook, "log": paths.log}[name]
+
+
+def _planned(run: Run, delete: Sequence[str], compress: Sequence[str]) -> Thinned:
+    return Thinned(
+        run,
+        tuple(name for name in delete if kept(_file(run.paths, name)).exists()),
+        tuple(name for name in compress if _file(run.paths, name).exists()),
+    )
+
+
+def _carry_out(planned: Thinned) -> None:
+    run = planned.run
+    if run.step:
+        instance_dir(root_of(run), run.step, run.instance)  # refuses a link out of runs/
+    with instance_lock(run.paths):
+        record = read_record(run.paths.record)
+        # The record is first: a deleted file that it does not know of would have the run run again.
+        _note(run.paths, [*(record.thinned if record is not None else ()), *planned.deleted])
+        try:
+            for name in planned.deleted:
+                for file in _forms(run.paths, name):
+                    file.unlink(missing_ok=True)
+            for name in planned.compressed:
+                compress_file(_file(run.paths, name))
+        except OSError as e:
+            raise ArtifactError(
+                f"cannot thin {run.label}: {e}. Make {run.dir} writable, and thin again."
+            ) from e
+
+
+def _forms(paths: ArtifactPaths, name: str) -> Iterator[Path]:
+    file = _file(paths, name)
+    yield file
+    yield compressed(file)
+
+
+def _note(paths: ArtifactPaths, thinned: Iterable[str]) -> None:
+    """Let the record say what is gone on purpose."""
+    record = read_record(paths.record)
+    if record is not None:
+        names = tuple(dict.fromkeys(thinned))
+        if names != record.thinned:
+            write_record(paths.record, attrs.evolve(record, thinned=names))

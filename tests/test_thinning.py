@@ -1,0 +1,143 @@
+"""Runs that are thinned are still reused, and tell what they have no more."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+from click.testing import CliRunner
+
+from ductaflow import (
+    ArtifactError,
+    HtmlOptions,
+    collate,
+    get_all_instances,
+    make_report,
+    run_step_flow,
+    thin,
+)
+from ductaflow.catalog import load_run
+from ductaflow.cli.main import group
+
+FLOW = """\
+# %% [markdown]
+# # Title
+
+# %% tags=["parameters"]
+config = {"a": 1}
+
+# %%
+print("hello", a)
+"""
+ALL = ("report", "notebook", "log")
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "flow").mkdir()
+    (tmp_path / "flow" / "greet.py").write_text(FLOW, "utf-8")
+    return lambda **more: run_step_flow("greet", "one", {"a": 2}, root=tmp_path, **more)
+
+
+def names(run):
+    return {path.name for path in run.dir.iterdir() if path.name[0] != "."}
+
+
+def test_a_thinned_run_is_reused_and_read(run):
+    made = run()
+    log, notebook = made.read_log(), made.read_notebook()
+    (done,) = thin([made])
+    assert (done.deleted, done.compressed) == (("report",), ("notebook", "log"))
+    assert names(made) == {"config.json", "run.json", "greet.ipynb.gz", "greet.log.gz"}
+    again = run()
+    assert again.reused
+    assert names(again) == names(made)
+    assert (again.read_log(), again.read_notebook()) == (log, notebook)
+    assert gzip.decompress(again.log.read_bytes()).decode() == log
+    assert thin([again]) == []
+    assert get_all_instances("greet", root=made.dir.parents[2])[0].brief.thinned == ("report",)
+
+
+def test_all_of_it_may_go(run):
+    made = run()
+    thin([made], delete=ALL, compress=())
+    assert names(made) == {"config.json", "run.json"}
+    again = run()
+    assert again.reused
+    with pytest.raises(ArtifactError, match="greet/one was thinned: its log has been deleted"):
+        again.read_log()
+    with pytest.raises(ArtifactError, match="has no notebook of which a report could be made"):
+        make_report(again)
+    page = collate(["greet"], root=made.dir.parents[2])
+    assert page.is_file()
+
+
+def test_what_is_lost_by_accident_is_made_again(run):
+    made = run()
+    thin([made], delete=["log"], compress=[])
+    made.html.unlink()
+    assert not run().reused
+
+
+def test_a_run_that_runs_again_is_whole(run):
+    thin([run()])
+    fresh = run(force=True)
+    assert names(fresh) == {"config.json", "run.json", "greet.ipynb", "greet.log", "greet.html"}
+    assert fresh.record.thinned == ()
+
+
+@pytest.mark.parametrize("html", [True, HtmlOptions(title="Client", code=False)])
+def test_a_report_is_made_anew_as_it_was(run, html):
+    made = run(html=html)
+    page = made.html.read_bytes()
+    thin([made])
+    assert make_report(load_run(made.dir)) == made.html
+    assert made.html.read_bytes() == page
+    again = run(html=html)
+    assert again.reused
+    assert again.record.thinned == ()
+    again.html.unlink()
+    assert not run(html=html).reused
+
+
+def test_young_runs_stay(run):
+    made = run()
+    assert thin([made], older_than="1h") == []
+    assert len(thin([made], older_than=0, dry_run=True)) == 1
+    assert made.html.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"delete": ["config"]}, "delete='config'"),
+        ({"delete": "report"}, "delete='report'"),
+        ({"compress": ["report"]}, "compress='report'"),
+        ({"delete": ["log"]}, "'log' is to be deleted and compressed"),
+    ],
+)
+def test_what_cannot_be_thinned_is_refused(run, arguments, told):
+    made = run()
+    with pytest.raises(ValueError, match=told):
+        thin([made], **arguments)
+    assert made.html.exists()
+
+
+def test_on_the_command_line(run):
+    made = run()
+    root = ["--root", str(made.dir.parents[2])]
+
+    def do(*args):
+        done = CliRunner().invoke(group, [*args, *root], catch_exceptions=False)
+        assert not done.exit_code
+        return done.output
+
+    assert do("thin", "--dry-run").startswith("greet/one: delete report; compress notebook, log\n")
+    assert made.html.exists()
+    assert "1 run is thinned." in do("thin", "greet/one")
+    assert "hello 2" in do("log", "greet/one")
+    assert "report deleted" in do("show", "greet/one")
+    assert do("report").strip() == str(made.html)
+    assert do("report") == "No report is missing.\n"
+    do("clean", "--yes")
+    assert not made.dir.exists()
