@@ -64,7 +64,7 @@ def chromium() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
-    assert wait_until(lambda: _removed(folder), 10)
+    assert wait_until(lambda: _removed(folder))
 
 
 def _removed(folder: Path) -> bool:

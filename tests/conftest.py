@@ -107,7 +107,7 @@ def _children() -> list[psutil.Process]:
     return [p for p in psutil.Process().children(recursive=True) if p.status() != "zombie"]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> bool:
     """Whether something comes true in time; for what has no event to wait for."""
     end = time.monotonic() + seconds
     while not condition():

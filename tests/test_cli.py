@@ -616,7 +616,7 @@ def slow(tmp_path: Path) -> Path:
 def test_ctrl_c_saves_the_run_and_is_exit_code_130(slow):
     process = command("run", "slow", cwd=slow)
     folder = slow / "runs" / "slow" / "default"
-    assert wait_until((folder / "began").exists, 60)
+    assert wait_until((folder / "began").exists)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -631,7 +631,7 @@ def test_ctrl_c_saves_the_run_and_is_exit_code_130(slow):
 @requires_posix
 def test_ctrl_c_ends_a_sweep_with_exit_code_130(slow):
     process = command("sweep", "slow", "-g", "n=1,2,3", "-w", "1", cwd=slow)
-    assert wait_until(lambda: any(slow.glob("runs/slow/*/began")), 60)
+    assert wait_until(lambda: any(slow.glob("runs/slow/*/began")))
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -643,7 +643,7 @@ def test_ctrl_c_ends_a_sweep_with_exit_code_130(slow):
 def test_a_run_that_goes_on_is_seen_followed_and_left_alone(slow, do):
     process = command("run", "slow", cwd=slow)
     folder = slow / "runs" / "slow" / "default"
-    assert wait_until((folder / "began").exists, 60)
+    assert wait_until((folder / "began").exists)
     status = do("status", "--json", root=slow)
     assert status.data["steps"] == {"slow": {"running": 1}}
     assert status.data["running"][0]["label"] == "slow/default"
@@ -672,7 +672,7 @@ def test_a_run_that_goes_on_is_seen_followed_and_left_alone(slow, do):
 def test_a_run_whose_process_was_killed_is_dead(slow, do):
     process = command("run", "slow", cwd=slow)
     folder = slow / "runs" / "slow" / "default"
-    assert wait_until((folder / "began").exists, 60)
+    assert wait_until((folder / "began").exists)
     process.kill()
     process.communicate(timeout=60)
     record = read_record(folder / "run.json")

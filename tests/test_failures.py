@@ -100,7 +100,7 @@ def test_a_syntax_error_takes_no_kernel(project: Project) -> None:
 
 
 def test_a_cell_that_takes_too_long_is_interrupted(project: Project) -> None:
-    project.write("slow", "print('before')", "import time; time.sleep(60)", "print('after')")
+    project.write("slow", "print('before')", "import time; time.sleep(600)", "print('after')")
     with pytest.raises(RunTimedOut, match=r"a cell's 0\.5 s in cell 3") as caught:
         project.run("slow", cell_timeout=0.5)
     check_saved(caught.value, Status.TIMED_OUT)
@@ -110,7 +110,7 @@ def test_a_kernel_that_resists_is_ended(project: Project) -> None:
     project.write(
         "stubborn",
         "print('before')",
-        "import time\nwhile True:\n    try: time.sleep(60)\n    except KeyboardInterrupt: pass",
+        "import time\nwhile True:\n    try: time.sleep(600)\n    except KeyboardInterrupt: pass",
     )
     began = time.monotonic()
     with pytest.raises(RunTimedOut, match="the run's 1 s") as caught:
@@ -152,7 +152,7 @@ def test_input_fails_clearly(project: Project) -> None:
 
 
 def test_ctrl_c_saves_cleans_up_and_raises(project: Project) -> None:
-    project.write("long", "print('before')", "import time; time.sleep(60)")
+    project.write("long", "print('before')", "import time; time.sleep(600)")
     script = (
         "from ductaflow import run_step_flow\n"
         "try: run_step_flow('long', 'a', {})\n"
@@ -338,7 +338,7 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
         "import sys, time\nfrom pathlib import Path\n"
         "from ductaflow.layout import ArtifactPaths\nfrom ductaflow.lock import instance_lock\n"
         f"with instance_lock(ArtifactPaths.of(Path({str(tmp_path / 'inst')!r}), 'flow')):\n"
-        "    print('held', flush=True); time.sleep(60)\n"
+        "    print('held', flush=True); time.sleep(600)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None

@@ -151,7 +151,7 @@ def test_finish_does_not_wait_for_idle_executors(pool: KernelPool, tmp_path: Pat
 
 def test_an_interrupt_ends_the_cell_and_all_after_it(pool: KernelPool, tmp_path: Path) -> None:
     session = pool.lease(request_in(tmp_path))
-    session.execute("print('go'); import time; time.sleep(60)")
+    session.execute("print('go'); import time; time.sleep(600)")
     while not any(m.type == "stream" for m in session.poll(30)):
         pass
     began = time.monotonic()
@@ -304,7 +304,7 @@ session = pool.lease(KernelRequest(own_interpreter(), Path.cwd(), dict(os.enviro
 child = printed(session, "__import__('subprocess').Popen(['sleep', '60']).pid")
 session.execute("while True: pass")
 print(session.process.pid, child, session.connection.folder.parent, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

@@ -226,7 +226,7 @@ def test_an_observer_killed_during_a_run(project: Project) -> None:
 
     conductor = threading.Thread(target=conduct)
     conductor.start()
-    assert wait_until((project.root / "runs/flow/a/began").exists, 60)
+    assert wait_until((project.root / "runs/flow/a/began").exists)
     (one,) = observers(os.getpid())
     one.kill()
     conductor.join(60)
@@ -238,7 +238,7 @@ def test_an_observer_killed_during_a_run(project: Project) -> None:
 
 
 def test_it_dies_with_its_conductor(project: Project, scratch: dict[str, str]) -> None:
-    project.write("flow", "import time; open('began', 'w').close(); time.sleep(60)")
+    project.write("flow", "import time; open('began', 'w').close(); time.sleep(600)")
     conductor = subprocess.Popen(
         [
             sys.executable,
@@ -248,11 +248,11 @@ def test_it_dies_with_its_conductor(project: Project, scratch: dict[str, str]) -
         cwd=project.root,
         env=scratch,
     )
-    assert wait_until((project.root / "runs/flow/a/began").exists, 60)
+    assert wait_until((project.root / "runs/flow/a/began").exists)
     (one,) = observers(conductor.pid)
     conductor.send_signal(signal.SIGKILL)
     conductor.wait()
-    assert wait_until(lambda: not process_alive(one.pid), 10)
+    assert wait_until(lambda: not process_alive(one.pid))
 
 
 def test_switched_off(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

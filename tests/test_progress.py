@@ -194,7 +194,7 @@ def test_ctrl_c_once_and_twice(paced: Project) -> None:
     terminal = Terminal(SWEEP.replace("paced", "stubborn"), paced.root)
     terminal.read_until(r"▶ 2 running")
     logs = [paced.root / f"runs/stubborn/i{n}/stubborn.log" for n in range(2)]
-    assert wait_until(lambda: all("asleep" in log.read_text() for log in logs), 60)
+    assert wait_until(lambda: all("asleep" in log.read_text() for log in logs))
     terminal.press_ctrl_c()
     terminal.read_until("stopping; Ctrl-C again to kill")
     terminal.press_ctrl_c()

@@ -305,7 +305,7 @@ code = "import subprocess as s, os; print(os.getpid(), s.Popen(['sleep', '99']).
 client.execute(code)
 while (message := client.get_iopub_msg(timeout=10))["msg_type"] != "stream": pass
 print(message["content"]["text"], flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

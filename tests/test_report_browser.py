@@ -105,7 +105,7 @@ def index(study, page_of):
 
 def until(page, expression: str) -> None:
     """Wait for something to come true: Playwright's own way needs `eval`, which is forbidden."""
-    assert wait_until(lambda: page.evaluate(expression), 30), expression
+    assert wait_until(lambda: page.evaluate(expression)), expression
 
 
 def names(page) -> list[str]:

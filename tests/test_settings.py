@@ -144,7 +144,7 @@ def test_folders_are_where_the_settings_say(project):
 
 def test_a_time_limit_of_the_settings_counts_for_sweeps_too(project):
     write(project.root, "cell_timeout = 0.3")
-    project.write("slow", "import time; time.sleep(60)")
+    project.write("slow", "import time; time.sleep(600)")
     runs = sweep("slow", [{"x": 1}], progress=False)
     assert runs[0].status.value == "timeout"
     record = json.loads((runs[0].dir / "run.json").read_text("utf-8"))

@@ -520,7 +520,7 @@ def statuses(project: Project) -> dict[str, str]:
 
 def test_ctrl_c_saves_what_runs_and_the_next_call_goes_on(project: Project) -> None:
     conductor = start_conductor(project)
-    assert wait_until(lambda: list(statuses(project).values()).count("success") >= 5, 30)
+    assert wait_until(lambda: list(statuses(project).values()).count("success") >= 5)
     conductor.send_signal(signal.SIGINT)
     out, err = conductor.communicate(timeout=30)
     assert conductor.returncode == 3, err
@@ -537,7 +537,7 @@ def test_ctrl_c_saves_what_runs_and_the_next_call_goes_on(project: Project) -> N
 
 def test_a_conductor_that_is_killed_loses_what_was_running(project: Project) -> None:
     conductor = start_conductor(project)
-    assert wait_until(lambda: list(statuses(project).values()).count("success") >= 5, 30)
+    assert wait_until(lambda: list(statuses(project).values()).count("success") >= 5)
     conductor.kill()
     conductor.communicate()
     left = statuses(project)
@@ -554,7 +554,7 @@ def test_a_conductor_that_is_killed_loses_what_was_running(project: Project) -> 
 @pytest.mark.parametrize("change", ["flow", "touched", "nothing"])
 def test_a_change_meanwhile_is_seen(project: Project, change: str) -> None:
     conductor = start_conductor(project)
-    assert wait_until(lambda: list(statuses(project).values()).count("success") >= 2, 30)
+    assert wait_until(lambda: list(statuses(project).values()).count("success") >= 2)
     conductor.kill()
     conductor.communicate()
     done = list(statuses(project).values()).count("success")
