@@ -155,10 +155,10 @@ def test_a_plain_kernel_that_misses_a_request_is_woken(
     line = "        assert threading.current_thread() == self.shell_channel_thread\n"
     change(other, "kernelbase", line, line + DEAF_ONCE)
     kernelspec(tmp_path, monkeypatch, other.spec.argv[0])
-    project.write("f", "print('one')", "print('two')")
+    project.write("f", "print('the first')", "print('the second')")
     run = run_step_flow("f", "f", "a", kernel_name="other", timeout=60)
     log = run.log.read_text()
-    assert (log.count("one"), log.count("two")) == (1, 1)
+    assert (log.count("the first"), log.count("the second")) == (1, 1)
 
 
 def test_the_terminal_says_it_once(

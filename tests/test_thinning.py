@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 
 import pytest
+from browser import chromium, visit  # noqa: F401
 from click.testing import CliRunner
 
 from ductaflow import (
@@ -141,3 +142,14 @@ def test_on_the_command_line(run):
     assert do("report") == "No report is missing.\n"
     do("clean", "--yes")
     assert not made.dir.exists()
+
+
+@pytest.mark.browser
+def test_the_page_about_many_leads_to_what_is_there(run, visit):  # noqa: F811
+    made = run()
+    thin([made], delete=["report", "log"], compress=["notebook"])
+    page = visit(collate(["greet"], root=made.dir.parents[2])).page
+    links = page.locator("a[href*='one/']").evaluate_all("all => all.map(a => a.href)")
+    assert links
+    assert any(link.endswith("/greet.ipynb.gz") for link in links)
+    assert not any(link.endswith((".html", ".log", ".ipynb")) for link in links)

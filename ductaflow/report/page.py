@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ductaflow._version import __version__
+from ductaflow.compression import kept
 from ductaflow.html.page import STATIC, script_json, style_text
 from ductaflow.html.text import encodable
 from ductaflow.report.facts import InstanceFacts, Light
@@ -72,6 +73,7 @@ def row(facts: InstanceFacts, media: Media | None, attempt: Mapping[str, Any]) -
         if media is not None
         else [],
         "a": dict(attempt),
+        "h": _thinned(facts),
     }
     return {key: value for key, value in found.items() if value not in (None, [], {}, "", 0)}
 
@@ -125,6 +127,15 @@ def _bundle() -> tuple[str, str, str]:
     css = (STATIC / "index.css").read_text("utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return script, css, digest
+
+
+def _thinned(facts: InstanceFacts) -> dict[str, str]:
+    """The names of files that are not as a run leaves them; empty ones of those deleted."""
+    paths = facts.paths
+    files = {"report": paths.html, "notebook": paths.notebook, "log": paths.log}
+    deleted = dict.fromkeys(facts.record.thinned, "")
+    packed = {n: there.name for n, f in files.items() if (there := kept(f)) != f}
+    return {**deleted, **packed}
 
 
 def _seconds(time: str | None) -> float | None:

@@ -20,7 +20,11 @@ export interface Packed {
   n?: string[];
   g?: [string, string, string][];
   a?: { cell?: number; cells?: number; line?: string };
+  /** Of a run that was thinned: the names of its files as they are now, empty if they are gone. */
+  h?: Partial<Record<Artifact, string>>;
 }
+
+export type Artifact = "report" | "notebook" | "log";
 
 export interface Cause {
   kind: string;
@@ -86,6 +90,7 @@ export interface Row {
   notes: string[];
   figures: Figure[];
   attempt: { cell?: number; cells?: number; line?: string };
+  thinned: Partial<Record<Artifact, string>>;
   text: string;
 }
 
@@ -131,6 +136,7 @@ export function unpack(packed: Packed): Row {
       label,
     })),
     attempt: packed.a ?? {},
+    thinned: packed.h ?? {},
     text: "",
   };
   row.text = [row.id, row.light, row.status, row.error, ...Object.values(config)]
@@ -152,10 +158,18 @@ export function stem(row: Row): string {
   return row.flow.split(/[\\/]/).pop()!.replace(/\.[^.]*$/, "");
 }
 
+/** Where a file of a run lies; empty if it was thinned away. */
+export function artifact(row: Row, kind: Artifact): string {
+  const usual = { report: "html", notebook: "ipynb", log: "log" }[kind];
+  const name = row.thinned[kind] ?? `${stem(row)}.${usual}`;
+  return name && `${folder(row)}/${name}`;
+}
+
+/** The report, or what is left that tells of the run. */
 export function report(row: Row): string {
-  return data.reports
+  return data.reports && row.thinned.report === undefined
     ? `${data.reports}/${row.step}/${row.instance}.html`
-    : `${folder(row)}/${stem(row)}.html`;
+    : artifact(row, "report") || artifact(row, "notebook") || `${folder(row)}/run.json`;
 }
 
 // --- a column for every value --------------------------------------------------------------------

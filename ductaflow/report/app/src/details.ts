@@ -1,6 +1,6 @@
 // What lies beside the page for one instance, loaded when it is asked for; and its panel.
 
-import { Row, bytes, data, folder, href, report, seconds, show, stem, when } from "./data";
+import { Row, artifact, bytes, data, folder, href, report, seconds, show, when } from "./data";
 import { el, fill } from "./dom";
 import { lightbox } from "./gallery";
 import { lightOf } from "./table";
@@ -59,17 +59,18 @@ export function details(row: Row): Promise<Details | null> {
 
 export function links(row: Row): HTMLElement {
   const base = folder(row);
-  const name = stem(row);
+  const gone = (["report", "notebook", "log"] as const).filter((kind) => !artifact(row, kind));
   const link = (path: string, text: string) => el("a", { href: href(path) }, text);
   return el(
     "nav",
     { class: "links", "aria-label": `files of ${row.id}` },
-    link(report(row), "report"),
-    link(`${base}/${name}.ipynb`, "notebook"),
-    link(`${base}/${name}.log`, "log"),
+    gone.includes("report") ? null : link(report(row), "report"),
+    gone.includes("notebook") ? null : link(artifact(row, "notebook"), "notebook"),
+    gone.includes("log") ? null : link(artifact(row, "log"), "log"),
     link(`${base}/config.json`, "config"),
     link(`${base}/run.json`, "record"),
     el("a", { href: `${href(base)}/` }, "folder"),
+    gone.length ? ` (thinned: no ${gone.join(", no ")})` : null,
   );
 }
 
