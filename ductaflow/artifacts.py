@@ -25,6 +25,7 @@ from ductaflow.options import HtmlOptions
 from ductaflow.records import write_record
 from ductaflow.runlog import RunLog
 from ductaflow.syntax import language
+from ductaflow.times import local_time
 
 SAVE_EVERY = 1.0  # seconds between saves of the running notebook
 SAVE_SHARE = 10  # at most a tenth of the time goes into such saves
@@ -195,7 +196,7 @@ def _head(record: RunRecord, looks: HtmlOptions, root: Path) -> Head:
         name=f"{record.step} / {record.instance}" if record.step else Path(record.flow).stem,
         light=light,
         status=status,
-        facts=(*facts, record.started[:16].replace("T", " ")),
+        facts=(*facts, local_time(record.started, zone=True, seconds=False)),
         failing=FAILING_ANCHOR if failing else None,
         config=f"cell-id={Tag.CONFIG_TABLE}" if record.fingerprints.get("config") else None,
         options=looks,

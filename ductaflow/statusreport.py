@@ -5,16 +5,17 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ductaflow import jsonio
 from ductaflow.catalog import load_run
 from ductaflow.layout import local_folder
 from ductaflow.model import Status
 from ductaflow.run import Run
+from ductaflow.times import local_time
 
 _WORDS = {"success": Status.SUCCEEDED, "succeeded": Status.SUCCEEDED, "ok": Status.SUCCEEDED,
           "error": Status.FAILED, "failure": Status.FAILED}  # fmt: skip
@@ -75,7 +76,7 @@ def generate_status_report(
         for s, count in counts.items()
     )
     ordered = sorted(lines, key=lambda line: not line.status.bad)  # stable
-    made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    made = local_time(jsonio.now(), zone=True)
     body = "\n".join(_html(line, folder) for line in ordered)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -41,6 +41,7 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
     from ductaflow.lasttable import NOT_IN_TABLE, has_left
     from ductaflow.layout import project_root
     from ductaflow.overview import standing_runs
+    from ductaflow.times import local_time
 
     conditions = [_condition(text) for text in where]
     project = project_root(root)
@@ -62,7 +63,7 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
             "instance": run.instance,
             "status": run.status,
             "seconds": run.duration,
-            "started": run.record.started[shown].replace("T", " "),
+            "started": local_time(run.record.started)[shown],
             "error": f"{run.error.type}: {run.error.message}"[:80] if run.error else None,
             "note": NOT_IN_TABLE if left(run) else None,
         }

@@ -19,6 +19,7 @@ def command(instance: str, root: str | None, as_json: bool) -> None:
     from ductaflow.errors import ArtifactError
     from ductaflow.layout import project_root
     from ductaflow.template import leaves
+    from ductaflow.times import local_time
 
     (run,) = options.find_runs(project_root(root), (instance,))
     try:
@@ -33,7 +34,7 @@ def command(instance: str, root: str | None, as_json: bool) -> None:
     say(run_line(run))
     facts = {
         "flow": record.flow,
-        "started": record.started,
+        "started": local_time(record.started, zone=True),
         "because": "; ".join(map(str, record.reasons)),
         "kernel": record.kernel.get("interpreter"),
         "memory": None if record.peak_memory is None else f"{record.peak_memory / 2**20:.0f} MiB",
