@@ -63,6 +63,8 @@ class Artifacts:
             _warm_up_renderer()
         if plan.config is not None:
             jsonio.write_atomic(paths.config, jsonio.dumps(plan.config) + "\n")
+        for file in (paths.notebook, paths.log):  # of an earlier run that was thinned
+            compressed(file).unlink(missing_ok=True)
         log = RunLog.create(paths.log)
         try:
             write_record(paths.record, record)
@@ -140,8 +142,6 @@ class Artifacts:
             widgets = self.notebook.widget_state
             page = report_page(record, fragments, widgets, looks, self.plan.root)
             jsonio.write_atomic(self.paths.html, page)
-        for file in (self.paths.notebook, self.paths.log):  # of an earlier run that was thinned
-            compressed(file).unlink(missing_ok=True)
         write_record(self.paths.record, record)
         return record
 

@@ -81,6 +81,7 @@ def decide(
             "kernel": "its kernel was a plain one",
             "silent": "a file system did not answer",
             "unfinished": "its end was given up",
+            "secret-path": "the name of a file has a secret in it",
         }
         known = [causes[note.kind] for note in record.notes if note.kind in causes]
         reason = Reason("unobserved", f"{why}, for {known[0]}" if known else why)

@@ -113,7 +113,7 @@ def _facts(root: Path, row: tuple[Any, ...]) -> dict[str, Any]:
     *plain, config, metrics = row
     facts = dict(zip(COLUMNS, plain, strict=True))
     facts["dir"] = str(step_dir(root, facts["step"]) / facts["instance"])
-    facts["not_in_last_table"] = has_left(root, facts["step"], facts["instance"])
+    facts["not_in_last_table"] = has_left(root, facts["step"], facts["instance"], facts["started"])
     facts.update(leaves(json.loads(config), "config."))
     facts.update(leaves(json.loads(metrics), "metrics."))
     return facts

@@ -122,7 +122,13 @@ class Crew:
     def _note_table(self, names: Iterable[str] | None) -> None:
         if names is not None and not self.options.part:
             outlook = self.outlook
-            write_last_table(outlook.root, outlook.step, outlook.flow_display, names)
+            write_last_table(
+                outlook.root,
+                outlook.step,
+                outlook.flow_display,
+                names,
+                alone=self.options.prune,
+            )
 
     def _open_page(self) -> None:
         outlook = self.outlook

@@ -21,6 +21,7 @@ import attrs
 
 from ductaflow import jsonio
 from ductaflow._version import __version__
+from ductaflow.compression import compressed
 from ductaflow.errors import DuctaflowError, ExportError, TableError
 from ductaflow.graph import root_of
 from ductaflow.layout import project_root, target_folder
@@ -120,8 +121,12 @@ def export_run(run: Run, target: str, files: str | Sequence[str], root: Path) ->
     try:
         old = _delivered(store)
         here = {name: _hash(run.dir / name) for name in _chosen(run.dir, files)}
+        thinned = [name for name in _thinned(run) if name in old and name not in here]
+        packed = {compressed(Path(name)).name for name in thinned}
+        here = {name: told for name, told in here.items() if name not in packed}
+        here.update((name, old[name]) for name in thinned)  # thinning is no business of a client's
         present = {n for n, known in old.items() if here.get(n) == known and store.has(n, known)}
-        copied = [name for name in here if name not in present]
+        copied = [name for name in here if name not in present and name not in thinned]
         removed = [name for name in old if name not in here]
         if copied or removed or not old:
             manifest = _manifest(run, here)
@@ -247,6 +252,13 @@ def _chosen(folder: Path, globs: str | Sequence[str]) -> list[str]:
     if not names:
         raise ExportError(f"no file in {folder} matches {globs!r}, so there is nothing to deliver")
     return names
+
+
+def _thinned(run: Run) -> list[str]:
+    """Names of the files that were deleted or compressed to take less room."""
+    files = {"report": run.paths.html, "notebook": run.paths.notebook, "log": run.paths.log}
+    gone = run.record.thinned
+    return [f.name for name, f in files.items() if name in gone or compressed(f).exists()]
 
 
 def _hash(path: Path) -> dict[str, Any]:

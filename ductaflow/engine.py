@@ -97,7 +97,13 @@ def execute(
     try:
         artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
         outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch, secrets, check=check)
-        outcome = attrs.evolve(outcome, notes=(*outcome.notes, *secrets.notes))
+        outcome = attrs.evolve(
+            outcome,
+            notes=(*secrets.notes_masked(outcome.notes), *secrets.notes),
+            observed=attrs.evolve(
+                outcome.observed, hosts=tuple(map(secrets.masker.text, outcome.observed.hosts))
+            ),
+        )
         record = secrets.masked(_last_record(record, outcome, time.monotonic() - began))
         _conclude(plan, record, outcome, notebook, artifacts)
         record = artifacts.finish(record)

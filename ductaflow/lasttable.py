@@ -1,19 +1,21 @@
-"""Which instances the last table of a step had, and which only earlier ones: kept in its folder."""
+"""Which instances the tables of a step have, and which have left them; kept in `runs/`."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import attrs
 
 from ductaflow import jsonio
-from ductaflow.layout import step_dir
+from ductaflow.layout import runs_dir, step_dir
 
-FILE = ".ductaflow-table.json"
+FOLDER = ".ductaflow-tables"
 NOT_IN_TABLE = "not in the last table"
 """What lists say of a run whose row has left the table."""
 
@@ -25,22 +27,28 @@ class LastTable:
 
     Attributes:
         flow: The flow of the last sweep, as records have it.
-        instances: Those in the last table, in its order.
-        left: Those that were in an earlier one only.
+        tables: Those of each table, in its order. A table takes the place of those with which it
+            has instances in common; others, as those of sweeps within flows, stand beside it.
+        left: When each left that was in an earlier table only, as records have times.
     """
 
     flow: str = ""
-    instances: tuple[str, ...] = ()
-    left: frozenset[str] = frozenset()
+    tables: tuple[tuple[str, ...], ...] = ()
+    left: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """All that a table has."""
+        return tuple(dict.fromkeys(name for table in self.tables for name in table))
 
 
 def read_last_table(root: Path, step: str) -> LastTable:
-    """The last table of a step; an empty one if none is known.
+    """The tables of a step; an empty one if none is known.
 
     Raises:
         NameRefused: `step` is no step's name.
     """
-    path = step_dir(root, step) / FILE
+    path = _file(root, step)
     try:
         found = path.stat()
     except OSError:
@@ -52,40 +60,59 @@ def read_last_table(root: Path, step: str) -> LastTable:
 def _read(path: Path, *_: int) -> LastTable:
     try:
         data = json.loads(path.read_bytes())
-        instances, left = data["instances"], data["left"]
-        if all(isinstance(name, str) for name in (*instances, *left)):
-            return LastTable(str(data["flow"]), tuple(instances), frozenset(left))
-    except (OSError, ValueError, KeyError, TypeError):
+        tables = tuple(tuple(map(_text, table)) for table in data["tables"])
+        left = {name: _text(at) for name, at in data["left"].items()}
+        return LastTable(_text(data["flow"]), tables, left)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return LastTable()  # nothing is then marked, missed or removed
-    return LastTable()
 
 
-def write_last_table(root: Path, step: str, flow: str, names: Iterable[str]) -> None:
-    """Note the instances of the table that is now a step's.
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def write_last_table(
+    root: Path, step: str, flow: str, names: Iterable[str], *, alone: bool = False
+) -> None:
+    """Note the instances of a table of a step.
 
     Args:
         root: The project root.
         step: The step's name.
         flow: The flow, as records have it.
         names: The instances, in the table's order.
+        alone: Whether it takes the place of all others.
 
     Raises:
         ArtifactError: It cannot be written.
     """
     before, now = read_last_table(root, step), tuple(names)
-    left = {*before.instances, *before.left} - set(now)
-    folder = step_dir(root, step)
-    left = {name for name in left if (folder / name / "run.json").exists()}
-    table = LastTable(flow, now, frozenset(left))
-    if table == before:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, table)
+    others = () if alone else tuple(t for t in before.tables if set(t).isdisjoint(now))
+    tables = (*others, now)
+    wanted = {name for table in tables for name in table}
+    moment = datetime.now(timezone.utc).isoformat()
+    left = {n: before.left.get(n, moment) for n in (*before.left, *before.instances)}
+    table = LastTable(flow, tables, {n: at for n, at in left.items() if n not in wanted})
+    if table != before:
+        _write(root, step, table)
 
 
-def has_left(root: Path, step: str, instance: str) -> bool:
-    """Whether an instance was in a table of its step, but not in the last one."""
-    return instance in read_last_table(root, step).left
+def has_left(root: Path, step: str, instance: str, started: str) -> bool:
+    """Whether an instance has left the tables of its step, and has not run since.
+
+    Args:
+        root: The project root.
+        step: The step's name.
+        instance: The instance's name.
+        started: When its last run began, as its record has it.
+    """
+    at = read_last_table(root, step).left.get(instance)
+    try:
+        return at is not None and datetime.fromisoformat(started) < datetime.fromisoformat(at)
+    except (ValueError, TypeError):
+        return False
 
 
 def forget(root: Path, step: str, names: Iterable[str]) -> None:
@@ -94,18 +121,23 @@ def forget(root: Path, step: str, names: Iterable[str]) -> None:
     Raises:
         ArtifactError: The file cannot be written.
     """
-    folder, gone = step_dir(root, step), set(names)
-    table = read_last_table(root, step)
-    if gone & {*table.instances, *table.left}:
-        rest = tuple(name for name in table.instances if name not in gone)
-        _write(folder, attrs.evolve(table, instances=rest, left=table.left - gone))
-    wanted = gone <= table.left and table.instances  # they have not run yet
-    if gone and not wanted and {path.name for path in folder.iterdir()} <= {FILE}:
-        (folder / FILE).unlink(missing_ok=True)
-        folder.rmdir()
+    before, gone = read_last_table(root, step), set(names)
+    tables = tuple(tuple(name for name in table if name not in gone) for table in before.tables)
+    left = {name: at for name, at in before.left.items() if name not in gone}
+    table = LastTable(before.flow, tuple(filter(None, tables)), left)
+    if not table.tables and not table.left:
+        _file(root, step).unlink(missing_ok=True)
+    elif table != before:
+        _write(root, step, table)
+    with contextlib.suppress(OSError):  # something is left in it
+        step_dir(root, step).rmdir()
 
 
-def _write(folder: Path, table: LastTable) -> None:
-    data = attrs.asdict(attrs.evolve(table, left=frozenset()))
-    data = {"schema": 1, **data, "left": sorted(table.left)}
-    jsonio.write_atomic(folder / FILE, jsonio.dumps(data) + "\n")
+def _file(root: Path, step: str) -> Path:
+    return runs_dir(root) / FOLDER / f"{step_dir(root, step).name}.json"
+
+
+def _write(root: Path, step: str, table: LastTable) -> None:
+    path = _file(root, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    jsonio.write_atomic(path, jsonio.dumps({"schema": 1, **attrs.asdict(table)}) + "\n")

@@ -16,6 +16,8 @@ SHORTEST = 4
 _PROTOCOL = frozenset(
     {"status", "name", "execution_state", "execution_count", "comm_id", "observed"}
 )
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_END = 8  # characters of a secret's beginning or end that tell that it was shortened
 _LINE = 12  # characters from which a line of a secret counts by itself
 _ENCODED = 8  # likewise of what a part of a base64 text has of it
 
@@ -26,12 +28,16 @@ class Masker:
 
     def __init__(self, values: Iterable[str], mask: str) -> None:
         """Values shorter than `SHORTEST` are left alone."""
+        values = tuple(values)
         self._mask = mask
         self._forms = sorted(
             {form for value in values if len(value) >= SHORTEST for form in _forms(value)},
             key=lambda form: (-len(form), form),
         )
-        self._pattern = re.compile("|".join(map(re.escape, self._forms)))
+        long = [value for value in values if len(value) >= SHORTEST]
+        patterns = [*map(re.escape, self._forms), *map(_percent, long), *map(_shortened, long)]
+        self._pattern = re.compile("|".join(filter(None, patterns)))
+        self._numbers = {form for form in self._forms if _NUMBER.fullmatch(form)}
         self._held: dict[str, str] = {}
 
     def __bool__(self) -> bool:
@@ -51,6 +57,8 @@ class Masker:
             return {self.tree(key): self.tree(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.tree(item) for item in value]
+        if self._numbers and type(value) in (int, float) and str(value) in self._numbers:
+            return self._mask
         return value
 
     def content(self, content: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +96,29 @@ class Masker:
             if any(len(form) > length and form.startswith(end) for form in self._forms):
                 return len(text) - length
         return len(text)
+
+
+def _percent(value: str) -> str:
+    """A pattern of a secret in a URL, whichever of its characters are escaped there."""
+    if value.isalnum() and value.isascii():
+        return ""
+    parts = []
+    for character in value:
+        code = "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+        plain = re.escape(character)
+        parts.append(
+            plain if character.isalnum() and character.isascii() else f"(?:{plain}|(?i:{code}))"
+        )
+    return "".join(parts)
+
+
+def _shortened(value: str) -> str:
+    """A pattern of a secret of which a display shows the beginning or the end only."""
+    if len(value) < 2 * _END:
+        return ""
+    first, last = re.escape(value[:_END]), re.escape(value[-_END:])
+    most = len(value)
+    return rf"{first}\S{{0,{most}}}?(?:\.\.\.|…)|(?:\.\.\.|…)\S{{0,{most}}}?{last}"
 
 
 def _forms(value: str) -> Iterator[str]:

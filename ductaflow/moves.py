@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from ductaflow.compression import compressed
 from ductaflow.errors import DuctaflowError, FlowNotFound
 from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import flow_files, read_flow, resolve_flow
-from ductaflow.layout import ArtifactPaths, runs_dir
+from ductaflow.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir
 from ductaflow.model import InstancePlan, RunRecord
+from ductaflow.records import read_record
 from ductaflow.settings import load_settings
 
 
@@ -30,12 +31,13 @@ def remove_left(left: ArtifactPaths, now: ArtifactPaths) -> None:
     if left.flow != now.flow:
         for path in (left.notebook, left.html, left.log):
             path.unlink(missing_ok=True)
+            compressed(path).unlink(missing_ok=True)
 
 
 def flow_of(record: RunRecord, root: Path) -> Path:
     """The flow file of a run, also if it was moved or renamed since.
 
-    A flow that was moved has the same file name. One that was renamed has the same code, and no
+    It has the same code, or the same name if no other step has run it; one that was renamed has no
     step of its own in `runs/` yet.
 
     Args:
@@ -51,9 +53,9 @@ def flow_of(record: RunRecord, root: Path) -> Path:
     folders = [*(root / folder for folder in load_settings(root).flows), before.parent]
     files = list(dict.fromkeys(f for folder in folders for f in flow_files(folder)))
     same_name = [f for f in files if f.name == before.name]
-    chosen: Sequence[Path] = same_name
-    if len(same_name) != 1:
-        chosen = [f for f in same_name or files if _same_code(f, record)]
+    chosen = [f for f in same_name or files if _same_code(f, record)]
+    if len(same_name) == 1 and not chosen and not _is_of_another(same_name[0], record, root):
+        chosen = same_name  # moved, and edited
     if not same_name:
         chosen = [f for f in chosen if f.stem == record.step or not _has_step(f, root)]
     if len(chosen) == 1:
@@ -73,6 +75,14 @@ def _same_code(file: Path, record: RunRecord) -> bool:
     except DuctaflowError:
         return False
     return found["code"] == record.fingerprints.get("code")
+
+
+def _is_of_another(file: Path, record: RunRecord, root: Path) -> bool:
+    """Whether another step has run this flow."""
+    others = (step for step in iter_steps(root) if step != record.step)
+    folders = (folder for step in others for folder in iter_instances(root, step))
+    known = (read_record(folder / "run.json") for folder in folders)
+    return any(each is not None and root / each.flow == file for each in known)
 
 
 def _has_step(file: Path, root: Path) -> bool:

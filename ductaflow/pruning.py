@@ -14,10 +14,11 @@ from typing import final
 
 import attrs
 
+from ductaflow import jsonio
 from ductaflow.catalog import all_runs
 from ductaflow.errors import ArtifactError, DuctaflowError, FlowNotFound
-from ductaflow.lasttable import NOT_IN_TABLE, forget, read_last_table
-from ductaflow.layout import check_name, instance_dir, project_root
+from ductaflow.lasttable import NOT_IN_TABLE, forget, has_left
+from ductaflow.layout import check_name, instance_dir, project_root, runs_name
 from ductaflow.lock import instance_lock
 from ductaflow.moves import flow_of
 from ductaflow.overview import is_live
@@ -84,7 +85,7 @@ def leftovers(root: Path, step: str | None = None) -> list[Leftover]:
     runs = list(all_runs(root))
     known = [(run, reason) for run in runs if (reason := _why(run, root))]
     labels = {run.label for run, _ in known}
-    known += _renamed([run for run in runs if run.label not in labels])
+    known += _renamed([run for run in runs if run.label not in labels], _read_from(runs, root))
     return sorted(
         (Leftover(run, why, _obstacle(run)) for run, why in known if step in (None, run.step)),
         key=lambda leftover: leftover.label,
@@ -113,7 +114,7 @@ def remove(found: Iterable[Leftover], root: Path) -> list[Leftover]:
 
 def _why(run: Run, root: Path) -> str:
     """Why an instance is not wanted, told from itself; empty if it is."""
-    if run.instance in read_last_table(root, run.step).left:
+    if has_left(root, run.step, run.instance, run.told.started):
         return NOT_IN_TABLE
     record = run.brief
     if Path(record.flow).is_absolute():  # outside the project: maybe only not here
@@ -125,18 +126,36 @@ def _why(run: Run, root: Path) -> str:
     return ""
 
 
-def _renamed(runs: list[Run]) -> Iterator[tuple[Run, str]]:
-    """Those of steps that were renamed, and what their steps are called now."""
-    steps: dict[tuple[str, str], dict[tuple[str, str], Run]] = {}  # by flow and step
+def _read_from(runs: Iterable[Run], root: Path) -> set[str]:
+    """Labels of the runs of which another step's run has read something."""
+    begin = f"{runs_name(root)}/"
+    found = set()
     for run in runs:
-        config = run.brief.fingerprints.get("config", "")
-        steps.setdefault((run.brief.flow, run.step), {})[run.instance, config] = run
+        for fact in run.record.inputs:
+            step, _, rest = fact.path.removeprefix(begin).partition("/")
+            if fact.path.startswith(begin) and step != run.step:
+                found.add(f"{step}/{rest.partition('/')[0]}")
+    return found
+
+
+def _renamed(runs: list[Run], read: set[str]) -> Iterator[tuple[Run, str]]:
+    """Those of steps that were renamed, and what their steps are called now.
+
+    None of which another run has read something: that one may be wanted as it is.
+    """
+    steps: dict[tuple[str, str], dict[tuple[str, ...], Run]] = {}  # by flow and step
+    for run in runs:
+        told = run.record
+        same = (run.instance, *(told.fingerprints.get(name, "") for name in ("config", "secrets")))
+        of = (*same, jsonio.canonical([told.options, told.kernel.get("name")]))
+        steps.setdefault((told.flow, run.step), {})[of] = run
     for (flow, step), old in steps.items():
         last = max(run.told.started for run in old.values())
         for (its_flow, its_step), new in steps.items():
             again = [new[key] for key in old if key in new]
             later = all(run.told.started > last for run in again)
-            if its_flow == flow and its_step != step and len(again) == len(old) and later:
+            twin = its_flow == flow and its_step != step and len(again) == len(old)
+            if twin and later and not any(run.label in read for run in old.values()):
                 why = f"its step is {its_step} now, with the same flow, instances and configs"
                 yield from ((run, why) for run in old.values())
                 break

@@ -20,6 +20,7 @@ import attrs
 
 from ductaflow import jsonio
 from ductaflow.artifacts import report_cell, report_page
+from ductaflow.compression import compressed
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.html import keep_navigation
 from ductaflow.interpreters import Interpreters
@@ -76,7 +77,7 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
         _carried(plan, record, run.paths) if moved else None
     )
     if fresh is None:
-        return run
+        return _followed(plan, record, run) if moved else run
     paths = ArtifactPaths.of(plan.directory, plan.flow.name) if moved else run.paths
     try:
         with instance_lock(run.paths):  # for as long as it takes to write three files
@@ -84,6 +85,25 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
                 return run
             fresh.write(run.paths, paths)
     except (InstanceBusy, ArtifactError):
+        return run  # it still serves, and is tried again when it is next reused
+    return Run(read_record(paths.record) or record, paths, reused=True)
+
+
+def _followed(plan: InstancePlan, record: RunRecord, run: Run) -> Run:
+    """A run of which the notebook is not there, or compressed, under its flow's new name."""
+    paths = ArtifactPaths.of(plan.directory, plan.flow.name)
+    pairs = [(run.paths.notebook, paths.notebook), (run.paths.html, paths.html)]
+    pairs += [(run.paths.log, paths.log)]
+    pairs += [(compressed(old), compressed(new)) for old, new in pairs]
+    try:
+        with instance_lock(run.paths):
+            if read_record(run.paths.record) != record:
+                return run
+            for old, new in pairs:
+                if old != new and old.exists():
+                    old.replace(new)
+            write_record(paths.record, attrs.evolve(record, flow=plan.flow_display))
+    except (InstanceBusy, ArtifactError, OSError):
         return run  # it still serves, and is tried again when it is next reused
     return Run(read_record(paths.record) or record, paths, reused=True)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from ductaflow.config import quoted
+from ductaflow.facts import FileFact
 from ductaflow.masking import SHORTEST, Masker
 from ductaflow.model import Cell, InstancePlan, Note, RunRecord, Tag
 from ductaflow.secretvalues import MASK, expression, shown, sources, value_of
@@ -66,14 +67,29 @@ class RunSecrets:
         if error is not None:
             told = tuple(map(text, error.traceback))
             error = attrs.evolve(error, message=text(error.message), traceback=told)
+        inputs, outputs = self._files(record.inputs), self._files(record.outputs)
+        notes = self.notes_masked(record.notes)
+        observed = record.observed
+        if (inputs, outputs) != (record.inputs, record.outputs):
+            observed = ""  # what was used cannot be asked for again
+            notes += (Note("secret-path", _IN_A_PATH),)
         return attrs.evolve(
             record,
             error=error,
-            notes=tuple(attrs.evolve(n, message=text(n.message)) for n in record.notes),
-            inputs=tuple(attrs.evolve(f, path=text(f.path)) for f in record.inputs),
-            outputs=tuple(attrs.evolve(f, path=text(f.path)) for f in record.outputs),
+            notes=notes,
+            inputs=inputs,
+            outputs=outputs,
+            observed=observed,
         )
 
+    def notes_masked(self, notes: Iterable[Note]) -> tuple[Note, ...]:
+        """Notes without them."""
+        return tuple(attrs.evolve(n, message=self.masker.text(n.message)) for n in notes)
 
+    def _files(self, facts: Iterable[FileFact]) -> tuple[FileFact, ...]:
+        return tuple(attrs.evolve(fact, path=self.masker.text(fact.path)) for fact in facts)
+
+
+_IN_A_PATH = "the name of a file that it used has a secret in it, so no later call reuses this run"
 NO_SECRETS = RunSecrets()
 """Those of a run that has none."""

@@ -60,8 +60,8 @@ def thin(
 ) -> list[Thinned]:
     """Let runs take less room; nothing runs again for it.
 
-    What flows wrote, configs and records stay. `make_report` makes a report anew while the notebook
-    is there. Runs that go on are left alone.
+    What flows wrote, configs, records, and what another run has read stay. `make_report` makes a
+    report anew while the notebook is there. Runs that go on are left alone.
 
     Args:
         runs: Which ones; a step's name for all of its; all of the project if left out.
@@ -89,11 +89,12 @@ def thin(
         found: Iterable[Run] = standing_runs(project, step)
     else:
         found = runs
-    done = []
-    for run in found:
+    chosen = list(found)
+    done, wanted = [], _read_by_runs(chosen)
+    for run in chosen:
         if is_live(run) or (age is not None and not _is_older(run, age)):
             continue
-        planned = _planned(run, delete, compress)
+        planned = _planned(run, delete, compress, wanted)
         if planned.deleted or planned.compressed:
             if not dry_run:
                 _carry_out(planned)
@@ -157,11 +158,27 @@ def _file(paths: ArtifactPaths, name: str) -> Path:
     return {"report": paths.html, "notebook": paths.notebook, "log": paths.log}[name]
 
 
-def _planned(run: Run, delete: Sequence[str], compress: Sequence[str]) -> Thinned:
+def _read_by_runs(runs: Iterable[Run]) -> set[Path]:
+    """Reports, notebooks and logs that flows have read: they are data of others."""
+    ends = (".html", ".ipynb", ".log")
+    return {
+        root / fact.path
+        for root in {root_of(run) for run in runs if run.step}
+        for run in standing_runs(root)
+        for fact in run.record.inputs
+        if fact.path.endswith(ends)
+    }
+
+
+def _planned(
+    run: Run, delete: Sequence[str], compress: Sequence[str], wanted: set[Path]
+) -> Thinned:
+    files = {name: _file(run.paths, name) for name in DELETABLE}
+    free = {name: file for name, file in files.items() if file not in wanted}
     return Thinned(
         run,
-        tuple(name for name in delete if kept(_file(run.paths, name)).exists()),
-        tuple(name for name in compress if _file(run.paths, name).exists()),
+        tuple(name for name in delete if name in free and kept(free[name]).exists()),
+        tuple(name for name in compress if name in free and free[name].exists()),
     )
 
 

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-from ductaflow import FlowNotFound, Status, get_all_instances, run_step_flow, sweep, update
+from ductaflow import (
+    FlowNotFound,
+    Status,
+    check,
+    get_all_instances,
+    prune,
+    run_step_flow,
+    sweep,
+    thin,
+    update,
+)
 from ductaflow.cli.main import main
 from ductaflow.flow import resolve_flow
 from ductaflow.records import read_record
@@ -215,3 +225,41 @@ def test_flows_are_found_in_subfolders(project: Project) -> None:
     project.write("a/deep", "print(2)")
     with pytest.raises(FlowNotFound, match=r"several .* flow/a/deep\.py, flow/a/b/deep\.py"):
         resolve_flow("deep", project.root, project.root)
+
+
+def test_a_flow_of_another_step_is_never_run_in_the_place_of_one_that_is_gone(
+    project: Project,
+) -> None:
+    for place in ("north", "south"):
+        (project.root / "flow" / place).mkdir()
+        project.write(f"{place}/model", f"open('o.txt', 'w').write('{place}')")
+        run_step_flow(f"flow/{place}/model.py", place, "i", {})
+    (project.root / "flow/north/model.py").unlink()
+    (north,) = update("north", progress=False)
+    assert not north.ok
+    assert (project.root / "runs/north/i/o.txt").read_text() == "north"
+    assert not check("north").ok
+    assert "south/i" not in {each.label for each in prune(dry_run=True)}
+
+
+def test_a_thinned_run_follows_a_renamed_flow(project: Project) -> None:
+    project.write("a", "print(1)")
+    run_step_flow("a", "s", "i", {})
+    thin("s")
+    (project.root / "flow/a.py").rename(project.root / "flow/b.py")
+    run = run_step_flow("b", "s", "i", {})
+    assert run.reused
+    assert names(project.root / "runs/s/i") == [
+        "b.ipynb.gz", "b.log.gz", "config.json", "run.json",
+    ]  # fmt: skip
+    project.write("b", "print(2)")
+    assert prune(dry_run=True) == []
+    assert [each.standing.value for each in check().wanting] == ["stale"]
+    run_step_flow("b", "s", "i", {})
+    assert names(project.root / "runs/s/i") == [
+        "b.html",
+        "b.ipynb",
+        "b.log",
+        "config.json",
+        "run.json",
+    ]

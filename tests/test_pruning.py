@@ -10,7 +10,7 @@ from conftest import Project
 
 from ductaflow import check, collate, get_all_instances, prune, run_step_flow, runs_table, sweep
 from ductaflow.cli.main import main
-from ductaflow.lasttable import FILE
+from ductaflow.lasttable import FOLDER
 from ductaflow.lock import instance_lock
 
 ROWS = [{"instance": name, "x": x} for x, name in enumerate("abc")]
@@ -149,9 +149,26 @@ def test_what_a_renamed_step_has_left(project: Project) -> None:
     assert (there("new"), there("twin")) == (["a", "b", "c"], ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"flow": 1}', '{"instances": 1, "left": [3]}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"flow": 1}', '{"tables": 1, "left": [3]}'])
 def test_a_damaged_note_of_the_table_marks_nothing(shrunk: Project, text: str) -> None:
-    (shrunk.root / "runs/step" / FILE).write_text(text)
+    (shrunk.root / "runs" / FOLDER / "step.json").write_text(text)
     assert prune() == []
     assert check().ok
     assert len(there()) == 4
+
+
+def test_sweeps_of_other_rows_and_later_runs_are_wanted(shrunk: Project) -> None:
+    sweep("step", [{"instance": "z", "x": 5}], progress=False)  # another table of the same step
+    assert [each.label for each in prune(dry_run=True)] == ["step/c"]
+    assert check().ok
+    run_step_flow("step", "c", {"x": 7})  # wanted after all
+    assert prune(dry_run=True) == []
+
+
+def test_what_others_read_from_is_no_renamed_step(project: Project) -> None:
+    project.write("flow", "open('o.txt', 'w').write(str(x))", parameters='config = {"x": 1}')
+    run_step_flow("flow", "base", "z", {"x": 1})
+    project.write("down", "open('../../base/z/o.txt').read()")
+    run_step_flow("down", "down", "d", {})
+    run_step_flow("flow", "other", "z", {"x": 1})
+    assert prune(dry_run=True) == []

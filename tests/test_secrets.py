@@ -357,3 +357,46 @@ def test_a_name_of_a_file_has_none(project: Project) -> None:
     run = project.run("files", {"password": secret(value="n0t-in-records")})
     assert "n0t-in-records" not in (run.dir / "run.json").read_text("utf-8")
     assert "by-•••" in (run.dir / "run.json").read_text("utf-8")
+
+
+def test_a_file_named_by_a_secret_is_looked_for_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED", "northwind")
+    reads = "from pathlib import Path\nprint(Path(f'../../../{tenant}.csv').exists())"
+    project.write("f", reads, parameters="config = {'tenant': ''}")
+    config = {"tenant": secret("env:PLANTED")}
+    assert "False" in project.run("f", config).read_log()
+    (project.root / "northwind.csv").write_text("1")
+    run = project.run("f", config)
+    assert not run.reused
+    assert "True" in run.read_log()
+    assert "the name of a file has a secret in it" in str(project.run("f", config).reasons)
+    (project.root / "northwind.csv").unlink()
+    assert b"northwind" not in (run.dir / "run.json").read_bytes()
+
+
+def test_no_host_is_named_by_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED", "hunter22secret")
+    connects = (
+        "import contextlib, socket\nwith contextlib.suppress(OSError):\n"
+        "    socket.create_connection((password, 80), timeout=2)"
+    )
+    project.write("f", connects, parameters="config = {'password': ''}")
+    run = project.run("f", {"password": secret("env:PLANTED")})
+    assert run.record.hosts
+    for file in run.dir.iterdir():
+        assert b"hunter22secret" not in file.read_bytes(), file
+
+
+def test_shortened_numbered_and_half_escaped_ones_are_masked() -> None:
+    token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5"
+    masker = Masker([token, "483920", "p@ss%s^w0rd!"], "•••")
+    assert masker.text(f"0  {token[:47]}...  x") == "0  •••  x"
+    assert masker.text(f"f('{token[:20]}…{token[-9:]}')").count("eyJ") == 0
+    assert token[-9:] not in masker.text(f"…{token[-9:]}")
+    assert masker.text("http://u:p@ss%25s%5Ew0rd!@h/") == "http://u:•••@h/"
+    assert masker.text("http://u:p@ss%25s%5ew0rd%21@h/") == "http://u:•••@h/"
+    tree = masker.tree({"n": 483920, "on": True, "m": 4839201, "x": [483920.5, 483920]})
+    assert tree == {"n": "•••", "on": True, "m": 4839201, "x": [483920.5, "•••"]}
+    assert masker.text("eyJhbGci is how many begin") == "eyJhbGci is how many begin"

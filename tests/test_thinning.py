@@ -15,6 +15,7 @@ from ductaflow import (
     get_all_instances,
     make_report,
     run_step_flow,
+    sweep,
     thin,
 )
 from ductaflow.catalog import load_run
@@ -153,3 +154,47 @@ def test_the_page_about_many_leads_to_what_is_there(run, visit):  # noqa: F811
     assert links
     assert any(link.endswith("/greet.ipynb.gz") for link in links)
     assert not any(link.endswith((".html", ".log", ".ipynb")) for link in links)
+
+
+def test_thinning_is_no_business_of_a_delivery(tmp_path):
+    (tmp_path / "flow").mkdir()
+    (tmp_path / "flow" / "greet.py").write_text(FLOW, "utf-8")
+    rows = [{"instance": "one", "a": 1}]
+    told = {"root": tmp_path, "export_to": f"{tmp_path}/deliver/{{instance}}", "progress": False}
+    sweep("greet", rows, **told)
+    delivered = {p.name: p.read_bytes() for p in (tmp_path / "deliver/one").iterdir()}
+    assert {"greet.html", "greet.ipynb", "greet.log"} <= set(delivered)
+    thin("greet", root=tmp_path)
+    assert sweep("greet", rows, **told).reused
+    now = {p.name: p.read_bytes() for p in (tmp_path / "deliver/one").iterdir()}
+    assert set(now) == set(delivered)
+    assert now["greet.html"] == delivered["greet.html"]
+
+
+def test_what_the_flow_itself_compressed_stays(tmp_path):
+    (tmp_path / "flow").mkdir()
+    writes = "\nimport gzip\nwith gzip.open('greet.log.gz', 'wt') as f: f.write('own')\n"
+    (tmp_path / "flow" / "greet.py").write_text(FLOW + writes, "utf-8")
+    made = run_step_flow("greet", "one", {}, root=tmp_path)
+    assert gzip.decompress((made.dir / "greet.log.gz").read_bytes()) == b"own"
+
+
+def test_what_another_flow_reads_is_left_alone(run, tmp_path):
+    made = run()
+    reads = (
+        '# %% tags=["parameters"]\nconfig = {}\n# %%\nopen("../../greet/one/greet.log").read()\n'
+    )
+    (tmp_path / "flow" / "reads.py").write_text(reads)
+    run_step_flow("reads", "i", {}, root=tmp_path)
+    thin(root=tmp_path)
+    assert "greet.log" in names(made)
+    assert run_step_flow("reads", "i", {}, root=tmp_path).reused
+
+
+def test_the_log_of_a_thinned_run_commands_no_terminal(run, capsys):
+    made = run(echo=False)
+    made.log.write_text("begin \x1bcE \x08 \x9b2J end")
+    thin([made])
+    result = CliRunner().invoke(group, ["log", "greet/one", "--root", str(made.dir.parents[2])])
+    assert "begin ␛cE" in result.output
+    assert not {"\x1b", "\x08", "\x9b"} & set(result.output)

@@ -30,7 +30,7 @@ def command(instance: str, follow: bool, root: str | None) -> int:
 
     (run,) = options.find_runs(project_root(root), (instance,))
     if not run.paths.log.exists():  # it was thinned, or is not there
-        click.echo(run.read_log(), nl=False)
+        click.echo(harmless(run.read_log()), nl=False)
         return 0
     try:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # reading may cut a character

@@ -158,7 +158,8 @@ def facts_of(
         stale=stale,
         inputs=inputs,
         paths=paths,
-        not_in_last_table=bool(record.step) and has_left(root, record.step, record.instance),
+        not_in_last_table=bool(record.step)
+        and has_left(root, record.step, record.instance, record.started),
     )
 
 
