@@ -19,7 +19,7 @@ from conftest import Project, process_alive, wait_until
 from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
-from kernel_client import printed
+from kernel_client import SOURCES, printed
 
 from ductaflow import CellFailed
 
@@ -191,6 +191,19 @@ def test_a_flow_that_reaches_its_memory_limit_fails_alone(project: Project) -> N
         project.run("eat", timeout=120)
     assert "cell 3" in str(caught.value)
     assert project.run("small").ok
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="Linux")
+@pytest.mark.parametrize("source", SOURCES)
+def test_where_memory_runs_out_a_kernel_goes_before_its_conductor(
+    source: str, tmp_path: Path
+) -> None:
+    request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ))
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    with KernelPool(managed=SOURCES[source]()) as pool:
+        session = pool.lease(request)
+        score = int(Path(f"/proc/{session.process.pid}/oom_score_adj").read_text())
+        assert score == min(1000, own + 300)
 
 
 VERSION_1 = {"memory.limit_in_bytes": "600M", "memory.memsw.limit_in_bytes": "600M"}

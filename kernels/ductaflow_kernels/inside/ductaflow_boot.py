@@ -43,6 +43,8 @@ from ductaflow_start import UNFIT_EXIT, unfit
 READY = b"ready\n"
 STARTED = "started.json"
 WARM_UPS = 20
+OOM_SCORE = "/proc/self/oom_score_adj"  # proc(5)
+OOM_MORE = 300  # thousandths of all memory that a kernel seems to use more
 
 
 # --- the lifeline -----------------------------------------------------------------------------
@@ -264,6 +266,8 @@ def serve(app: Any, connection_file: str, folder: str, ready: int, launch: str =
     instance.folder = folder
     if launch:
         _become_ordinary(app, launch)
+    else:
+        _go_before_the_conductor()
     # What a flow sees is what `python -m ipykernel_launcher -f FILE` shows it.
     cell.set_arguments(_launcher(), connection_file)
     app.config.IPKernelApp.connection_file = connection_file
@@ -291,6 +295,14 @@ def _serve(
     ahead_of_need.begin()
     _when_serving(ready, serving)
     app.start()
+
+
+def _go_before_the_conductor() -> None:
+    """Where memory runs out, let Linux end this process, and not the one that tells of it."""
+    with contextlib.suppress(OSError, ValueError), open(OOM_SCORE, "r+", encoding="ascii") as file:
+        score = min(1000, int(file.read()) + OOM_MORE)
+        file.seek(0)
+        file.write(str(score))
 
 
 def _become_ordinary(app: Any, launch: str) -> None:
