@@ -194,7 +194,8 @@ def _missing(target: str | None, root: Path) -> Iterator[Checked]:
         if target is not None and target.partition("/")[0] != step:
             continue
         folders = {folder.name: folder for folder in iter_instances(root, step)}
-        for name in dict.fromkeys([*read_last_table(root, step).instances, *folders]):
+        listed = dict.fromkeys(read_last_table(root, step).instances)
+        for name in {**listed, **dict.fromkeys(folders)}:
             file = folders[name] / "run.json" if name in folders else None
             if target not in (None, step, f"{step}/{name}"):
                 continue
@@ -202,7 +203,7 @@ def _missing(target: str | None, root: Path) -> Iterator[Checked]:
                 why = damage(file)
                 if why:
                     yield Checked(step, name, Standing.FAILED, (f"run.json: {why}",))
-            elif name in read_last_table(root, step).instances:
+            elif name in listed:
                 yield Checked(step, name, Standing.MISSING, ("it has not run yet",))
 
 

@@ -256,9 +256,8 @@ def _chosen(folder: Path, globs: str | Sequence[str]) -> list[str]:
 
 def _thinned(run: Run) -> list[str]:
     """Names of the files that were deleted or compressed to take less room."""
-    files = {"report": run.paths.html, "notebook": run.paths.notebook, "log": run.paths.log}
-    gone = run.record.thinned
-    return [f.name for name, f in files.items() if name in gone or compressed(f).exists()]
+    gone, files = run.record.thinned, run.paths.readable.items()
+    return [file.name for name, file in files if name in gone or compressed(file).exists()]
 
 
 def _hash(path: Path) -> dict[str, Any]:

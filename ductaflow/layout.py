@@ -488,6 +488,11 @@ class ArtifactPaths:
         return Path(self.folder, f"{self.flow}.log")
 
     @property
+    def readable(self) -> dict[str, Path]:
+        """What people read of a run, by what it is called: `report`, `notebook`, `log`."""
+        return {"report": self.html, "notebook": self.notebook, "log": self.log}
+
+    @property
     def config(self) -> Path:
         """The normalised config."""
         return Path(self.folder, f"{self.prefix}config.json")

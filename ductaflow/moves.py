@@ -29,7 +29,7 @@ def paths_left(plan: InstancePlan, record: RunRecord) -> ArtifactPaths:
 def remove_left(left: ArtifactPaths, now: ArtifactPaths) -> None:
     """Remove the artifacts that a renamed flow has left under its earlier name."""
     if left.flow != now.flow:
-        for path in (left.notebook, left.html, left.log):
+        for path in left.readable.values():
             path.unlink(missing_ok=True)
             compressed(path).unlink(missing_ok=True)
 

@@ -17,8 +17,9 @@ import attrs
 from ductaflow import jsonio
 from ductaflow.catalog import all_runs
 from ductaflow.errors import ArtifactError, DuctaflowError, FlowNotFound
+from ductaflow.graph import Graph
 from ductaflow.lasttable import NOT_IN_TABLE, forget, has_left
-from ductaflow.layout import check_name, instance_dir, project_root, runs_name
+from ductaflow.layout import check_name, instance_dir, project_root
 from ductaflow.lock import instance_lock
 from ductaflow.moves import flow_of
 from ductaflow.overview import is_live
@@ -128,14 +129,12 @@ def _why(run: Run, root: Path) -> str:
 
 def _read_from(runs: Iterable[Run], root: Path) -> set[str]:
     """Labels of the runs of which another step's run has read something."""
-    begin = f"{runs_name(root)}/"
-    found = set()
-    for run in runs:
-        for fact in run.record.inputs:
-            step, _, rest = fact.path.removeprefix(begin).partition("/")
-            if fact.path.startswith(begin) and step != run.step:
-                found.add(f"{step}/{rest.partition('/')[0]}")
-    return found
+    below = Graph.of(runs, root).children.items()
+    return {label for label, others in below if any(_step(o) != _step(label) for o in others)}
+
+
+def _step(label: str) -> str:
+    return label.partition("/")[0]
 
 
 def _renamed(runs: list[Run], read: set[str]) -> Iterator[tuple[Run, str]]:

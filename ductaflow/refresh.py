@@ -92,8 +92,7 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
 def _followed(plan: InstancePlan, record: RunRecord, run: Run) -> Run:
     """A run of which the notebook is not there, or compressed, under its flow's new name."""
     paths = ArtifactPaths.of(plan.directory, plan.flow.name)
-    pairs = [(run.paths.notebook, paths.notebook), (run.paths.html, paths.html)]
-    pairs += [(run.paths.log, paths.log)]
+    pairs = list(zip(run.paths.readable.values(), paths.readable.values(), strict=True))
     pairs += [(compressed(old), compressed(new)) for old, new in pairs]
     try:
         with instance_lock(run.paths):

@@ -154,10 +154,6 @@ def _is_older(run: Run, seconds: float) -> bool:
     return bool(ended) and (now - datetime.fromisoformat(ended)).total_seconds() > seconds
 
 
-def _file(paths: ArtifactPaths, name: str) -> Path:
-    return {"report": paths.html, "notebook": paths.notebook, "log": paths.log}[name]
-
-
 def _read_by_runs(runs: Iterable[Run]) -> set[Path]:
     """Reports, notebooks and logs that flows have read: they are data of others."""
     ends = (".html", ".ipynb", ".log")
@@ -173,8 +169,7 @@ def _read_by_runs(runs: Iterable[Run]) -> set[Path]:
 def _planned(
     run: Run, delete: Sequence[str], compress: Sequence[str], wanted: set[Path]
 ) -> Thinned:
-    files = {name: _file(run.paths, name) for name in DELETABLE}
-    free = {name: file for name, file in files.items() if file not in wanted}
+    free = {name: file for name, file in run.paths.readable.items() if file not in wanted}
     return Thinned(
         run,
         tuple(name for name in delete if name in free and kept(free[name]).exists()),
@@ -195,7 +190,7 @@ def _carry_out(planned: Thinned) -> None:
                 for file in _forms(run.paths, name):
                     file.unlink(missing_ok=True)
             for name in planned.compressed:
-                compress_file(_file(run.paths, name))
+                compress_file(run.paths.readable[name])
         except OSError as e:
             raise ArtifactError(
                 f"cannot thin {run.label}: {e}. Make {run.dir} writable, and thin again."
@@ -203,7 +198,7 @@ def _carry_out(planned: Thinned) -> None:
 
 
 def _forms(paths: ArtifactPaths, name: str) -> Iterator[Path]:
-    file = _file(paths, name)
+    file = paths.readable[name]
     yield file
     yield compressed(file)
 
