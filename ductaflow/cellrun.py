@@ -31,6 +31,7 @@ from ductaflow.model import (
     Status,
     Tag,
 )
+from ductaflow.nudging import Nudge
 from ductaflow.observation import NOTHING, Observation
 from ductaflow.outputs import Limits, OutputFolder
 from ductaflow.preload import leaves_environment_alone
@@ -46,7 +47,6 @@ IDLE_FOR = 10.0  # seconds for which what is waited for after the last cell may 
 IDLE_TICKS = 10  # the CPU time that is nothing
 SAMPLE_EVERY = 0.5  # seconds between looks at the kernel's memory
 STOP_POLL = 0.2  # seconds between looks at `Stop`
-NUDGE_AFTER = 1.0  # seconds in which a kernel that is not ours should begin a cell
 
 
 @final
@@ -117,6 +117,10 @@ class _State:
     @property
     def over(self) -> bool:
         return bool(self.status) and self.idle
+
+    @property
+    def executing(self) -> bool:
+        return self.begun is not None and not self.status and not self.idle
 
 
 @final
@@ -195,8 +199,7 @@ class CellRun:
         self._by_request: dict[str, _State] = {}
         self._by_count: dict[int, Cell] = {}
         self._running: _State | None = None
-        self._nudge_at = 0.0  # by the monotonic clock, as the next
-        self._sent = 0.0
+        self._nudge = None if session.spec.managed else Nudge(session)
         self._error: ErrorInfo | None = None
         self._failing: int | None = None
         self._ending: _Ending | None = None
@@ -228,7 +231,7 @@ class CellRun:
             for message in messages:
                 self._handle(message)
             self._mind_the_clock(time.monotonic())
-            self._nudge(time.monotonic())
+            self._wake(time.monotonic())
             self._say_where()
         if not self._session.spec.managed and self._died is None and self._ending is None:
             self._shut_down()
@@ -297,20 +300,17 @@ class CellRun:
             stop_on_error=Tag.RAISES not in state.cell.tags,
         )
         self._by_request[request] = state
-        self._sent = time.monotonic()
-        self._nudge_at = self._sent + NUDGE_AFTER
+        if self._nudge is not None:
+            self._nudge.heard(time.monotonic())
 
-    def _nudge(self, now: float) -> None:
-        """Ask something of a kernel that is not ours and does not begin the cell it was sent.
+    def _wake(self, now: float) -> None:
+        """Ask something of a kernel that is not ours and is silent though it executes nothing."""
+        state = self._first_waited_for()
+        if self._nudge is not None and state is not None and not state.executing:
+            self._nudge.wake(now, replied=bool(state.status))
 
-        ipykernel 7.0 to 7.3 may leave a request in its socket that comes while it answers another,
-        until the next one comes (ipython/ipykernel#1529).
-        """
-        if self._session.spec.managed or self._running is not None or now < self._nudge_at:
-            return
-        if any(state.begun is None and not state.over for state in self._by_request.values()):
-            self._session.request("kernel_info_request", {})
-            self._nudge_at = now + (now - self._sent)  # a kernel may say nothing of what it does
+    def _first_waited_for(self) -> _State | None:
+        return next((state for state in self._by_request.values() if not state.over), None)
 
     def _done(self) -> bool:
         if self._session.spec.managed:
@@ -353,6 +353,8 @@ class CellRun:
             self._handle_cell(state, message)
         elif message.parent == self._finish_id:
             self._handle_finish(message)
+        elif self._nudge is not None and self._nudge.passed(message.parent):
+            self._take_lost_idle()
         elif message.type == "adopt_reply" and message.content.get("status") != "ok":
             self._error = ErrorInfo(
                 kind="start",
@@ -364,8 +366,17 @@ class CellRun:
             left = message.parent == LEFT  # by the cell that ran when the kernel died or was stuck
             self._fold((self._first_unanswered() or self._last_run()) if left else None, message)
 
+    def _take_lost_idle(self) -> None:
+        """End a cell that was answered: the kernel has gone on to what was asked later."""
+        state = self._first_waited_for()
+        if state is not None and state.status:
+            state.idle = True
+            self._settle(state)
+
     def _handle_cell(self, state: _State, message: Message) -> None:
         kind = message.type
+        if self._nudge is not None:
+            self._nudge.heard(time.monotonic())
         if kind == "status":
             self._handle_status(state, message)
         elif kind == "execute_input":

@@ -107,6 +107,7 @@ OWN = {
     "environ": "notes what is looked up; the kind of the mapping is the same",
     "gc": "collects nothing in a template, and leaves alone what is shared after it",
     "ip.history": "history in memory",
+    "oom": "a kernel is to be ended before its conductor where memory runs out",
     "os": "while a template imports, it is noted what is read",
 }
 

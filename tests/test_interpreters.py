@@ -138,22 +138,56 @@ def test_the_death_of_a_plain_kernel_names_its_cell(
     assert statuses[-2:] == ["died", "aborted"]
 
 
-DEAF_ONCE = """
+# Each happens once: the module, the line it is put after, what is put there.
+LAPSES = {
+    "a request is left in its socket": (
+        "kernelbase",
+        "        assert threading.current_thread() == self.shell_channel_thread\n",
+        """
         if not hasattr(self, "missed") and any(b'"execute_request"' in bytes(p) for p in msg):
-            self.missed = msg  # as if its socket had not told that it is there
+            self.missed = msg
             return
         if getattr(self, "missed", None):
             missed, self.missed = self.missed, None
             await self.shell_channel_thread_main(missed)
-"""
+""",
+    ),
+    "a reply is left in its socket": (
+        "subshell_manager",
+        "    def _send_on_shell_channel(self, msg) -> None:\n",
+        """
+        if not hasattr(self, "missed") and any(b'"execute_reply"' in bytes(p) for p in msg):
+            self.missed = msg
+            return
+        if getattr(self, "missed", None):
+            missed, self.missed = self.missed, None
+            self._send_on_shell_channel(missed)
+""",
+    ),
+    "the end of a cell is lost": (
+        "kernelbase",
+        "    def _publish_status(self, status, channel, parent=None):\n",
+        """
+        if status == "idle" and self.get_parent().get("msg_type") == "execute_request":
+            if not hasattr(self, "lost"):
+                self.lost = True
+                return
+""",
+    ),
+}
 
 
-def test_a_plain_kernel_that_misses_a_request_is_woken(
-    other: Interpreter, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lapse", LAPSES)
+def test_a_plain_kernel_that_misses_a_message_is_woken(
+    lapse: str,
+    other: Interpreter,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     version(other, "6.4.2")
-    line = "        assert threading.current_thread() == self.shell_channel_thread\n"
-    change(other, "kernelbase", line, line + DEAF_ONCE)
+    module, line, put = LAPSES[lapse]
+    change(other, module, line, line + put)
     kernelspec(tmp_path, monkeypatch, other.spec.argv[0])
     project.write("f", "print('the first')", "print('the second')")
     run = run_step_flow("f", "f", "a", kernel_name="other", timeout=60)
