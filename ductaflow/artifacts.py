@@ -25,7 +25,7 @@ from ductaflow.options import HtmlOptions
 from ductaflow.records import write_record
 from ductaflow.runlog import RunLog
 from ductaflow.syntax import language
-from ductaflow.times import local_time
+from ductaflow.text.times import local_time
 
 SAVE_EVERY = 1.0  # seconds between saves of the running notebook
 SAVE_SHARE = 10  # at most a tenth of the time goes into such saves

@@ -46,8 +46,8 @@ from ductaflow.repeat import plan_again
 from ductaflow.run import Run
 from ductaflow.runner import interruptible
 from ductaflow.scratchtree import scratch_tree
+from ductaflow.text.volatile import Circumstances
 from ductaflow.verification import Difference, Outcome, Verification, Verifications
-from ductaflow.volatile import Circumstances
 
 _SHOWN = 5  # files in a reason
 _NOT_RESULTS = ("__pycache__", ".ipynb_checkpoints")

@@ -24,8 +24,8 @@ from typing import Any
 import attrs
 
 from ductaflow.model import SCRAP_MIME
+from ductaflow.text.volatile import Circumstances, renamed_ids, same_text
 from ductaflow.verification import Difference
-from ductaflow.volatile import Circumstances, renamed_ids, same_text
 
 _EXCERPT = 160  # characters
 _PIECE = 1 << 20

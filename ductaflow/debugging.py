@@ -17,8 +17,8 @@ from ductaflow.errors import ArtifactError, ConfigError
 from ductaflow.layout import ArtifactPaths, project_root
 from ductaflow.lock import instance_lock
 from ductaflow.plan import make_options, plan_instance
-from ductaflow.quoting import vs_code
 from ductaflow.settings import load_settings
+from ductaflow.text.quoting import vs_code
 from ductaflow.workbench import write_notebook
 
 PathLike = str | os.PathLike[str]

@@ -8,8 +8,8 @@ from typing import Any, TextIO, final
 
 import attrs
 
-from ductaflow.escapes import harmless
 from ductaflow.model import CellRecord
+from ductaflow.text.escapes import harmless
 
 
 @final

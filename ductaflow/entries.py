@@ -10,11 +10,11 @@ import attrs
 
 from ductaflow import jsonio
 from ductaflow.facts import Reason
-from ductaflow.hrefs import href
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, RunRecord, Status
 from ductaflow.records import read_config, read_record
 from ductaflow.run import Run
+from ductaflow.text.hrefs import href
 
 FACTS = (
     "instance", "status", "reused", "reasons", "duration", "peak_memory", "error", "dir",

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from ductaflow.hrefs import anchor
+from ductaflow.text.hrefs import anchor
 
 
 class Role(Enum):

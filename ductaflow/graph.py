@@ -11,9 +11,9 @@ import attrs
 
 from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
-from ductaflow.hrefs import anchor
 from ductaflow.layout import instance_of, is_project, project_root, runs_dir, runs_name
 from ductaflow.run import Run
+from ductaflow.text.hrefs import anchor
 
 Label = str  # step/instance
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol, final
 import attrs
 
 from ductaflow.entries import Entry
-from ductaflow.escapes import one_line
 from ductaflow.model import ErrorInfo, Status
+from ductaflow.text.escapes import one_line
 
 REFRESH = 0.5  # seconds between refreshes of a display
 LOG_EVERY = 30.0  # seconds between lines in a log

@@ -12,10 +12,10 @@ import attrs
 from ductaflow.compression import kept, read
 from ductaflow.errors import ArtifactError
 from ductaflow.facts import Reason
-from ductaflow.hrefs import anchor
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, Note, RunRecord, Status
 from ductaflow.records import read_record
+from ductaflow.text.hrefs import anchor
 
 _NOTES = 10  # shown in a notebook
 

@@ -20,10 +20,10 @@ from typing import Any, Protocol, final
 import attrs
 
 from ductaflow.declarations import is_observed
-from ductaflow.escapes import one_line
 from ductaflow.notes import for_people
 from ductaflow.progress import REFRESH, Surface, clock, surface, terminal, written
 from ductaflow.run import Run
+from ductaflow.text.escapes import one_line
 
 _PATIENCE = 0.2  # seconds for which a run goes on before it is shown
 _LINES = 20  # of what has ended, in one output of a notebook

@@ -20,7 +20,7 @@ from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError
 from ductaflow.layout import OWN_COPY, check_name, local_folder
-from ductaflow.quoting import visible
+from ductaflow.text.quoting import visible
 
 _TEMPLATE = Path(__file__).parent / "static" / "template"
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")

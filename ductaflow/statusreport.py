@@ -15,7 +15,7 @@ from ductaflow.catalog import load_run
 from ductaflow.layout import local_folder
 from ductaflow.model import Status
 from ductaflow.run import Run
-from ductaflow.times import local_time
+from ductaflow.text.times import local_time
 
 _WORDS = {"success": Status.SUCCEEDED, "succeeded": Status.SUCCEEDED, "ok": Status.SUCCEEDED,
           "error": Status.FAILED, "failure": Status.FAILED}  # fmt: skip

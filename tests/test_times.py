@@ -9,7 +9,7 @@ import pytest
 from conftest import Project, requires_posix
 
 from ductaflow.cli.main import main
-from ductaflow.times import local_time
+from ductaflow.text.times import local_time
 
 pytestmark = requires_posix
 

@@ -12,7 +12,7 @@ import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, say
-from ductaflow.escapes import harmless
+from ductaflow.text.escapes import harmless
 
 if TYPE_CHECKING:
     from ductaflow.run import Run

@@ -8,7 +8,7 @@ import time
 import click
 
 from ductaflow.cli import options
-from ductaflow.escapes import harmless
+from ductaflow.text.escapes import harmless
 
 _POLL = 0.2  # seconds
 

@@ -41,7 +41,7 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
     from ductaflow.lasttable import NOT_IN_TABLE, has_left
     from ductaflow.layout import project_root
     from ductaflow.overview import standing_runs
-    from ductaflow.times import local_time
+    from ductaflow.text.times import local_time
 
     conditions = [_condition(text) for text in where]
     project = project_root(root)

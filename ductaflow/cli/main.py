@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ductaflow._version import __version__
-from ductaflow.escapes import harmless
+from ductaflow.text.escapes import harmless
 
 OK = 0
 NOT_WELL = 1

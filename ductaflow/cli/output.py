@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from ductaflow import jsonio
-from ductaflow.escapes import harmless, one_line
 from ductaflow.model import Status
 from ductaflow.run import Run
+from ductaflow.text.escapes import harmless, one_line
 
 
 def on_terminal() -> bool:

@@ -19,7 +19,7 @@ def command(instance: str, root: str | None, as_json: bool) -> None:
     from ductaflow.errors import ArtifactError
     from ductaflow.layout import project_root
     from ductaflow.template import leaves
-    from ductaflow.times import local_time
+    from ductaflow.text.times import local_time
 
     (run,) = options.find_runs(project_root(root), (instance,))
     try:

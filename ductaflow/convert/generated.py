@@ -10,7 +10,7 @@ from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError, ConversionError
 from ductaflow.model import Flow
-from ductaflow.quoting import visible
+from ductaflow.text.quoting import visible
 
 _SEAL = re.compile(rb"^(?P<comment>#|rem) text sha256: (?P<hash>[0-9a-f]{64})\r?\n", re.MULTILINE)
 _PLACE = "0" * 64

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ductaflow.convert.generated import header, refuse_edited, write_generated
 from ductaflow.convert.source import PathLike, Source, find_source
-from ductaflow.quoting import batch
+from ductaflow.text.quoting import batch
 
 _BAT = """\
 @echo off

@@ -7,7 +7,7 @@ from pathlib import Path
 from ductaflow.config import quoted
 from ductaflow.convert.generated import header, write_generated
 from ductaflow.convert.source import PathLike, find_source
-from ductaflow.quoting import docstring
+from ductaflow.text.quoting import docstring
 
 _SCRIPT = '''\
 #!/usr/bin/env python

@@ -19,8 +19,8 @@ from ductaflow.convert.magics import long_text
 from ductaflow.convert.source import PathLike, Source, find_source
 from ductaflow.flow import require_parameters
 from ductaflow.parameters import Defaults, complete, read_defaults
-from ductaflow.quoting import docstring, visible
 from ductaflow.syntax import parse_python
+from ductaflow.text.quoting import docstring, visible
 
 _CONFIG_SEAL = re.compile(r"^# config sha256: ([0-9a-f]{64})$", re.MULTILINE)
 _FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)

@@ -19,7 +19,7 @@ from ductaflow import jsonio
 from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import DuctaflowError
-from ductaflow.escapes import harmless
+from ductaflow.text.escapes import harmless
 from ductaflow.values import chosen_config
 
 

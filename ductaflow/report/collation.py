@@ -13,7 +13,6 @@ import attrs
 
 from ductaflow import jsonio
 from ductaflow.errors import ArtifactError, DuctaflowError
-from ductaflow.hrefs import anchor
 from ductaflow.html import HtmlOptions, fill_navigation
 from ductaflow.layout import (
     INDEX_FILES,
@@ -34,6 +33,7 @@ from ductaflow.report.page import index_page, lights, packed, row
 from ductaflow.report.summary import causes, counts, summarise, summary_text
 from ductaflow.run import Run
 from ductaflow.runs import Runs
+from ductaflow.text.hrefs import anchor
 
 What: TypeAlias = str | Sequence[str] | Runs | Iterable[Run] | None
 
