@@ -13,9 +13,9 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.machine import start_thread
 
-from ductaflow import jsonio
-from ductaflow.compression import compressed
 from ductaflow.errors import ArtifactError
+from ductaflow.files import jsonio
+from ductaflow.files.compression import compressed
 from ductaflow.html import Fragment, Head, renderer
 from ductaflow.inject import config_table
 from ductaflow.layout import INDEX_PAGE, ArtifactPaths, runs_dir

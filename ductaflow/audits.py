@@ -24,10 +24,10 @@ from ductaflow_kernels.pool import shared_pool
 from ductaflow.catalog import load_run
 from ductaflow.cellrun import Stop
 from ductaflow.comparison import Pair, compare_files, compare_notebooks
-from ductaflow.compression import kept, read
 from ductaflow.engine import describe, execute
 from ductaflow.errors import DuctaflowError
 from ductaflow.facts import FileFact, Reason, Role
+from ductaflow.files.compression import kept, read
 from ductaflow.hosts import listed
 from ductaflow.interpreters import Interpreters, kernel_spec
 from ductaflow.layout import (

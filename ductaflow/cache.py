@@ -21,9 +21,12 @@ import attrs
 
 from ductaflow import importables
 from ductaflow.ages import age_told, limit_told
-from ductaflow.compression import SUFFIX
-from ductaflow.databases import has_log
 from ductaflow.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
+from ductaflow.files.compression import SUFFIX
+from ductaflow.files.databases import has_log
+from ductaflow.files.hashes import keep_in
+from ductaflow.files.links import ROOT, lead, portable, retargeted
+from ductaflow.files.mounts import silent
 from ductaflow.fingerprint import (
     code_hash,
     content_of,
@@ -32,13 +35,10 @@ from ductaflow.fingerprint import (
     names_hash,
     same_grammar,
 )
-from ductaflow.hashes import keep_in
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
-from ductaflow.links import ROOT, lead, portable, retargeted
 from ductaflow.machinekey import same_key
 from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
-from ductaflow.mounts import silent
 from ductaflow.moves import paths_left
 from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told

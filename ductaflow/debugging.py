@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ductaflow import jsonio
 from ductaflow.convert.generated import write_generated
 from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import ArtifactError, ConfigError
+from ductaflow.files import jsonio
 from ductaflow.layout import ArtifactPaths, project_root
 from ductaflow.lock import instance_lock
 from ductaflow.plan import make_options, plan_instance

@@ -19,10 +19,10 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow._version import __version__
-from ductaflow.compression import compressed
 from ductaflow.errors import DuctaflowError, ExportError, TableError
+from ductaflow.files import jsonio
+from ductaflow.files.compression import compressed
 from ductaflow.graph import root_of
 from ductaflow.layout import project_root, target_folder
 from ductaflow.run import Run

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ductaflow import jsonio
 from ductaflow.config import dotted, merged, normalise
 from ductaflow.errors import ConfigError
+from ductaflow.files import jsonio
 from ductaflow.layout import project_root
 from ductaflow.secretvalues import revealed
 

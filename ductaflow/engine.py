@@ -32,10 +32,10 @@ from ductaflow.commands import hint
 from ductaflow.errors import ArtifactError
 from ductaflow.events import Audience, Watch
 from ductaflow.facts import Reason
+from ductaflow.files.mounts import silent
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
-from ductaflow.mounts import silent
 from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.papermeta import parameters_told, times_told
 from ductaflow.plan import options_told

@@ -8,8 +8,8 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.facts import Reason
+from ductaflow.files import jsonio
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, RunRecord, Status
 from ductaflow.records import read_config, read_record

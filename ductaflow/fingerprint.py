@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from ductaflow import jsonio
 from ductaflow.facts import FileFact, Role
-from ductaflow.hashes import Content, content, once
+from ductaflow.files import jsonio
+from ductaflow.files.hashes import Content, content, once
 from ductaflow.machinekey import keyed_hash
 from ductaflow.meaning import meanings
 from ductaflow.model import Config, Flow

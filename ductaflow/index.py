@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, final, overload
 
-from ductaflow import jsonio
 from ductaflow.briefs import from_brief, to_brief
 from ductaflow.declarations import is_observed, reads
+from ductaflow.files import jsonio
 from ductaflow.layout import ArtifactPaths, iter_instance_names, runs_dir
 from ductaflow.listing import listed, listed_html
 from ductaflow.model import Config, RunRecord, Status

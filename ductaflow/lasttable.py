@@ -12,7 +12,7 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow import jsonio
+from ductaflow.files import jsonio
 from ductaflow.layout import runs_dir, step_dir
 
 FOLDER = ".ductaflow-tables"

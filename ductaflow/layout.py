@@ -12,8 +12,8 @@ from urllib.request import url2pathname
 
 import attrs
 
-from ductaflow.compression import compressed
 from ductaflow.errors import DuctaflowError, NameRefused
+from ductaflow.files.compression import compressed
 from ductaflow.settings import SETTINGS_FILE, load_settings
 
 INDEX_PAGE = "index.html"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ductaflow import jsonio
 from ductaflow.errors import ArtifactError, InstanceBusy
+from ductaflow.files import jsonio
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Status
 from ductaflow.records import read_record

@@ -17,9 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ductaflow import jsonio
 from ductaflow.config import normalise
 from ductaflow.errors import ArtifactError
+from ductaflow.files import jsonio
 from ductaflow.layout import local_folder, main_script
 from ductaflow.records import read_record
 

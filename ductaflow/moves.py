@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from ductaflow.compression import compressed
 from ductaflow.errors import DuctaflowError, FlowNotFound
+from ductaflow.files.compression import compressed
 from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import flow_files, read_flow, resolve_flow
 from ductaflow.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir

@@ -23,14 +23,14 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.observer import CONNECTED, Use
 
-from ductaflow.databases import belongs_to_database
 from ductaflow.facts import FileFact, Role, own_names
+from ductaflow.files.databases import belongs_to_database
+from ductaflow.files.hashes import version_of
+from ductaflow.files.links import Leads, follow, lead, portable
 from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash
-from ductaflow.hashes import version_of
 from ductaflow.hosts import hosts_of
 from ductaflow.importables import UNKNOWN, found_in, told
 from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
-from ductaflow.links import Leads, follow, lead, portable
 from ductaflow.model import InstancePlan
 from ductaflow.packages import versions
 from ductaflow.places import caches, interpreter_places, is_system

@@ -14,9 +14,9 @@ from typing import final
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.catalog import all_runs
 from ductaflow.errors import ArtifactError, DuctaflowError, FlowNotFound
+from ductaflow.files import jsonio
 from ductaflow.graph import Graph
 from ductaflow.lasttable import NOT_IN_TABLE, forget, has_left
 from ductaflow.layout import check_name, instance_dir, project_root

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ductaflow import jsonio
+from ductaflow.files import jsonio
 from ductaflow.model import Config, RunRecord
 
 

@@ -18,10 +18,10 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.artifacts import report_cell, report_page
-from ductaflow.compression import compressed
 from ductaflow.errors import ArtifactError, InstanceBusy
+from ductaflow.files import jsonio
+from ductaflow.files.compression import compressed
 from ductaflow.html import keep_navigation
 from ductaflow.interpreters import Interpreters
 from ductaflow.layout import ArtifactPaths

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import attrs
 
-from ductaflow.compression import kept, read
 from ductaflow.errors import ArtifactError
 from ductaflow.facts import Reason
+from ductaflow.files.compression import kept, read
 from ductaflow.layout import ArtifactPaths
 from ductaflow.model import Config, ErrorInfo, Note, RunRecord, Status
 from ductaflow.records import read_record

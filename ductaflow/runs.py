@@ -12,9 +12,9 @@ from typing import Any, final, overload
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.entries import FACTS, Entry, html_row
 from ductaflow.errors import SweepFailed
+from ductaflow.files import jsonio
 from ductaflow.layout import OWN_COPY
 from ductaflow.model import ErrorInfo, Status
 from ductaflow.run import Run

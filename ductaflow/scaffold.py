@@ -16,9 +16,9 @@ from pathlib import Path
 import ductaflow_kernels
 
 import ductaflow
-from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError
+from ductaflow.files import jsonio
 from ductaflow.layout import OWN_COPY, check_name, local_folder
 from ductaflow.text.quoting import visible
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ductaflow import jsonio
 from ductaflow.errors import ArtifactError
+from ductaflow.files import jsonio
 from ductaflow.layout import runs_dir
 
 PREFIX = ".ductaflow-verify-"

@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.catalog import load_run
+from ductaflow.files import jsonio
 from ductaflow.layout import local_folder
 from ductaflow.model import Status
 from ductaflow.run import Run

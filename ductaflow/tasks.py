@@ -11,9 +11,9 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.config import is_run, normalise
 from ductaflow.errors import ConfigError, NameRefused, TableError
+from ductaflow.files import jsonio
 from ductaflow.layout import check_name
 from ductaflow.model import Config, Flow
 from ductaflow.notes import loops_over_config, mentioned

@@ -13,12 +13,12 @@ from typing import Final
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.ages import seconds_of
 from ductaflow.artifacts import report_cell, report_page
-from ductaflow.compression import compress as compress_file
-from ductaflow.compression import compressed, kept, read
 from ductaflow.errors import ArtifactError
+from ductaflow.files import jsonio
+from ductaflow.files.compression import compress as compress_file
+from ductaflow.files.compression import compressed, kept, read
 from ductaflow.graph import root_of
 from ductaflow.layout import ArtifactPaths, check_name, instance_dir, project_root
 from ductaflow.lock import instance_lock

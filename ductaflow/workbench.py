@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError
+from ductaflow.files import jsonio
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 from ductaflow.model import InstancePlan, RunRecord, Status

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ductaflow import jsonio
 from ductaflow.config import (
     MAX_DEPTH,
     dotted,
@@ -29,6 +28,7 @@ from ductaflow.config import (
     variables,
 )
 from ductaflow.errors import ConfigError
+from ductaflow.files import jsonio
 
 text = st.text(st.characters(codec=None))  # lone surrogates too
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | text

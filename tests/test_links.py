@@ -12,7 +12,7 @@ from ductaflow_kernels import observer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ductaflow.links import follow, lead, portable
+from ductaflow.files.links import follow, lead, portable
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="symbolic links")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-from ductaflow import RunFailed, explain, mounts, run_step_flow
+from ductaflow import RunFailed, explain, run_step_flow
+from ductaflow.files import mounts
 
 DETACH = 2  # umount2(2): MNT_DETACH
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ductaflow import jsonio
+from ductaflow.files import jsonio
 from ductaflow.model import Status
 from ductaflow.run import Run
 from ductaflow.text.escapes import harmless, one_line

@@ -18,7 +18,7 @@ def command(instances: tuple[str, ...], step: str | None, root: str | None, as_j
 
     Without INSTANCES, those that are missing.
     """
-    from ductaflow.compression import kept
+    from ductaflow.files.compression import kept
     from ductaflow.layout import project_root
     from ductaflow.overview import is_live
     from ductaflow.thinning import make_report

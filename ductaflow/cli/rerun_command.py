@@ -93,7 +93,7 @@ def _options(run: Run) -> dict[str, Any]:
 
 def _groups(runs: list[Run]) -> list[list[Run]]:
     """The runs by what one sweep can run again: of one flow, step and set of options."""
-    from ductaflow.jsonio import canonical
+    from ductaflow.files.jsonio import canonical
 
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:

@@ -6,9 +6,9 @@ import hashlib
 import re
 from pathlib import Path
 
-from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError, ConversionError
+from ductaflow.files import jsonio
 from ductaflow.model import Flow
 from ductaflow.text.quoting import visible
 

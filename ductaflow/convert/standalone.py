@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ductaflow import jsonio
 from ductaflow.config import literal, normalise, quoted, to_python
 from ductaflow.convert.cells import plain_cell
 from ductaflow.convert.embed import needed_by, runtime
@@ -17,6 +16,7 @@ from ductaflow.convert.generated import header, write_generated
 from ductaflow.convert.imports import Module, path_entries, project_modules
 from ductaflow.convert.magics import long_text
 from ductaflow.convert.source import PathLike, Source, find_source
+from ductaflow.files import jsonio
 from ductaflow.flow import require_parameters
 from ductaflow.parameters import Defaults, complete, read_defaults
 from ductaflow.syntax import parse_python

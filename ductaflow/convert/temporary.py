@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from ductaflow import jsonio
 from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import DuctaflowError
+from ductaflow.files import jsonio
 from ductaflow.text.escapes import harmless
 from ductaflow.values import chosen_config
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import attrs
 
-from ductaflow import jsonio
+from ductaflow.files import jsonio
 from ductaflow.html import page as pages
 from ductaflow.html.cache import BoundedCache
 from ductaflow.html.header import HEADER_CSS, Head, Heading, header

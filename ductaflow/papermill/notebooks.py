@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ductaflow import jsonio
+from ductaflow.files import jsonio
 from ductaflow.flow import parse_flow
 from ductaflow.model import Flow
 from ductaflow.papermill.exceptions import (

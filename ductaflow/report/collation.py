@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.errors import ArtifactError, DuctaflowError
+from ductaflow.files import jsonio
 from ductaflow.html import HtmlOptions, fill_navigation
 from ductaflow.layout import (
     INDEX_FILES,

@@ -19,9 +19,9 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow import jsonio
 from ductaflow.errors import ArtifactError
 from ductaflow.events import CellFinished, Event, InstanceFinished, InstanceStarted, OutputLine
+from ductaflow.files import jsonio
 from ductaflow.html import HtmlOptions
 from ductaflow.html.page import script_json
 from ductaflow.layout import instance_dir, runs_dir, target_folder

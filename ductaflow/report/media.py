@@ -19,8 +19,8 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow import jsonio
-from ductaflow.compression import kept, read
+from ductaflow.files import jsonio
+from ductaflow.files.compression import kept, read
 from ductaflow.html.page import script_json
 from ductaflow.model import INSERTED_TAGS
 from ductaflow.report.facts import InstanceFacts

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ductaflow import jsonio
 from ductaflow._version import __version__
 from ductaflow.entries import Entry
+from ductaflow.files import jsonio
 from ductaflow.model import ErrorInfo
 from ductaflow.report.facts import InstanceFacts, Light, shown
 from ductaflow.report.graph import Graph

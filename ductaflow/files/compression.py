@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 from typing import Final
 
-from ductaflow import jsonio
+from ductaflow.files import jsonio
 
 SUFFIX: Final = ".gz"
 

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, TypeVar, final
 
 import attrs
 
-from ductaflow import jsonio
-from ductaflow.databases import HEAD, has_log, log_suffix, logged_hash
 from ductaflow.errors import ArtifactError
+from ductaflow.files import jsonio
+from ductaflow.files.databases import HEAD, has_log, log_suffix, logged_hash
 
 FILE = ".ductaflow-hashes"
 """Below the folder of all runs: hashes that other processes can use, one a line."""
