@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from ductaflow.errors import SweepInterrupted as SweepInterrupted
     from ductaflow.errors import TableError as TableError
     from ductaflow.errors import UnknownKernel as UnknownKernel
-    from ductaflow.facts import CacheDecision as CacheDecision
     from ductaflow.graph import Lineage as Lineage
     from ductaflow.graph import lineage as lineage
     from ductaflow.grids import grid as grid
@@ -63,8 +62,10 @@ if TYPE_CHECKING:
     from ductaflow.migration import generate_config_markdown as generate_config_markdown
     from ductaflow.migration import setup_conductor_logging as setup_conductor_logging
     from ductaflow.migration import setup_execution_logging as setup_execution_logging
-    from ductaflow.model import Status as Status
-    from ductaflow.options import HtmlOptions as HtmlOptions
+    from ductaflow.model.facts import CacheDecision as CacheDecision
+    from ductaflow.model.htmloptions import HtmlOptions as HtmlOptions
+    from ductaflow.model.records import Status as Status
+    from ductaflow.model.verification import Verification as Verification
     from ductaflow.pruning import prune as prune
     from ductaflow.report.collation import collate as collate
     from ductaflow.run import Run as Run
@@ -79,7 +80,6 @@ if TYPE_CHECKING:
     from ductaflow.updates import accept as accept
     from ductaflow.updates import explain as explain
     from ductaflow.updates import update as update
-    from ductaflow.verification import Verification as Verification
 
 _HOMES = {
     "ductaflow.audits": ("verify",),
@@ -93,7 +93,7 @@ _HOMES = {
     ),
     "ductaflow.declarations": ("reads",),
     "ductaflow.delivery": ("export",),
-    "ductaflow.facts": ("CacheDecision",),
+    "ductaflow.model.facts": ("CacheDecision",),
     "ductaflow.convert.runners": ("create_flow_bat_runner",),
     "ductaflow.convert.runscript": ("create_flow_run_script",),
     "ductaflow.convert.standalone": ("create_standalone_python_script",),
@@ -110,8 +110,8 @@ _HOMES = {
         "analyze_execution_logs", "convert_notebook_to_html", "generate_config_markdown",
         "setup_conductor_logging", "setup_execution_logging",
     ),
-    "ductaflow.model": ("Status",),
-    "ductaflow.options": ("HtmlOptions",),
+    "ductaflow.model.records": ("Status",),
+    "ductaflow.model.htmloptions": ("HtmlOptions",),
     "ductaflow.pruning": ("prune",),
     "ductaflow.report.collation": ("collate",),
     "ductaflow.run": ("Run",),
@@ -122,7 +122,7 @@ _HOMES = {
     "ductaflow.sweeps": ("sweep", "sweep_iter"),
     "ductaflow.thinning": ("make_report", "thin"),
     "ductaflow.updates": ("accept", "explain", "update"),
-    "ductaflow.verification": ("Verification",),
+    "ductaflow.model.verification": ("Verification",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

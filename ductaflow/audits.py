@@ -26,7 +26,6 @@ from ductaflow.cellrun import Stop
 from ductaflow.comparison import Pair, compare_files, compare_notebooks
 from ductaflow.engine import describe, execute
 from ductaflow.errors import DuctaflowError
-from ductaflow.facts import FileFact, Reason, Role
 from ductaflow.files.compression import kept, read
 from ductaflow.hosts import listed
 from ductaflow.interpreters import Interpreters, kernel_spec
@@ -39,7 +38,9 @@ from ductaflow.layout import (
     runs_name,
 )
 from ductaflow.lock import instance_lock
-from ductaflow.model import InstancePlan, RunOptions, RunRecord
+from ductaflow.model.facts import FileFact, Reason, Role
+from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
+from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
 from ductaflow.plan import lay_out
 from ductaflow.records import read_record
 from ductaflow.repeat import plan_again
@@ -47,7 +48,6 @@ from ductaflow.run import Run
 from ductaflow.runner import interruptible
 from ductaflow.scratchtree import scratch_tree
 from ductaflow.text.volatile import Circumstances
-from ductaflow.verification import Difference, Outcome, Verification, Verifications
 
 _SHOWN = 5  # files in a reason
 _NOT_RESULTS = ("__pycache__", ".ipynb_checkpoints")

@@ -10,8 +10,8 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from ductaflow.facts import FileFact
-from ductaflow.model import ErrorInfo, RunRecord, Status
+from ductaflow.model.facts import FileFact
+from ductaflow.model.records import ErrorInfo, RunRecord, Status
 
 _LEFT_OUT = ("schema", "cells", "notes", "reasons", "conductor", "notebook")
 _SHARED = (

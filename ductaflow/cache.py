@@ -20,8 +20,6 @@ from typing import Any
 import attrs
 
 from ductaflow import importables
-from ductaflow.ages import age_told, limit_told
-from ductaflow.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
 from ductaflow.files.compression import SUFFIX
 from ductaflow.files.databases import has_log
 from ductaflow.files.hashes import keep_in
@@ -38,12 +36,14 @@ from ductaflow.fingerprint import (
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.machinekey import same_key
-from ductaflow.model import InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.model.ages import age_told, limit_told
+from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
+from ductaflow.model.records import InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.model.rules import changed_rules
 from ductaflow.moves import paths_left
 from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
-from ductaflow.rules import changed_rules
 from ductaflow.secretvalues import shown
 from ductaflow.template import leaves
 from ductaflow.variables import OTHER_KEY, answers, differences

@@ -21,7 +21,7 @@ from ductaflow.artifacts import Artifacts
 from ductaflow.events import Audience, Watch
 from ductaflow.hints import hint
 from ductaflow.metrics import scalars, scraps
-from ductaflow.model import (
+from ductaflow.model.records import (
     METRICS_MIME,
     Cell,
     CellRecord,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from ductaflow.model import Cell, Flow, Note, Uncommented
+from ductaflow.model.records import Cell, Flow, Note, Uncommented
 
 
 def _words(text: str) -> frozenset[str]:

@@ -23,9 +23,9 @@ from typing import Any
 
 import attrs
 
-from ductaflow.model import SCRAP_MIME
+from ductaflow.model.records import SCRAP_MIME
+from ductaflow.model.verification import Difference
 from ductaflow.text.volatile import Circumstances, renamed_ids, same_text
-from ductaflow.verification import Difference
 
 _EXCERPT = 160  # characters
 _PIECE = 1 << 20

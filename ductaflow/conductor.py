@@ -12,7 +12,6 @@ from ductaflow_kernels import session
 from ductaflow_kernels.pool import shared_pool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
-from ductaflow.ages import Age
 from ductaflow.dualmode import PROJECT_ROOT_KEY
 from ductaflow.echo import Echo
 from ductaflow.errors import FlowError, RunFailed
@@ -26,8 +25,9 @@ from ductaflow.layout import (
     local_folder,
 )
 from ductaflow.layout import project_root as find_project_root
-from ductaflow.model import Flow, InstancePlan
-from ductaflow.options import HtmlOptions
+from ductaflow.model.ages import Age
+from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.records import Flow, InstancePlan
 from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.settings import load_settings
 from ductaflow.syntax import language

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.errors import ConfigError
-from ductaflow.model import Config
+from ductaflow.model.records import Config
 from ductaflow.secretvalues import SECRET, Secret, check_source, is_reference, reference
 
 MAX_DEPTH = 100

@@ -26,10 +26,10 @@ from ductaflow.delivery import export_run
 from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError, InstanceBusy
 from ductaflow.events import Event, InstanceFinished, InstanceStarted
-from ductaflow.facts import CacheDecision
 from ductaflow.index import Index
 from ductaflow.lasttable import write_last_table
-from ductaflow.model import ErrorInfo, InstancePlan, Status
+from ductaflow.model.facts import CacheDecision
+from ductaflow.model.records import ErrorInfo, InstancePlan, Status
 from ductaflow.notes import LOOKED_AT, for_people
 from ductaflow.outlook import Due, Outlook
 from ductaflow.progress import REFRESH, Tally, choose_display, failure_line

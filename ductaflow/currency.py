@@ -18,7 +18,7 @@ from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
 from ductaflow.lasttable import read_last_table
 from ductaflow.layout import iter_instances, iter_steps, project_root, runs_dir
-from ductaflow.model import Status
+from ductaflow.model.records import Status
 from ductaflow.records import damage
 from ductaflow.run import Run
 from ductaflow.sweeps import sweep

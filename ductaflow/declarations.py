@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ductaflow.model import RunRecord
+    from ductaflow.model.records import RunRecord
 
 _OBSERVED = "ductaflow_observed"  # a module that is there in kernels only
 

@@ -8,7 +8,7 @@ from typing import Any, TextIO, final
 
 import attrs
 
-from ductaflow.model import CellRecord
+from ductaflow.model.records import CellRecord
 from ductaflow.text.escapes import harmless
 
 

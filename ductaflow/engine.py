@@ -25,17 +25,17 @@ from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow import observation
 from ductaflow._version import __version__
-from ductaflow.ages import limit_told
 from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.commands import hint
 from ductaflow.errors import ArtifactError
 from ductaflow.events import Audience, Watch
-from ductaflow.facts import Reason
 from ductaflow.files.mounts import silent
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, kernel_environment
-from ductaflow.model import ErrorInfo, InstancePlan, Note, RunRecord, Status
+from ductaflow.model.ages import limit_told
+from ductaflow.model.facts import Reason
+from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.papermeta import parameters_told, times_told
 from ductaflow.plan import options_told

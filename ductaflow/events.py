@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 
-from ductaflow.model import CellRecord
+from ductaflow.model.records import CellRecord
 from ductaflow.run import Run
 from ductaflow.runlog import strip_ansi
 

@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from ductaflow.facts import FileFact, Role
 from ductaflow.files import jsonio
 from ductaflow.files.hashes import Content, content, once
 from ductaflow.machinekey import keyed_hash
 from ductaflow.meaning import meanings
-from ductaflow.model import Config, Flow
-from ductaflow.rules import RULES_TOLD
+from ductaflow.model.facts import FileFact, Role
+from ductaflow.model.records import Config, Flow
+from ductaflow.model.rules import RULES_TOLD
 from ductaflow.secretvalues import hashes as secret_hashes
 from ductaflow.syntax import language, parse_python
 

@@ -21,7 +21,7 @@ import attrs
 
 from ductaflow.commands import uncommented
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
-from ductaflow.model import INSERTED_TAGS, Cell, Flow, Tag
+from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Tag
 from ductaflow.settings import load_settings
 
 FLOW_FOLDERS = ("flow", "flows")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.config import quoted, variables
-from ductaflow.model import Config, InstancePlan
+from ductaflow.model.records import Config, InstancePlan
 
 _SHOWN = 3
 

@@ -21,7 +21,7 @@ from ductaflow.declarations import is_observed, reads
 from ductaflow.files import jsonio
 from ductaflow.layout import ArtifactPaths, iter_instance_names, runs_dir
 from ductaflow.listing import listed, listed_html
-from ductaflow.model import Config, RunRecord, Status
+from ductaflow.model.records import Config, RunRecord, Status
 from ductaflow.records import read_config, read_record
 from ductaflow.run import Outline, Run
 

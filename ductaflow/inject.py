@@ -14,7 +14,7 @@ from ductaflow.config import dotted, quoted, to_python, variables
 from ductaflow.errors import ConfigError
 from ductaflow.flow import require_parameters
 from ductaflow.languages import TRANSLATORS
-from ductaflow.model import Cell, Config, Flow, Note, Tag
+from ductaflow.model.records import Cell, Config, Flow, Note, Tag
 from ductaflow.parameters import left_alone, read_defaults
 from ductaflow.secretvalues import SECRET, expression, is_reference, shown, sources
 from ductaflow.syntax import language

@@ -14,7 +14,7 @@ import attrs
 from ductaflow.config import kind_of
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.layout import project_root
-from ductaflow.model import Flow
+from ductaflow.model.records import Flow
 from ductaflow.parameters import CONFIG, read_defaults, syntax_tree
 from ductaflow.syntax import comments_of, language, parse_python, transform
 

@@ -12,8 +12,8 @@ from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
 
 from ductaflow.cache import decide
 from ductaflow.errors import UnknownKernel
-from ductaflow.facts import CacheDecision, Interpreter
-from ductaflow.model import Flow, InstancePlan, RunRecord
+from ductaflow.model.facts import CacheDecision, Interpreter
+from ductaflow.model.records import Flow, InstancePlan, RunRecord
 from ductaflow.syntax import language
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.files import jsonio
 from ductaflow.layout import ArtifactPaths
-from ductaflow.model import Status
+from ductaflow.model.records import Status
 from ductaflow.records import read_record
 
 LONGEST_WAIT = 2.0  # seconds

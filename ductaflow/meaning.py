@@ -11,7 +11,7 @@ import io
 import re
 import tokenize
 
-from ductaflow.model import Cell, Flow, Tag
+from ductaflow.model.records import Cell, Flow, Tag
 from ductaflow.syntax import language, parse_python, transform
 
 _COUNTING_TAGS = (Tag.RAISES, Tag.PARAMETERS)

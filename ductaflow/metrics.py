@@ -8,7 +8,7 @@ from typing import Any
 
 from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
-from ductaflow.model import METRICS_MIME, SCRAP_MIME
+from ductaflow.model.records import METRICS_MIME, SCRAP_MIME
 
 
 def record(**metrics: Any) -> None:

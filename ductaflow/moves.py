@@ -9,7 +9,7 @@ from ductaflow.files.compression import compressed
 from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import flow_files, read_flow, resolve_flow
 from ductaflow.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir
-from ductaflow.model import InstancePlan, RunRecord
+from ductaflow.model.records import InstancePlan, RunRecord
 from ductaflow.records import read_record
 from ductaflow.settings import load_settings
 

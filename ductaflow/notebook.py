@@ -17,7 +17,7 @@ from typing import Any, Final, final
 
 import attrs
 
-from ductaflow.model import Cell, ErrorInfo, NbCell, Status, Tag
+from ductaflow.model.records import Cell, ErrorInfo, NbCell, Status, Tag
 from ductaflow.outputs import Output
 from ductaflow.widgets import WIDGET_STATE_MIME
 

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from ductaflow.config import dotted, is_reserved, kind_of, quoted, variable_name, variables
-from ductaflow.model import Config, Flow, Note
+from ductaflow.model.records import Config, Flow, Note
 from ductaflow.parameters import Defaults, left_alone, read_defaults
 from ductaflow.syntax import language, parse_python
 

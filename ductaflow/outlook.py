@@ -11,11 +11,11 @@ import attrs
 
 from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError
-from ductaflow.facts import CacheDecision
 from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters
 from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
-from ductaflow.model import Flow, InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.model.facts import CacheDecision
+from ductaflow.model.records import Flow, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.parameters import complete
 from ductaflow.plan import plan_given
 from ductaflow.refresh import is_outdated, refreshed

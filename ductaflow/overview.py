@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ductaflow.catalog import load_run
 from ductaflow.layout import iter_instances, iter_steps
-from ductaflow.model import ErrorInfo, RunRecord, Status
+from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.run import Run
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ductaflow._version import __version__
-from ductaflow.model import RunRecord
+from ductaflow.model.records import RunRecord
 
 
 def parameters_told(

@@ -17,7 +17,7 @@ import attrs
 
 from ductaflow.config import merged, normalise, variable_name
 from ductaflow.errors import ConfigError
-from ductaflow.model import Cell, Config, Flow
+from ductaflow.model.records import Cell, Config, Flow
 from ductaflow.syntax import language, parse_python, transform
 
 CONFIG = "config"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from ductaflow.model import Flow
+from ductaflow.model.records import Flow
 from ductaflow.syntax import language, parse_python
 
 # Many libraries read the environment once, when they are imported. What a flow imports after it

@@ -13,7 +13,7 @@ from typing import Any, Protocol, final
 import attrs
 
 from ductaflow.entries import Entry
-from ductaflow.model import ErrorInfo, Status
+from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.text.escapes import one_line
 
 REFRESH = 0.5  # seconds between refreshes of a display

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.files import jsonio
-from ductaflow.model import Config, RunRecord
+from ductaflow.model.records import Config, RunRecord
 
 
 def write_record(path: Path, record: RunRecord) -> None:

@@ -27,7 +27,8 @@ from ductaflow.interpreters import Interpreters
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 from ductaflow.meaning import meanings
-from ductaflow.model import (
+from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.records import (
     INSERTED_TAGS,
     Cell,
     CellRecord,
@@ -40,7 +41,6 @@ from ductaflow.model import (
 )
 from ductaflow.moves import is_moved, remove_left
 from ductaflow.notebook import Notebook, read_notebook
-from ductaflow.options import HtmlOptions
 from ductaflow.plan import lay_out
 from ductaflow.records import read_record, write_record
 from ductaflow.run import Run

@@ -9,12 +9,12 @@ from typing import Any
 import attrs
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow
 from ductaflow.interpreters import Interpreters
-from ductaflow.model import InstancePlan, RunOptions, RunRecord
+from ductaflow.model.facts import CacheDecision, Reason
+from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
 from ductaflow.moves import flow_of
-from ductaflow.options import HtmlOptions
 from ductaflow.plan import plan_instance
 from ductaflow.run import Run
 from ductaflow.settings import load_settings

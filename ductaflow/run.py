@@ -10,10 +10,10 @@ from typing import NamedTuple
 import attrs
 
 from ductaflow.errors import ArtifactError
-from ductaflow.facts import Reason
 from ductaflow.files.compression import kept, read
 from ductaflow.layout import ArtifactPaths
-from ductaflow.model import Config, ErrorInfo, Note, RunRecord, Status
+from ductaflow.model.facts import Reason
+from ductaflow.model.records import Config, ErrorInfo, Note, RunRecord, Status
 from ductaflow.records import read_record
 from ductaflow.text.hrefs import anchor
 

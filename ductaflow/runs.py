@@ -16,11 +16,11 @@ from ductaflow.entries import FACTS, Entry, html_row
 from ductaflow.errors import SweepFailed
 from ductaflow.files import jsonio
 from ductaflow.layout import OWN_COPY
-from ductaflow.model import ErrorInfo, Status
+from ductaflow.model.records import ErrorInfo, Status
+from ductaflow.model.verification import Verifications
 from ductaflow.run import Run
 from ductaflow.table import Kind, Row, Table
 from ductaflow.template import leaves
-from ductaflow.verification import Verifications
 
 _SHOWN = 100  # rows of a table in a notebook
 _LISTED = 10  # causes of failure in a summary

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from ductaflow.config import quoted
-from ductaflow.facts import FileFact
 from ductaflow.masking import SHORTEST, Masker
-from ductaflow.model import Cell, InstancePlan, Note, RunRecord, Tag
+from ductaflow.model.facts import FileFact
+from ductaflow.model.records import Cell, InstancePlan, Note, RunRecord, Tag
 from ductaflow.secretvalues import MASK, expression, shown, sources, value_of
 
 

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
-from ductaflow.ages import seconds_of
 from ductaflow.errors import SettingsError
+from ductaflow.model.ages import seconds_of
 
 SETTINGS_FILE = "ductaflow.toml"
 VARIABLE_PREFIX = "DUCTAFLOW_"

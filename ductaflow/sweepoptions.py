@@ -10,10 +10,10 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
-from ductaflow.ages import Age
 from ductaflow.events import Listener
-from ductaflow.model import ErrorInfo, RunOptions
-from ductaflow.options import HtmlOptions
+from ductaflow.model.ages import Age
+from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.records import ErrorInfo, RunOptions
 from ductaflow.plan import make_options
 from ductaflow.settings import Settings
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec

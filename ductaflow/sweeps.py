@@ -13,7 +13,6 @@ from typing import Any
 
 import attrs
 
-from ductaflow.ages import Age
 from ductaflow.audits import checked_fraction, sampled, verify_runs
 from ductaflow.commands import hint
 from ductaflow.crew import Crew
@@ -24,7 +23,8 @@ from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.interpreters import kernel_spec
 from ductaflow.layout import check_name, instance_dir, project_root, step_dir
-from ductaflow.options import HtmlOptions
+from ductaflow.model.ages import Age
+from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.outlook import Outlook
 from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import attrs
 
-from ductaflow.model import Cell, Flow, Tag
+from ductaflow.model.records import Cell, Flow, Tag
 
 _CACHED_VERSIONS = 64
 

@@ -13,7 +13,6 @@ from typing import Final
 
 import attrs
 
-from ductaflow.ages import seconds_of
 from ductaflow.artifacts import report_cell, report_page
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
@@ -22,8 +21,9 @@ from ductaflow.files.compression import compressed, kept, read
 from ductaflow.graph import root_of
 from ductaflow.layout import ArtifactPaths, check_name, instance_dir, project_root
 from ductaflow.lock import instance_lock
+from ductaflow.model.ages import seconds_of
+from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.notebook import read_notebook
-from ductaflow.options import HtmlOptions
 from ductaflow.overview import is_live, standing_runs
 from ductaflow.records import read_record, write_record
 from ductaflow.repeat import recorded_options

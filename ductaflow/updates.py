@@ -18,19 +18,19 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.pool import shared_pool
 
-from ductaflow.ages import Age
 from ductaflow.cache import ACCEPTABLE, renewed
 from ductaflow.catalog import all_runs, load_run
 from ductaflow.cellrun import Stop
 from ductaflow.entries import Entry
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
-from ductaflow.facts import CacheDecision, Reason
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.graph import Graph, Label
 from ductaflow.interpreters import Interpreters
 from ductaflow.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.lock import instance_lock
-from ductaflow.model import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
+from ductaflow.model.ages import Age
+from ductaflow.model.facts import CacheDecision, Reason
+from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
 from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.records import read_record, write_record

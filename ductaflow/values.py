@@ -12,7 +12,7 @@ import yaml
 
 from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
-from ductaflow.model import Config, Flow
+from ductaflow.model.records import Config, Flow
 from ductaflow.parameters import complete
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ductaflow.fingerprint import variable_hash
 from ductaflow.machinekey import KEY_VARIABLE, same_key
-from ductaflow.model import InstancePlan
+from ductaflow.model.records import InstancePlan
 from ductaflow.pythontext import asked_by, trees_of
 from ductaflow.shelltext import EVERYTHING, variables_in
 from ductaflow.syntax import language

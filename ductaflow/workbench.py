@@ -10,7 +10,7 @@ from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
-from ductaflow.model import InstancePlan, RunRecord, Status
+from ductaflow.model.records import InstancePlan, RunRecord, Status
 from ductaflow.notebook import Notebook
 from ductaflow.plan import lay_out
 from ductaflow.run import Run

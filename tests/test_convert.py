@@ -20,7 +20,7 @@ from ductaflow.convert.edits import indented
 from ductaflow.convert.embed import needed_by, runtime
 from ductaflow.errors import ConversionError
 from ductaflow.inject import flatten
-from ductaflow.model import Cell, Tag
+from ductaflow.model.records import Cell, Tag
 from ductaflow.values import parse_value
 
 

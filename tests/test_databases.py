@@ -13,8 +13,8 @@ import pytest
 from conftest import Project
 
 from ductaflow import Run, explain
-from ductaflow.facts import FileFact
 from ductaflow.files.databases import HEAD, has_log, log_suffix, logged_hash
+from ductaflow.model.facts import FileFact
 
 FLOW = """
 import sqlite3

@@ -19,7 +19,7 @@ from ductaflow import (
 )
 from ductaflow.errors import ArtifactError
 from ductaflow.inject import flatten
-from ductaflow.model import Status
+from ductaflow.model.records import Status
 
 LOADS = """\
 if not is_notebook_execution():

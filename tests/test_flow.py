@@ -19,7 +19,7 @@ from ductaflow import flow as flow_module
 from ductaflow import syntax as syntax_module
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
-from ductaflow.model import Cell
+from ductaflow.model.records import Cell
 from ductaflow.syntax import (
     annotate_traceback,
     check_syntax,

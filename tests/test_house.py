@@ -21,7 +21,7 @@ import ductaflow
 import ductaflow.errors
 from ductaflow.entries import Entry
 from ductaflow.layout import ArtifactPaths
-from ductaflow.model import RunRecord, Status
+from ductaflow.model.records import RunRecord, Status
 from ductaflow.run import Run
 from ductaflow.runs import Runs
 

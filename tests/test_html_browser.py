@@ -12,7 +12,7 @@ from browser import chromium, visit  # noqa: F401
 
 from ductaflow.html import HtmlRenderer
 from ductaflow.inject import config_table
-from ductaflow.model import Note
+from ductaflow.model.records import Note
 from tests.test_html import RICH
 
 pytestmark = pytest.mark.browser

@@ -22,7 +22,7 @@ from ductaflow.inject import (
     flatten_source,
     prepare,
 )
-from ductaflow.model import INSERTED_TAGS, Cell, Flow, Note
+from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Note
 
 keys = (
     st.sampled_from(["a", "b", "net", "config", "class", "globals", "dict", "_", "__x__", "list"])

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ductaflow import SettingsError, explain, get_all_instances, run_step_flow, sweep, update
-from ductaflow.ages import age_told, limit_told, seconds_of
+from ductaflow.model.ages import age_told, limit_told, seconds_of
 
 # 192.0.2.0/24 and 198.51.100.0/24 are nobody's (RFC 5737). That nothing answers there does not
 # matter: that a flow asked is what counts.

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ductaflow import notebook as notebook_module
-from ductaflow.model import Cell, ErrorInfo, Status, Tag
+from ductaflow.model.records import Cell, ErrorInfo, Status, Tag
 from ductaflow.notebook import FAILING_ANCHOR, Notebook, failure_cells, read_notebook
 from ductaflow.widgets import WIDGET_STATE_MIME
 

@@ -18,7 +18,7 @@ from conftest import Project, wait_until
 
 from ductaflow import sweep
 from ductaflow.entries import Entry
-from ductaflow.model import Status
+from ductaflow.model.records import Status
 from ductaflow.progress import (
     LogDisplay,
     Tally,

@@ -14,8 +14,8 @@ from ductaflow import Run, accept, explain, sweep, update
 from ductaflow.config import normalise, to_python
 from ductaflow.inject import config_source, flatten_source
 from ductaflow.languages import TRANSLATORS
+from ductaflow.model.rules import RULES, RULES_TOLD, changed_rules
 from ductaflow.outputs import Limits, OutputFolder
-from ductaflow.rules import RULES, RULES_TOLD, changed_rules
 
 VALUES = {
     "name": "a 'b' \"c\" \\ \n é",

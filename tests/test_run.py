@@ -20,7 +20,7 @@ import pytest
 from conftest import Project, wait_until
 
 from ductaflow import CellFailed, FlowError, Status, get_all_instances, run_notebook, run_step_flow
-from ductaflow.model import RunRecord
+from ductaflow.model.records import RunRecord
 
 
 def outputs(notebook: Path) -> str:

@@ -43,7 +43,7 @@ from ductaflow.entries import FACTS
 from ductaflow.events import CellFinished, Event, InstanceFinished, InstanceStarted, OutputLine
 from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
-from ductaflow.model import ErrorInfo
+from ductaflow.model.records import ErrorInfo
 from ductaflow.sweepoptions import SweepOptions
 from ductaflow.workers import worker_count
 

@@ -10,8 +10,8 @@ import pytest
 
 import ductaflow
 from ductaflow import DuctaflowError, get_all_instances, sweep, verify
+from ductaflow.model.verification import Outcome
 from ductaflow.scratchtree import scratch_tree
-from ductaflow.verification import Outcome
 
 
 def tree(root):

@@ -76,7 +76,7 @@ force_option = click.option("--force", is_flag=True, help="Run even if nothing h
 
 def _age(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     """An age in seconds."""
-    from ductaflow.ages import seconds_of
+    from ductaflow.model.ages import seconds_of
 
     try:
         return None if value is None else seconds_of(value, "--max-age")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ductaflow.files import jsonio
-from ductaflow.model import Status
+from ductaflow.model.records import Status
 from ductaflow.run import Run
 from ductaflow.text.escapes import harmless, one_line
 

@@ -35,7 +35,7 @@ def command(
 
     from ductaflow.errors import DuctaflowError
     from ductaflow.layout import project_root
-    from ductaflow.model import ErrorInfo, Status
+    from ductaflow.model.records import ErrorInfo, Status
     from ductaflow.moves import flow_of
     from ductaflow.sweeps import sweep_part
 

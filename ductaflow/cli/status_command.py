@@ -52,7 +52,7 @@ def command(step: str | None, watch: bool, interval: float, root: str | None, as
 
 
 def _facts(root: Path, step: str | None) -> dict[str, Any]:
-    from ductaflow.model import Status
+    from ductaflow.model.records import Status
     from ductaflow.overview import standing_runs
 
     counts: dict[str, Counter[str]] = {}
@@ -75,7 +75,7 @@ def _seconds(run: Run) -> float | None:
 
 
 def _show(root: Path, facts: dict[str, Any], as_json: bool) -> None:
-    from ductaflow.model import Status
+    from ductaflow.model.records import Status
 
     if as_json:
         dump(facts)

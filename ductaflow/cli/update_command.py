@@ -9,7 +9,7 @@ import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, run_facts, run_line, say
-from ductaflow.model import Status
+from ductaflow.model.records import Status
 
 if TYPE_CHECKING:
     from ductaflow.runs import Runs

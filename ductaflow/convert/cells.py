@@ -12,7 +12,7 @@ from ductaflow.convert.edits import Edits, commented, indented
 from ductaflow.convert.imports import guarded_imports, translated_import
 from ductaflow.convert.magics import Plain, Refused, cell_magic, line_magic, shell_line
 from ductaflow.errors import ConversionError
-from ductaflow.model import Cell, Tag
+from ductaflow.model.records import Cell, Tag
 from ductaflow.syntax import parse_python
 
 _SHOWS_NOTHING = frozenset({"print", "display", "plt.show", "globals().update", "vars().update"})

@@ -11,7 +11,7 @@ from ductaflow.commands import hint
 from ductaflow.errors import ConversionError
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.layout import check_encodable, find_root, local_folder, project_root
-from ductaflow.model import Flow
+from ductaflow.model.records import Flow
 from ductaflow.settings import load_settings
 from ductaflow.syntax import check_syntax, language
 

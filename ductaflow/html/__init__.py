@@ -17,4 +17,4 @@ from ductaflow.html.renderer import Fragment as Fragment
 from ductaflow.html.renderer import HtmlRenderer as HtmlRenderer
 from ductaflow.html.renderer import NbCell as NbCell
 from ductaflow.html.renderer import renderer as renderer
-from ductaflow.options import HtmlOptions as HtmlOptions
+from ductaflow.model.htmloptions import HtmlOptions as HtmlOptions

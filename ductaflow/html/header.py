@@ -12,7 +12,7 @@ from urllib.parse import quote
 import attrs
 
 from ductaflow.html.text import encodable
-from ductaflow.options import HtmlOptions
+from ductaflow.model.htmloptions import HtmlOptions
 
 SLOT: Final = 4096  # bytes that are kept for links that are not known before others have run
 MOST: Final = 6  # instances of one direction that are linked

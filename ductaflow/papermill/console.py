@@ -11,7 +11,7 @@ from typing import Any, Protocol, final
 
 import attrs
 
-from ductaflow.model import CellRecord
+from ductaflow.model.records import CellRecord
 from ductaflow.papermill.inspection import logger
 
 

@@ -21,7 +21,7 @@ from ductaflow.flow import as_written
 from ductaflow.interpreters import kernel_spec
 from ductaflow.languages import TRANSLATORS
 from ductaflow.layout import ArtifactPaths, check_encodable, project_root
-from ductaflow.model import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
+from ductaflow.model.records import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
 from ductaflow.notebook import Notebook
 from ductaflow.papermeta import parameters_told
 from ductaflow.papermill import metadata

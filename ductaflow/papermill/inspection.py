@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ductaflow.model import Flow
+from ductaflow.model.records import Flow
 from ductaflow.papermill.notebooks import Source, filled, read_notebook
 from ductaflow.syntax import comments_of, language, parse_python
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ductaflow.model import NbCell, RunRecord, Tag
+from ductaflow.model.records import NbCell, RunRecord, Tag
 from ductaflow.papermeta import times_told
 
 ERROR_TAG = "papermill-error-cell-tag"

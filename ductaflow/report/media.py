@@ -22,7 +22,7 @@ import attrs
 from ductaflow.files import jsonio
 from ductaflow.files.compression import kept, read
 from ductaflow.html.page import script_json
-from ductaflow.model import INSERTED_TAGS
+from ductaflow.model.records import INSERTED_TAGS
 from ductaflow.report.facts import InstanceFacts
 from ductaflow.runlog import strip_ansi
 

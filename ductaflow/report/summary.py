@@ -10,7 +10,7 @@ from typing import Any
 from ductaflow._version import __version__
 from ductaflow.entries import Entry
 from ductaflow.files import jsonio
-from ductaflow.model import ErrorInfo
+from ductaflow.model.records import ErrorInfo
 from ductaflow.report.facts import InstanceFacts, Light, shown
 from ductaflow.report.graph import Graph
 from ductaflow.report.links import Links

@@ -46,8 +46,8 @@ from ductaflow import (
 )
 from ductaflow.delivery import Delivery
 from ductaflow.events import Event
-from ductaflow.facts import Reason
-from ductaflow.model import ErrorInfo, Note, RunRecord
+from ductaflow.model.facts import Reason
+from ductaflow.model.records import ErrorInfo, Note, RunRecord
 
 config: dict[str, Any] = {"seed": 1, "paths": {"out": Path("out")}}
 

@@ -10,7 +10,7 @@ from typing import Any, final, overload
 
 import attrs
 
-from ductaflow.facts import Reason
+from ductaflow.model.facts import Reason
 
 _LISTED = 20  # differences of one instance in a text
 

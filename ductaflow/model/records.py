@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 
-from ductaflow.facts import FileFact, Reason
-from ductaflow.options import HtmlOptions
+from ductaflow.model.facts import FileFact, Reason
+from ductaflow.model.htmloptions import HtmlOptions
 
 Config = dict[str, Any]
 """A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
