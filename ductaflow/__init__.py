@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from ductaflow.run import Run as Run
     from ductaflow.runs import Runs as Runs
     from ductaflow.scaffold import make_new_ductaflow_instance as make_new_ductaflow_instance
-    from ductaflow.secretvalues import secret as secret
+    from ductaflow.secrets.references import secret as secret
     from ductaflow.statusreport import generate_status_report as generate_status_report
     from ductaflow.sweeps import sweep as sweep
     from ductaflow.sweeps import sweep_iter as sweep_iter
@@ -117,7 +117,7 @@ _HOMES = {
     "ductaflow.run": ("Run",),
     "ductaflow.runs": ("Runs",),
     "ductaflow.scaffold": ("make_new_ductaflow_instance",),
-    "ductaflow.secretvalues": ("secret",),
+    "ductaflow.secrets.references": ("secret",),
     "ductaflow.statusreport": ("generate_status_report",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),
     "ductaflow.thinning": ("make_report", "thin"),

@@ -35,7 +35,6 @@ from ductaflow.fingerprint import (
 )
 from ductaflow.hosts import listed
 from ductaflow.layout import ArtifactPaths, instance_of, runs_name
-from ductaflow.machinekey import same_key
 from ductaflow.model.ages import age_told, limit_told
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
 from ductaflow.model.records import InstancePlan, RunOptions, RunRecord, Status
@@ -44,7 +43,8 @@ from ductaflow.moves import paths_left
 from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
 from ductaflow.records import read_config, read_record
-from ductaflow.secretvalues import shown
+from ductaflow.secrets.machinekey import same_key
+from ductaflow.secrets.references import shown
 from ductaflow.template import leaves
 from ductaflow.variables import OTHER_KEY, answers, differences
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ductaflow.errors import ConfigError
 from ductaflow.model.records import Config
-from ductaflow.secretvalues import SECRET, Secret, check_source, is_reference, reference
+from ductaflow.secrets.references import SECRET, Secret, check_source, is_reference, reference
 
 MAX_DEPTH = 100
 """Levels of nesting; Python reads a literal of at most 200."""

@@ -18,7 +18,7 @@ from ductaflow.config import dotted, merged, normalise
 from ductaflow.errors import ConfigError
 from ductaflow.files import jsonio
 from ductaflow.layout import project_root
-from ductaflow.secretvalues import revealed
+from ductaflow.secrets.references import revealed
 
 PROJECT_ROOT_KEY = "_project_root"
 """The config's key with the project's root, for flows that ask for it."""

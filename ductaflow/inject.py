@@ -16,7 +16,7 @@ from ductaflow.flow import require_parameters
 from ductaflow.languages import TRANSLATORS
 from ductaflow.model.records import Cell, Config, Flow, Note, Tag
 from ductaflow.parameters import left_alone, read_defaults
-from ductaflow.secretvalues import SECRET, expression, is_reference, shown, sources
+from ductaflow.secrets.references import SECRET, expression, is_reference, shown, sources
 from ductaflow.syntax import language
 
 MAX_ASSIGNMENTS = 200

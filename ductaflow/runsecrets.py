@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from ductaflow.config import quoted
-from ductaflow.masking import SHORTEST, Masker
 from ductaflow.model.facts import FileFact
 from ductaflow.model.records import Cell, InstancePlan, Note, RunRecord, Tag
-from ductaflow.secretvalues import MASK, expression, shown, sources, value_of
+from ductaflow.secrets.masking import SHORTEST, Masker
+from ductaflow.secrets.references import MASK, expression, shown, sources, value_of
 
 
 @attrs.frozen

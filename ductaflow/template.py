@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ductaflow.errors import TableError
-from ductaflow.secretvalues import SECRET, is_reference, shown
+from ductaflow.secrets.references import SECRET, is_reference, shown
 from ductaflow.table import Row, nearest
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.fingerprint import variable_hash
-from ductaflow.machinekey import KEY_VARIABLE, same_key
 from ductaflow.model.records import InstancePlan
 from ductaflow.pythontext import asked_by, trees_of
+from ductaflow.secrets.machinekey import KEY_VARIABLE, same_key
 from ductaflow.shelltext import EVERYTHING, variables_in
 from ductaflow.syntax import language
 from ductaflow.takings import taken_by

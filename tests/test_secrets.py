@@ -20,8 +20,8 @@ import ductaflow
 from ductaflow import ConfigError, collate, explain, export, grid, secret, sweep
 from ductaflow.convert.runscript import create_flow_run_script
 from ductaflow.convert.standalone import create_standalone_python_script
-from ductaflow.machinekey import KEY_VARIABLE, key_file, keyed_hash, same_key
-from ductaflow.masking import Masker
+from ductaflow.secrets.machinekey import KEY_VARIABLE, key_file, keyed_hash, same_key
+from ductaflow.secrets.masking import Masker
 
 PLANTED = "pl4nted \"quoted\" & 'se<ret>'\\é"
 FORMS = {
@@ -308,7 +308,7 @@ def test_base64_inside_a_longer_text_is_masked() -> None:
 
 
 def test_the_key_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ductaflow import machinekey
+    from ductaflow.secrets import machinekey
 
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

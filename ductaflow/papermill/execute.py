@@ -38,7 +38,7 @@ from ductaflow.papermill.notebooks import (
 )
 from ductaflow.records import read_record
 from ductaflow.runner import run_cells
-from ductaflow.secretvalues import expression
+from ductaflow.secrets.references import expression
 from ductaflow.syntax import language as language_of
 
 PathLike = str | os.PathLike[str]

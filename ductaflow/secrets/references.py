@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 from ductaflow.errors import ConfigError
-from ductaflow.machinekey import keyed_hash
+from ductaflow.secrets.machinekey import keyed_hash
 
 SECRET = "$secret"  # noqa: S105 (a key's name)
 MASK = "•••"
