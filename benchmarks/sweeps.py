@@ -217,9 +217,9 @@ def _own(count: int) -> dict[str, float]:
     import io
 
     from ductaflow import crew, grid, sweep
-    from ductaflow.layout import ArtifactPaths
     from ductaflow.model.records import RunRecord, Status
     from ductaflow.plan import make_options, plan_instance
+    from ductaflow.project.layout import ArtifactPaths
     from ductaflow.run import Run
 
     def no_time(plan: Any, *_: object) -> Run:

@@ -66,11 +66,13 @@ if TYPE_CHECKING:
     from ductaflow.model.htmloptions import HtmlOptions as HtmlOptions
     from ductaflow.model.records import Status as Status
     from ductaflow.model.verification import Verification as Verification
+    from ductaflow.project.scaffold import (
+        make_new_ductaflow_instance as make_new_ductaflow_instance,
+    )
     from ductaflow.pruning import prune as prune
     from ductaflow.report.collation import collate as collate
     from ductaflow.run import Run as Run
     from ductaflow.runs import Runs as Runs
-    from ductaflow.scaffold import make_new_ductaflow_instance as make_new_ductaflow_instance
     from ductaflow.secrets.references import secret as secret
     from ductaflow.statusreport import generate_status_report as generate_status_report
     from ductaflow.sweeps import sweep as sweep
@@ -116,7 +118,7 @@ _HOMES = {
     "ductaflow.report.collation": ("collate",),
     "ductaflow.run": ("Run",),
     "ductaflow.runs": ("Runs",),
-    "ductaflow.scaffold": ("make_new_ductaflow_instance",),
+    "ductaflow.project.scaffold": ("make_new_ductaflow_instance",),
     "ductaflow.secrets.references": ("secret",),
     "ductaflow.statusreport": ("generate_status_report",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),

@@ -29,7 +29,12 @@ from ductaflow.errors import DuctaflowError
 from ductaflow.files.compression import kept, read
 from ductaflow.hosts import listed
 from ductaflow.interpreters import Interpreters, kernel_spec
-from ductaflow.layout import (
+from ductaflow.lock import instance_lock
+from ductaflow.model.facts import FileFact, Reason, Role
+from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
+from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
+from ductaflow.plan import lay_out
+from ductaflow.project.layout import (
     ArtifactPaths,
     instance_dir,
     kernel_environment,
@@ -37,11 +42,6 @@ from ductaflow.layout import (
     runs_dir,
     runs_name,
 )
-from ductaflow.lock import instance_lock
-from ductaflow.model.facts import FileFact, Reason, Role
-from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
-from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
-from ductaflow.plan import lay_out
 from ductaflow.records import read_record
 from ductaflow.repeat import plan_again
 from ductaflow.run import Run

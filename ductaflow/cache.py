@@ -34,7 +34,6 @@ from ductaflow.fingerprint import (
     same_grammar,
 )
 from ductaflow.hosts import listed
-from ductaflow.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.model.ages import age_told, limit_told
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
 from ductaflow.model.records import InstancePlan, RunOptions, RunRecord, Status
@@ -42,6 +41,7 @@ from ductaflow.model.rules import changed_rules
 from ductaflow.moves import paths_left
 from ductaflow.packages import is_question, versions
 from ductaflow.plan import options_told
+from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.records import read_config, read_record
 from ductaflow.secrets.machinekey import same_key
 from ductaflow.secrets.references import shown

@@ -12,9 +12,15 @@ from typing import Any
 
 from ductaflow.errors import TableError
 from ductaflow.index import COLUMNS, Index
-from ductaflow.lasttable import has_left
-from ductaflow.layout import ArtifactPaths, check_name, iter_steps, project_root, step_dir
 from ductaflow.model.records import Status
+from ductaflow.project.lasttable import has_left
+from ductaflow.project.layout import (
+    ArtifactPaths,
+    check_name,
+    iter_steps,
+    project_root,
+    step_dir,
+)
 from ductaflow.records import read_record
 from ductaflow.run import Run
 from ductaflow.table import nearest

@@ -16,7 +16,11 @@ from ductaflow.dualmode import PROJECT_ROOT_KEY
 from ductaflow.echo import Echo
 from ductaflow.errors import FlowError, RunFailed
 from ductaflow.flow import read_flow, resolve_flow
-from ductaflow.layout import (
+from ductaflow.model.ages import Age
+from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.records import Flow, InstancePlan
+from ductaflow.plan import make_options, names_of, plan_instance
+from ductaflow.project.layout import (
     ArtifactPaths,
     check_encodable,
     check_name,
@@ -24,12 +28,8 @@ from ductaflow.layout import (
     kernel_environment,
     local_folder,
 )
-from ductaflow.layout import project_root as find_project_root
-from ductaflow.model.ages import Age
-from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.records import Flow, InstancePlan
-from ductaflow.plan import make_options, names_of, plan_instance
-from ductaflow.settings import load_settings
+from ductaflow.project.layout import project_root as find_project_root
+from ductaflow.project.settings import load_settings
 from ductaflow.syntax import language
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import attrs
 
 from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
-from ductaflow.lasttable import read_last_table
-from ductaflow.layout import iter_instances, iter_steps, project_root, runs_dir
 from ductaflow.model.records import Status
+from ductaflow.project.lasttable import read_last_table
+from ductaflow.project.layout import iter_instances, iter_steps, project_root, runs_dir
 from ductaflow.records import damage
 from ductaflow.run import Run
 from ductaflow.sweeps import sweep

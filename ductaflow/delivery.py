@@ -24,7 +24,7 @@ from ductaflow.errors import DuctaflowError, ExportError, TableError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.graph import root_of
-from ductaflow.layout import project_root, target_folder
+from ductaflow.project.layout import project_root, target_folder
 from ductaflow.run import Run
 from ductaflow.runs import Runs
 from ductaflow.stores import MANIFEST, Store, decoded, is_url, opened, store_at

@@ -17,7 +17,7 @@ from typing import Any
 from ductaflow.config import dotted, merged, normalise
 from ductaflow.errors import ConfigError
 from ductaflow.files import jsonio
-from ductaflow.layout import project_root
+from ductaflow.project.layout import project_root
 from ductaflow.secrets.references import revealed
 
 PROJECT_ROOT_KEY = "_project_root"

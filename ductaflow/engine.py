@@ -32,7 +32,6 @@ from ductaflow.errors import ArtifactError
 from ductaflow.events import Audience, Watch
 from ductaflow.files.mounts import silent
 from ductaflow.hosts import listed
-from ductaflow.layout import ArtifactPaths, kernel_environment
 from ductaflow.model.ages import limit_told
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
@@ -40,6 +39,7 @@ from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.papermeta import parameters_told, times_told
 from ductaflow.plan import options_told
 from ductaflow.preload import imports
+from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.records import write_record
 from ductaflow.runsecrets import RunSecrets
 from ductaflow.syntax import check_syntax

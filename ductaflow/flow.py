@@ -22,7 +22,7 @@ import attrs
 from ductaflow.commands import uncommented
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
 from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Tag
-from ductaflow.settings import load_settings
+from ductaflow.project.settings import load_settings
 
 FLOW_FOLDERS = ("flow", "flows")
 FLOW_SUFFIXES = (".py", ".md", ".ipynb", ".Rmd", ".qmd", ".R", ".jl")

@@ -11,7 +11,7 @@ import attrs
 
 from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import instance_of, is_project, project_root, runs_dir, runs_name
+from ductaflow.project.layout import instance_of, is_project, project_root, runs_dir, runs_name
 from ductaflow.run import Run
 from ductaflow.text.hrefs import anchor
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, final, overload
 from ductaflow.briefs import from_brief, to_brief
 from ductaflow.declarations import is_observed, reads
 from ductaflow.files import jsonio
-from ductaflow.layout import ArtifactPaths, iter_instance_names, runs_dir
 from ductaflow.listing import listed, listed_html
 from ductaflow.model.records import Config, RunRecord, Status
+from ductaflow.project.layout import ArtifactPaths, iter_instance_names, runs_dir
 from ductaflow.records import read_config, read_record
 from ductaflow.run import Outline, Run
 

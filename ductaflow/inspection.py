@@ -13,9 +13,9 @@ import attrs
 
 from ductaflow.config import kind_of
 from ductaflow.flow import read_flow, resolve_flow
-from ductaflow.layout import project_root
 from ductaflow.model.records import Flow
 from ductaflow.parameters import CONFIG, read_defaults, syntax_tree
+from ductaflow.project.layout import project_root
 from ductaflow.syntax import comments_of, language, parse_python, transform
 
 _OPENERS = re.compile(r"open|load\w*|read\w*|imread|i?glob|listdir|scandir|connect|File")

@@ -20,7 +20,7 @@ from typing import Any
 from ductaflow.config import normalise
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
-from ductaflow.layout import local_folder, main_script
+from ductaflow.project.layout import local_folder, main_script
 from ductaflow.records import read_record
 
 PathLike = str | os.PathLike[str]

@@ -8,10 +8,10 @@ from ductaflow.errors import DuctaflowError, FlowNotFound
 from ductaflow.files.compression import compressed
 from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import flow_files, read_flow, resolve_flow
-from ductaflow.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir
 from ductaflow.model.records import InstancePlan, RunRecord
+from ductaflow.project.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir
+from ductaflow.project.settings import load_settings
 from ductaflow.records import read_record
-from ductaflow.settings import load_settings
 
 
 def is_moved(plan: InstancePlan, record: RunRecord) -> bool:

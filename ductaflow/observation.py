@@ -29,11 +29,11 @@ from ductaflow.files.links import Leads, follow, lead, portable
 from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash
 from ductaflow.hosts import hosts_of
 from ductaflow.importables import UNKNOWN, found_in, told
-from ductaflow.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.model.facts import FileFact, Role, own_names
 from ductaflow.model.records import InstancePlan
 from ductaflow.packages import versions
 from ductaflow.places import caches, interpreter_places, is_system
+from ductaflow.project.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.variables import answers, asked
 
 _CACHED_MODULE = re.compile(r"(.*)/__pycache__/([^/]+?)\.[^/.]+(?:\.opt-\w+)?\.pyc(?:\.\d+)?$")

@@ -13,11 +13,11 @@ from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError
 from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters
-from ductaflow.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.records import Flow, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.parameters import complete
 from ductaflow.plan import plan_given
+from ductaflow.project.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.refresh import is_outdated, refreshed
 from ductaflow.run import Run
 from ductaflow.runner import look

@@ -11,8 +11,8 @@ import attrs
 from filelock import FileLock, Timeout
 
 from ductaflow.catalog import load_run
-from ductaflow.layout import iter_instances, iter_steps
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
+from ductaflow.project.layout import iter_instances, iter_steps
 from ductaflow.run import Run
 
 

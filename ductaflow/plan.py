@@ -15,13 +15,13 @@ from ductaflow.config import normalise
 from ductaflow.fingerprint import fingerprints
 from ductaflow.flow import as_written, require_parameters
 from ductaflow.inject import prepare
-from ductaflow.layout import check_name
 from ductaflow.model.ages import Age, seconds_of
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Config, Flow, InstancePlan, RunOptions
 from ductaflow.notes import config_notes
 from ductaflow.parameters import complete
-from ductaflow.settings import DEFAULTS, Settings
+from ductaflow.project.layout import check_name
+from ductaflow.project.settings import DEFAULTS, Settings
 
 
 def names_of(

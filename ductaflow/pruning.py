@@ -18,11 +18,11 @@ from ductaflow.catalog import all_runs
 from ductaflow.errors import ArtifactError, DuctaflowError, FlowNotFound
 from ductaflow.files import jsonio
 from ductaflow.graph import Graph
-from ductaflow.lasttable import NOT_IN_TABLE, forget, has_left
-from ductaflow.layout import check_name, instance_dir, project_root
 from ductaflow.lock import instance_lock
 from ductaflow.moves import flow_of
 from ductaflow.overview import is_live
+from ductaflow.project.lasttable import NOT_IN_TABLE, forget, has_left
+from ductaflow.project.layout import check_name, instance_dir, project_root
 from ductaflow.records import read_record
 from ductaflow.run import Run
 

@@ -24,7 +24,6 @@ from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.html import keep_navigation
 from ductaflow.interpreters import Interpreters
-from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 from ductaflow.meaning import meanings
 from ductaflow.model.htmloptions import HtmlOptions
@@ -42,6 +41,7 @@ from ductaflow.model.records import (
 from ductaflow.moves import is_moved, remove_left
 from ductaflow.notebook import Notebook, read_notebook
 from ductaflow.plan import lay_out
+from ductaflow.project.layout import ArtifactPaths
 from ductaflow.records import read_record, write_record
 from ductaflow.run import Run
 from ductaflow.syntax import language

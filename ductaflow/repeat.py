@@ -16,8 +16,8 @@ from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
 from ductaflow.moves import flow_of
 from ductaflow.plan import plan_instance
+from ductaflow.project.settings import load_settings
 from ductaflow.run import Run
-from ductaflow.settings import load_settings
 from ductaflow.syntax import language
 
 

@@ -11,9 +11,9 @@ import attrs
 
 from ductaflow.errors import ArtifactError
 from ductaflow.files.compression import kept, read
-from ductaflow.layout import ArtifactPaths
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import Config, ErrorInfo, Note, RunRecord, Status
+from ductaflow.project.layout import ArtifactPaths
 from ductaflow.records import read_record
 from ductaflow.text.hrefs import anchor
 

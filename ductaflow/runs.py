@@ -15,9 +15,9 @@ import attrs
 from ductaflow.entries import FACTS, Entry, html_row
 from ductaflow.errors import SweepFailed
 from ductaflow.files import jsonio
-from ductaflow.layout import OWN_COPY
 from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.model.verification import Verifications
+from ductaflow.project.layout import OWN_COPY
 from ductaflow.run import Run
 from ductaflow.table import Kind, Row, Table
 from ductaflow.template import leaves

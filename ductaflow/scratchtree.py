@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
-from ductaflow.layout import runs_dir
+from ductaflow.project.layout import runs_dir
 
 PREFIX = ".ductaflow-verify-"
 _LOCK = ".ductaflow.lock"

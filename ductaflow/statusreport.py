@@ -12,8 +12,8 @@ import attrs
 
 from ductaflow.catalog import load_run
 from ductaflow.files import jsonio
-from ductaflow.layout import local_folder
 from ductaflow.model.records import Status
+from ductaflow.project.layout import local_folder
 from ductaflow.run import Run
 from ductaflow.text.times import local_time
 

@@ -15,7 +15,7 @@ from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import ErrorInfo, RunOptions
 from ductaflow.plan import make_options
-from ductaflow.settings import Settings
+from ductaflow.project.settings import Settings
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec
 
 RetrySpec: TypeAlias = str | type[BaseException] | Sequence[str | type[BaseException]]

@@ -22,19 +22,19 @@ from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.events import Listener
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
 from ductaflow.interpreters import kernel_spec
-from ductaflow.layout import check_name, instance_dir, project_root, step_dir
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.outlook import Outlook
+from ductaflow.project.layout import check_name, instance_dir, project_root, step_dir
+from ductaflow.project.settings import load_settings
+from ductaflow.project.workers import share, worker_count
 from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible
 from ductaflow.runs import Call, Runs
-from ductaflow.settings import load_settings
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
 from ductaflow.syntax import check_syntax, language
 from ductaflow.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
-from ductaflow.workers import share, worker_count
 
 PathLike = str | os.PathLike[str]
 

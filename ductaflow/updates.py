@@ -26,22 +26,22 @@ from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepI
 from ductaflow.flow import read_flow, resolve_flow
 from ductaflow.graph import Graph, Label
 from ductaflow.interpreters import Interpreters
-from ductaflow.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.lock import instance_lock
 from ductaflow.model.ages import Age
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
 from ductaflow.plan import make_options, names_of, plan_instance
 from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
+from ductaflow.project.layout import instance_dir, kernel_environment, project_root, runs_dir
+from ductaflow.project.settings import load_settings
+from ductaflow.project.workers import worker_count
 from ductaflow.records import read_record, write_record
 from ductaflow.refresh import refreshed
 from ductaflow.repeat import plan_again
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
 from ductaflow.runs import Runs
-from ductaflow.settings import load_settings
 from ductaflow.syntax import language
-from ductaflow.workers import worker_count
 
 PathLike = str | os.PathLike[str]
 Target = Run | str | None

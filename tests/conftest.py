@@ -34,7 +34,7 @@ from packaging.requirements import Requirement
 from ductaflow import Run, run_step_flow
 from ductaflow.catalog import all_runs
 from ductaflow.interpreters import Interpreters
-from ductaflow.layout import kernel_environment
+from ductaflow.project.layout import kernel_environment
 from ductaflow.repeat import plan_again
 from ductaflow.runner import look
 

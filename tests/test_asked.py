@@ -20,8 +20,8 @@ from ductaflow_kernels.pool import close_shared_pool
 from ductaflow import accept, run_step_flow, sweep
 from ductaflow.fingerprint import names_hash
 from ductaflow.interpreters import Interpreters
-from ductaflow.layout import kernel_environment
 from ductaflow.places import is_system
+from ductaflow.project.layout import kernel_environment
 from ductaflow.repeat import plan_again
 from ductaflow.runner import look
 

@@ -38,8 +38,8 @@ from ductaflow import (
     run_step_flow,
 )
 from ductaflow.cellrun import CellRun
-from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
+from ductaflow.project.layout import ArtifactPaths
 
 
 def check_saved(error: RunFailed, status: Status, before: str = "before\n") -> None:
@@ -336,7 +336,7 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     paths = ArtifactPaths.of(tmp_path / "inst", "flow")
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from ductaflow.layout import ArtifactPaths\nfrom ductaflow.lock import instance_lock\n"
+        "from ductaflow.project.layout import ArtifactPaths\nfrom ductaflow.lock import instance_lock\n"
         f"with instance_lock(ArtifactPaths.of(Path({str(tmp_path / 'inst')!r}), 'flow')):\n"
         "    print('held', flush=True); time.sleep(600)\n"
     )

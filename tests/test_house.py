@@ -20,8 +20,8 @@ import pytest
 import ductaflow
 import ductaflow.errors
 from ductaflow.entries import Entry
-from ductaflow.layout import ArtifactPaths
 from ductaflow.model.records import RunRecord, Status
+from ductaflow.project.layout import ArtifactPaths
 from ductaflow.run import Run
 from ductaflow.runs import Runs
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ductaflow.errors import DuctaflowError, NameRefused
-from ductaflow.layout import (
+from ductaflow.project.layout import (
     MAX_NAME,
     ArtifactPaths,
     check_name,

@@ -17,7 +17,7 @@ from ductaflow_kernels.sources import PrespawnedSource
 from ductaflow import sweep
 from ductaflow.catalog import all_runs
 from ductaflow.interpreters import Interpreters
-from ductaflow.layout import kernel_environment
+from ductaflow.project.layout import kernel_environment
 from ductaflow.repeat import plan_again
 from ductaflow.runner import look
 

@@ -27,9 +27,9 @@ from ductaflow import (
 from ductaflow.errors import InstanceBusy
 from ductaflow.html import fill_navigation
 from ductaflow.interpreters import Interpreters
-from ductaflow.layout import kernel_environment
 from ductaflow.lock import instance_lock
 from ductaflow.plan import lay_out
+from ductaflow.project.layout import kernel_environment
 from ductaflow.records import read_record
 from ductaflow.refresh import _make, refreshed
 from ductaflow.repeat import plan_again

@@ -28,8 +28,8 @@ from ductaflow import (
 )
 from ductaflow.html import fill_navigation
 from ductaflow.html.header import MOST, SLOT, navigation
-from ductaflow.layout import iter_steps
 from ductaflow.lock import instance_lock
+from ductaflow.project.layout import iter_steps
 from ductaflow.report.facts import Light, read_facts
 from ductaflow.report.graph import graph_of
 from ductaflow.warned import WarningCount

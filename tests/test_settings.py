@@ -10,9 +10,9 @@ import pytest
 
 from ductaflow import get_all_instances, run_step_flow, sweep
 from ductaflow.errors import SettingsError
-from ductaflow.layout import find_root, instance_dir, runs_dir
 from ductaflow.plan import make_options
-from ductaflow.settings import Settings, load_settings
+from ductaflow.project.layout import find_root, instance_dir, runs_dir
+from ductaflow.project.settings import Settings, load_settings
 
 
 def write(root: Path, text: str, name: str = "ductaflow.toml") -> None:

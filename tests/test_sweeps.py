@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 from conftest import Project, process_alive, wait_until
 
-import ductaflow.workers
+import ductaflow.project.workers
 from ductaflow import (
     ConfigError,
     ExportError,
@@ -41,11 +41,11 @@ from ductaflow import (
 )
 from ductaflow.entries import FACTS
 from ductaflow.events import CellFinished, Event, InstanceFinished, InstanceStarted, OutputLine
-from ductaflow.layout import ArtifactPaths
 from ductaflow.lock import instance_lock
 from ductaflow.model.records import ErrorInfo
+from ductaflow.project.layout import ArtifactPaths
+from ductaflow.project.workers import worker_count
 from ductaflow.sweepoptions import SweepOptions
-from ductaflow.workers import worker_count
 
 FLOW = (
     "from ductaflow import record",
@@ -359,13 +359,13 @@ def test_sweeps_within_sweeps_share_the_cores(
 ) -> None:
     flow.write(
         "outer",
-        "from ductaflow import sweep\nfrom ductaflow.workers import worker_count\nimport os",
+        "from ductaflow import sweep\nfrom ductaflow.project.workers import worker_count\nimport os",
         "print('share', worker_count(None, os.environ))",
         "if depth: sweep('outer', [{'instance': f'{tag}{depth}', 'tag': tag, 'depth': depth - 1}],"
         " step=f'level{depth}').raise_if_failed()",
         parameters="config = {'tag': 'a', 'depth': 2}",
     )
-    monkeypatch.setattr(ductaflow.workers, "cores", lambda: 6)
+    monkeypatch.setattr(ductaflow.project.workers, "cores", lambda: 6)
     runs = sweep("outer", grid(tag=["a", "b", "c"], depth=2), workers=3, progress=False)
     runs.raise_if_failed()
     shares = {step: [r.log.read_text() for r in get_all_instances(step)] for step in LEVELS}
@@ -471,7 +471,7 @@ def test_a_link_in_runs_is_told_and_does_not_stop_the_others(
 def test_how_many_workers() -> None:
     assert worker_count(3, {}) == 3
     assert worker_count(None, {"DUCTAFLOW_WORKERS": "5"}) == 5
-    assert worker_count(None, {}) == ductaflow.workers.cores()
+    assert worker_count(None, {}) == ductaflow.project.workers.cores()
     with pytest.raises(ValueError, match="DUCTAFLOW_WORKERS is 'many'"):
         worker_count(None, {"DUCTAFLOW_WORKERS": "many"})
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ductaflow import ConfigError, NameRefused, TableError, grid, zip_grid
-from ductaflow.layout import check_name
+from ductaflow.project.layout import check_name
 from ductaflow.table import read_table
 from ductaflow.tasks import Tasks, name_from, plan_tasks
 from ductaflow.template import fill

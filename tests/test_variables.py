@@ -24,7 +24,7 @@ from kernel_client import run as run_cells
 
 from ductaflow import Run, accept, run_step_flow
 from ductaflow.interpreters import Interpreters
-from ductaflow.layout import kernel_environment
+from ductaflow.project.layout import kernel_environment
 from ductaflow.pythontext import asked_by, trees_of
 from ductaflow.repeat import plan_again
 from ductaflow.runner import look

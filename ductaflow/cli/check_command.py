@@ -25,7 +25,7 @@ def command(target: str | None, root: str | None, as_json: bool, **given: Any) -
     """
     from ductaflow.cli.tables import table_given
     from ductaflow.currency import check
-    from ductaflow.layout import project_root
+    from ductaflow.project.layout import project_root
 
     project = project_root(root, target)
     if given["table_file"] is None and not given["axes"]:

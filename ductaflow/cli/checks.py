@@ -53,7 +53,7 @@ def all_checks(root: str | None) -> Iterator[Check]:
     yield from _packages()
     project = None
     try:
-        from ductaflow.layout import project_root
+        from ductaflow.project.layout import project_root
 
         project = project_root(root)
     except DuctaflowError as e:
@@ -91,8 +91,8 @@ def _packages() -> Iterator[Check]:
 
 def _project(root: Path) -> Iterator[Check]:
     from ductaflow.cli.options import flow_files
-    from ductaflow.layout import runs_dir
-    from ductaflow.settings import load_settings
+    from ductaflow.project.layout import runs_dir
+    from ductaflow.project.settings import load_settings
 
     try:
         settings = load_settings(root)

@@ -41,8 +41,8 @@ def command(
 
     What flows wrote stays, and so does the folder that it lies in. Runs that go on are left alone.
     """
-    from ductaflow.layout import instance_dir, project_root
     from ductaflow.overview import is_live
+    from ductaflow.project.layout import instance_dir, project_root
 
     project = project_root(root)
     found = options.find_runs(project, instances, step)

@@ -33,7 +33,7 @@ def command(
     import attrs
 
     from ductaflow.flow import resolve_flow
-    from ductaflow.layout import project_root
+    from ductaflow.project.layout import project_root
     from ductaflow.updates import explain
     from ductaflow.values import given_config
 

@@ -31,7 +31,7 @@ def command(
     """
     from ductaflow.delivery import export
     from ductaflow.entries import Entry
-    from ductaflow.layout import project_root
+    from ductaflow.project.layout import project_root
     from ductaflow.runs import Runs
 
     project = project_root(root)

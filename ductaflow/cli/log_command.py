@@ -25,8 +25,8 @@ def command(instance: str, follow: bool, root: str | None) -> int:
     """
     from ductaflow.catalog import load_run
     from ductaflow.errors import ArtifactError
-    from ductaflow.layout import project_root
     from ductaflow.overview import is_live
+    from ductaflow.project.layout import project_root
 
     (run,) = options.find_runs(project_root(root), (instance,))
     if not run.paths.log.exists():  # it was thinned, or is not there

@@ -38,9 +38,9 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 @options.json_option
 def command(step: str | None, where: tuple[str, ...], root: str | None, as_json: bool) -> None:
     """List the runs of all steps, or of STEP."""
-    from ductaflow.lasttable import NOT_IN_TABLE, has_left
-    from ductaflow.layout import project_root
     from ductaflow.overview import standing_runs
+    from ductaflow.project.lasttable import NOT_IN_TABLE, has_left
+    from ductaflow.project.layout import project_root
     from ductaflow.text.times import local_time
 
     conditions = [_condition(text) for text in where]

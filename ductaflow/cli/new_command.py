@@ -25,7 +25,7 @@ from ductaflow.cli.output import say
 )
 def command(name: str, target: Path, vendor: bool) -> None:
     """Make the project folder NAME, with two example flows and a conductor."""
-    from ductaflow.scaffold import make_new_ductaflow_instance
+    from ductaflow.project.scaffold import make_new_ductaflow_instance
 
     folder = make_new_ductaflow_instance(name, target, vendor=vendor)
     say(f"{folder} is ready. Next:")

@@ -14,7 +14,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of flows, for a shell that completes."""
-    from ductaflow.layout import project_root
+    from ductaflow.project.layout import project_root
 
     root = project_root(ctx.params.get("root"))
     names = [flow.relative_to(root).as_posix() for flow in flow_files(root)]
@@ -25,7 +25,7 @@ def flow_files(root: Path) -> list[Path]:
     """The flows of a project, without the scripts that were made of them."""
     from ductaflow.convert.generated import is_generated
     from ductaflow.flow import flow_files as found_in
-    from ductaflow.settings import load_settings
+    from ductaflow.project.settings import load_settings
 
     folders = [root / folder for folder in load_settings(root).flows]
     return [f for folder in folders for f in found_in(folder) if not is_generated(f)]
@@ -33,7 +33,7 @@ def flow_files(root: Path) -> list[Path]:
 
 def _instances(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """`step/instance` names, for a shell that completes."""
-    from ductaflow.layout import iter_instances, iter_steps, project_root
+    from ductaflow.project.layout import iter_instances, iter_steps, project_root
 
     root = project_root(ctx.params.get("root"))
     names = [f"{s}/{folder.name}" for s in iter_steps(root) for folder in iter_instances(root, s)]
@@ -167,7 +167,7 @@ def find_instance(root: Path, text: str) -> Path:
     Raises:
         click.UsageError: There is none, or more than one.
     """
-    from ductaflow.layout import iter_instances, iter_steps
+    from ductaflow.project.layout import iter_instances, iter_steps
 
     folders = [f for step in iter_steps(root) for f in iter_instances(root, step)]
     folders = [f for f in folders if (f / "run.json").is_file()]

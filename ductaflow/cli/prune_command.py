@@ -21,7 +21,7 @@ def command(step: str | None, dry_run: bool, yes: bool, root: str | None, as_jso
     whose flow is gone; those of a step that was renamed. What runs stays, and so does what was
     never in a table. It ends with 1 if something could not be removed.
     """
-    from ductaflow.layout import check_name, project_root
+    from ductaflow.project.layout import check_name, project_root
     from ductaflow.pruning import leftovers, remove
 
     project = project_root(root)

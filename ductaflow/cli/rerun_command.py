@@ -34,9 +34,9 @@ def command(
     import attrs
 
     from ductaflow.errors import DuctaflowError
-    from ductaflow.layout import project_root
     from ductaflow.model.records import ErrorInfo, Status
     from ductaflow.moves import flow_of
+    from ductaflow.project.layout import project_root
     from ductaflow.sweeps import sweep_part
 
     if not instances and not failed:

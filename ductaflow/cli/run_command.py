@@ -43,8 +43,8 @@ def command(
     from ductaflow.conductor import run_step_flow
     from ductaflow.errors import RunFailed
     from ductaflow.flow import resolve_flow
-    from ductaflow.layout import project_root
     from ductaflow.progress import Surface, surface
+    from ductaflow.project.layout import project_root
     from ductaflow.values import given_config
 
     project = project_root(root, flow)

@@ -17,7 +17,7 @@ from ductaflow.cli.output import dump, run_facts, run_line, say
 def command(instance: str, root: str | None, as_json: bool) -> None:
     """Show the run INSTANCE: `step/instance`, its folder, or a name that one step alone has."""
     from ductaflow.errors import ArtifactError
-    from ductaflow.layout import project_root
+    from ductaflow.project.layout import project_root
     from ductaflow.template import leaves
     from ductaflow.text.times import local_time
 

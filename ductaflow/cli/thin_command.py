@@ -42,7 +42,7 @@ def command(
     With --delete or --compress only what these name. Thinned runs are still reused, and
     `ductaflow report` makes a report anew.
     """
-    from ductaflow.layout import project_root
+    from ductaflow.project.layout import project_root
     from ductaflow.thinning import thin
 
     runs = options.find_runs(project_root(root), instances, step)

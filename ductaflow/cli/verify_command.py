@@ -32,9 +32,9 @@ def command(
     import os
 
     from ductaflow.audits import checked_fraction, sampled, verify_runs
-    from ductaflow.layout import project_root
-    from ductaflow.settings import load_settings
-    from ductaflow.workers import worker_count
+    from ductaflow.project.layout import project_root
+    from ductaflow.project.settings import load_settings
+    from ductaflow.project.workers import worker_count
 
     project = project_root(root)
     count = worker_count(workers, os.environ, load_settings(project).workers)

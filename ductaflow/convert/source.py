@@ -10,9 +10,9 @@ import attrs
 from ductaflow.commands import hint
 from ductaflow.errors import ConversionError
 from ductaflow.flow import read_flow, require_parameters, resolve_flow
-from ductaflow.layout import check_encodable, find_root, local_folder, project_root
 from ductaflow.model.records import Flow
-from ductaflow.settings import load_settings
+from ductaflow.project.layout import check_encodable, find_root, local_folder, project_root
+from ductaflow.project.settings import load_settings
 from ductaflow.syntax import check_syntax, language
 
 PathLike = str | os.PathLike[str]

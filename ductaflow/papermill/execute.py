@@ -20,7 +20,6 @@ from ductaflow.config import normalise, to_python
 from ductaflow.flow import as_written
 from ductaflow.interpreters import kernel_spec
 from ductaflow.languages import TRANSLATORS
-from ductaflow.layout import ArtifactPaths, check_encodable, project_root
 from ductaflow.model.records import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
 from ductaflow.notebook import Notebook
 from ductaflow.papermeta import parameters_told
@@ -36,6 +35,7 @@ from ductaflow.papermill.notebooks import (
     read_notebook,
     write_notebook,
 )
+from ductaflow.project.layout import ArtifactPaths, check_encodable, project_root
 from ductaflow.records import read_record
 from ductaflow.runner import run_cells
 from ductaflow.secrets.references import expression

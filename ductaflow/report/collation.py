@@ -14,7 +14,7 @@ import attrs
 from ductaflow.errors import ArtifactError, DuctaflowError
 from ductaflow.files import jsonio
 from ductaflow.html import HtmlOptions, fill_navigation
-from ductaflow.layout import (
+from ductaflow.project.layout import (
     INDEX_FILES,
     INDEX_PAGE,
     SUMMARY,

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.layout import instance_of, runs_name
+from ductaflow.project.layout import instance_of, runs_name
 from ductaflow.report.facts import InstanceFacts
 
 DRAWN = ("data", "missing")  # the roles of inputs that are drawn; code is not

@@ -24,8 +24,8 @@ from ductaflow.events import CellFinished, Event, InstanceFinished, InstanceStar
 from ductaflow.files import jsonio
 from ductaflow.html import HtmlOptions
 from ductaflow.html.page import script_json
-from ductaflow.layout import instance_dir, runs_dir, target_folder
 from ductaflow.model.records import Flow, RunRecord, Status
+from ductaflow.project.layout import instance_dir, runs_dir, target_folder
 from ductaflow.report.collation import FULL_FIGURES, Site, select
 from ductaflow.report.facts import InstanceFacts, Light, facts_of, read_facts
 from ductaflow.report.graph import graph_of

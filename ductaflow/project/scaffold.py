@@ -19,10 +19,10 @@ import ductaflow
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
-from ductaflow.layout import OWN_COPY, check_name, local_folder
+from ductaflow.project.layout import OWN_COPY, check_name, local_folder
 from ductaflow.text.quoting import visible
 
-_TEMPLATE = Path(__file__).parent / "static" / "template"
+_TEMPLATE = Path(__file__).parents[1] / "static" / "template"
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 _VENDORED = """\

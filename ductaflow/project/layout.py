@@ -14,7 +14,7 @@ import attrs
 
 from ductaflow.errors import DuctaflowError, NameRefused
 from ductaflow.files.compression import compressed
-from ductaflow.settings import SETTINGS_FILE, load_settings
+from ductaflow.project.settings import SETTINGS_FILE, load_settings
 
 INDEX_PAGE = "index.html"
 SUMMARY = "bulk_summary.json"
@@ -310,7 +310,7 @@ def is_own_file(parts: Sequence[str]) -> bool:
 
 def _own_copy() -> Path | None:
     """Where this library lies, if a project has it in its `code/`, beside its `ductacore.py`."""
-    folder = Path(__file__).resolve().parents[1]
+    folder = Path(__file__).resolve().parents[2]
     # Where ductaflow is installed, its own `ductacore.py` lies beside it.
     return folder if folder.name == "code" and (folder / "ductacore.py").is_file() else None
 

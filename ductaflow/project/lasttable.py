@@ -13,7 +13,7 @@ from typing import Any, final
 import attrs
 
 from ductaflow.files import jsonio
-from ductaflow.layout import runs_dir, step_dir
+from ductaflow.project.layout import runs_dir, step_dir
 
 FOLDER = ".ductaflow-tables"
 NOT_IN_TABLE = "not in the last table"
