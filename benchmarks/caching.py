@@ -29,7 +29,7 @@ import report
 
 from ductaflow import get_all_instances, run_notebook, run_step_flow, runs_table, sweep
 from ductaflow.fingerprint import fingerprints
-from ductaflow.flow import read_flow
+from ductaflow.flows.reading import read_flow
 
 MARK = "caching"
 TIMES = 5  # of each look-up

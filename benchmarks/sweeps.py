@@ -233,7 +233,7 @@ def _own(count: int) -> dict[str, float]:
     began = time.perf_counter()
     sweep(flow, grid(seed=range(count)))
     whole = time.perf_counter() - began
-    from ductaflow.flow import read_flow
+    from ductaflow.flows.reading import read_flow
 
     parsed, folder, options = read_flow(flow), Path.cwd(), make_options()
     began = time.perf_counter()

@@ -16,6 +16,7 @@ from ductaflow_kernels.machine import start_thread
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
+from ductaflow.flows.syntax import language
 from ductaflow.html import Fragment, Head, renderer
 from ductaflow.inject import config_table
 from ductaflow.model.htmloptions import HtmlOptions
@@ -24,7 +25,6 @@ from ductaflow.notebook import FAILING_ANCHOR, Notebook
 from ductaflow.project.layout import INDEX_PAGE, ArtifactPaths, runs_dir
 from ductaflow.records import write_record
 from ductaflow.runlog import RunLog
-from ductaflow.syntax import language
 from ductaflow.text.times import local_time
 
 SAVE_EVERY = 1.0  # seconds between saves of the running notebook

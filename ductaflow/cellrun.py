@@ -19,6 +19,8 @@ from ductaflow_kernels.session import LEFT, KernelSession
 
 from ductaflow.artifacts import Artifacts
 from ductaflow.events import Audience, Watch
+from ductaflow.flows.imports import leaves_environment_alone
+from ductaflow.flows.syntax import annotate_traceback, failing_line
 from ductaflow.hints import hint
 from ductaflow.metrics import scalars, scraps
 from ductaflow.model.records import (
@@ -34,10 +36,8 @@ from ductaflow.model.records import (
 from ductaflow.nudging import Nudge
 from ductaflow.observation import NOTHING, Observation
 from ductaflow.outputs import Limits, OutputFolder
-from ductaflow.preload import leaves_environment_alone
 from ductaflow.runlog import strip_ansi
 from ductaflow.runsecrets import NO_SECRETS, RunSecrets
-from ductaflow.syntax import annotate_traceback, failing_line
 from ductaflow.warned import WarningCount
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells

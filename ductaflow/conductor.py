@@ -15,7 +15,8 @@ from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from ductaflow.dualmode import PROJECT_ROOT_KEY
 from ductaflow.echo import Echo
 from ductaflow.errors import FlowError, RunFailed
-from ductaflow.flow import read_flow, resolve_flow
+from ductaflow.flows.reading import read_flow, resolve_flow
+from ductaflow.flows.syntax import language
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Flow, InstancePlan
@@ -30,7 +31,6 @@ from ductaflow.project.layout import (
 )
 from ductaflow.project.layout import project_root as find_project_root
 from ductaflow.project.settings import load_settings
-from ductaflow.syntax import language
 
 if TYPE_CHECKING:
     from ductaflow.run import Run

@@ -27,22 +27,22 @@ from ductaflow import observation
 from ductaflow._version import __version__
 from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
-from ductaflow.commands import hint
 from ductaflow.errors import ArtifactError
 from ductaflow.events import Audience, Watch
 from ductaflow.files.mounts import silent
+from ductaflow.flows.commands import hint
+from ductaflow.flows.imports import imports
+from ductaflow.flows.papermeta import parameters_told, times_told
+from ductaflow.flows.syntax import check_syntax
 from ductaflow.hosts import listed
 from ductaflow.model.ages import limit_told
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
-from ductaflow.papermeta import parameters_told, times_told
 from ductaflow.plan import options_told
-from ductaflow.preload import imports
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.records import write_record
 from ductaflow.runsecrets import RunSecrets
-from ductaflow.syntax import check_syntax
 
 
 class Kernels(Protocol):

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ductaflow.files import jsonio
 from ductaflow.files.hashes import Content, content, once
-from ductaflow.meaning import meanings
+from ductaflow.flows.meaning import meanings
+from ductaflow.flows.syntax import language, parse_python
 from ductaflow.model.facts import FileFact, Role
 from ductaflow.model.records import Config, Flow
 from ductaflow.model.rules import RULES_TOLD
 from ductaflow.secrets.machinekey import keyed_hash
 from ductaflow.secrets.references import hashes as secret_hashes
-from ductaflow.syntax import language, parse_python
 
 _CACHED_FLOWS = 64
 KERNELS = "dfk-"

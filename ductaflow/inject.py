@@ -12,12 +12,12 @@ from typing import Any
 
 from ductaflow.config import dotted, quoted, to_python, variables
 from ductaflow.errors import ConfigError
-from ductaflow.flow import require_parameters
+from ductaflow.flows.reading import require_parameters
+from ductaflow.flows.syntax import language
 from ductaflow.languages import TRANSLATORS
 from ductaflow.model.records import Cell, Config, Flow, Note, Tag
 from ductaflow.parameters import left_alone, read_defaults
 from ductaflow.secrets.references import SECRET, expression, is_reference, shown, sources
-from ductaflow.syntax import language
 
 MAX_ASSIGNMENTS = 200
 """Up to so many variables are assigned one by one; more of them by one expression."""

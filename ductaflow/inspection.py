@@ -12,11 +12,11 @@ from typing import Any, final
 import attrs
 
 from ductaflow.config import kind_of
-from ductaflow.flow import read_flow, resolve_flow
+from ductaflow.flows.reading import read_flow, resolve_flow
+from ductaflow.flows.syntax import comments_of, language, parse_python, transform
 from ductaflow.model.records import Flow
 from ductaflow.parameters import CONFIG, read_defaults, syntax_tree
 from ductaflow.project.layout import project_root
-from ductaflow.syntax import comments_of, language, parse_python, transform
 
 _OPENERS = re.compile(r"open|load\w*|read\w*|imread|i?glob|listdir|scandir|connect|File")
 _OF_PATHS = frozenset({"open", "read_text", "read_bytes", "glob", "rglob", "iterdir"})

@@ -12,9 +12,9 @@ from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
 
 from ductaflow.cache import decide
 from ductaflow.errors import UnknownKernel
+from ductaflow.flows.syntax import language
 from ductaflow.model.facts import CacheDecision, Interpreter
 from ductaflow.model.records import Flow, InstancePlan, RunRecord
-from ductaflow.syntax import language
 
 
 def kernel_spec(flow: Flow, kernel_name: str | None) -> KernelSpec:

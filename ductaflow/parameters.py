@@ -17,8 +17,8 @@ import attrs
 
 from ductaflow.config import merged, normalise, variable_name
 from ductaflow.errors import ConfigError
+from ductaflow.flows.syntax import language, parse_python, transform
 from ductaflow.model.records import Cell, Config, Flow
-from ductaflow.syntax import language, parse_python, transform
 
 CONFIG = "config"
 _CACHED_FLOWS = 64

@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
-from ductaflow.commands import command_notes
 from ductaflow.config import normalise
 from ductaflow.fingerprint import fingerprints
-from ductaflow.flow import as_written, require_parameters
+from ductaflow.flows.commands import command_notes
+from ductaflow.flows.reading import as_written, require_parameters
 from ductaflow.inject import prepare
 from ductaflow.model.ages import Age, seconds_of
 from ductaflow.model.htmloptions import HtmlOptions

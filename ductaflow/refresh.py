@@ -22,10 +22,11 @@ from ductaflow.artifacts import report_cell, report_page
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
+from ductaflow.flows.meaning import meanings
+from ductaflow.flows.syntax import language
 from ductaflow.html import keep_navigation
 from ductaflow.interpreters import Interpreters
 from ductaflow.lock import instance_lock
-from ductaflow.meaning import meanings
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import (
     INSERTED_TAGS,
@@ -44,7 +45,6 @@ from ductaflow.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.records import read_record, write_record
 from ductaflow.run import Run
-from ductaflow.syntax import language
 
 
 def is_outdated(plan: InstancePlan, run: Run) -> bool:

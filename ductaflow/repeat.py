@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.flow import read_flow
+from ductaflow.flows.reading import read_flow
+from ductaflow.flows.syntax import language
 from ductaflow.interpreters import Interpreters
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.htmloptions import HtmlOptions
@@ -18,7 +19,6 @@ from ductaflow.moves import flow_of
 from ductaflow.plan import plan_instance
 from ductaflow.project.settings import load_settings
 from ductaflow.run import Run
-from ductaflow.syntax import language
 
 
 def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:

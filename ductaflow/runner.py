@@ -26,6 +26,7 @@ from ductaflow.errors import (
     RunTimedOut,
 )
 from ductaflow.events import Audience, Listener, Teller, Watch
+from ductaflow.flows.syntax import language
 from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters, kernel_spec
 from ductaflow.languages import TRANSLATORS
@@ -38,7 +39,6 @@ from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.records import damage, read_record
 from ductaflow.refresh import refreshed
 from ductaflow.run import Run
-from ductaflow.syntax import language
 
 _FAILURES: dict[str, type[RunFailed]] = {
     "cell": CellFailed,

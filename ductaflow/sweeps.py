@@ -14,13 +14,14 @@ from typing import Any
 import attrs
 
 from ductaflow.audits import checked_fraction, sampled, verify_runs
-from ductaflow.commands import hint
 from ductaflow.crew import Crew
 from ductaflow.delivery import placed, target_of
 from ductaflow.entries import Entry
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.events import Listener
-from ductaflow.flow import read_flow, require_parameters, resolve_flow
+from ductaflow.flows.commands import hint
+from ductaflow.flows.reading import read_flow, require_parameters, resolve_flow
+from ductaflow.flows.syntax import check_syntax, language
 from ductaflow.interpreters import kernel_spec
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
@@ -32,7 +33,6 @@ from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible
 from ductaflow.runs import Call, Runs
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
-from ductaflow.syntax import check_syntax, language
 from ductaflow.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
 

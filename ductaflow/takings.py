@@ -19,8 +19,8 @@ from typing import final
 
 import attrs
 
-from ductaflow.pythontext import called, constant, is_environ
-from ductaflow.shelltext import EVERYTHING
+from ductaflow.flows.pythontext import called, constant, is_environ
+from ductaflow.flows.shelltext import EVERYTHING
 
 _HARMLESS = frozenset({"update", "clear", "pop", "setdefault", "popitem", "__setitem__"})
 _READING = frozenset({"get", "pop", "setdefault", "__getitem__"})

@@ -23,7 +23,8 @@ from ductaflow.catalog import all_runs, load_run
 from ductaflow.cellrun import Stop
 from ductaflow.entries import Entry
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
-from ductaflow.flow import read_flow, resolve_flow
+from ductaflow.flows.reading import read_flow, resolve_flow
+from ductaflow.flows.syntax import language
 from ductaflow.graph import Graph, Label
 from ductaflow.interpreters import Interpreters
 from ductaflow.lock import instance_lock
@@ -41,7 +42,6 @@ from ductaflow.repeat import plan_again
 from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
 from ductaflow.runs import Runs
-from ductaflow.syntax import language
 
 PathLike = str | os.PathLike[str]
 Target = Run | str | None

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.fingerprint import variable_hash
+from ductaflow.flows.pythontext import asked_by, trees_of
+from ductaflow.flows.shelltext import EVERYTHING, variables_in
+from ductaflow.flows.syntax import language
 from ductaflow.model.records import InstancePlan
-from ductaflow.pythontext import asked_by, trees_of
 from ductaflow.secrets.machinekey import KEY_VARIABLE, same_key
-from ductaflow.shelltext import EVERYTHING, variables_in
-from ductaflow.syntax import language
 from ductaflow.takings import taken_by
 
 # Of one shell, terminal or login. They do not count where all variables do.

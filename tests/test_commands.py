@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ductaflow import FlowError, FlowSyntaxError, sweep
 from ductaflow.cli.main import main
-from ductaflow.commands import command_notes
-from ductaflow.flow import parse_flow, read_flow
+from ductaflow.flows.commands import command_notes
+from ductaflow.flows.reading import parse_flow, read_flow
 
 HEAD = '# %% tags=["parameters"]\nconfig = {}\n# %%\n'
 

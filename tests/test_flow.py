@@ -15,18 +15,18 @@ import jupytext
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 
-from ductaflow import flow as flow_module
-from ductaflow import syntax as syntax_module
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
-from ductaflow.flow import read_flow, require_parameters, resolve_flow
-from ductaflow.model.records import Cell
-from ductaflow.syntax import (
+from ductaflow.flows import reading as flow_module
+from ductaflow.flows import syntax as syntax_module
+from ductaflow.flows.reading import read_flow, require_parameters, resolve_flow
+from ductaflow.flows.syntax import (
     annotate_traceback,
     check_syntax,
     language,
     locate,
     parse_python,
 )
+from ductaflow.model.records import Cell
 
 PERCENT = '''\
 # ---
@@ -500,7 +500,7 @@ def test_a_version_is_checked_once(flow_of, monkeypatch):
 
 def test_plain_python_needs_no_ipython():
     code = (
-        "import sys; from pathlib import Path; import ductaflow.syntax as f\n"
+        "import sys; from pathlib import Path; import ductaflow.flows.syntax as f\n"
         "assert not {'jupytext', 'nbformat', 'IPython'} & set(sys.modules)\n"
         "f._compile_problem('x = 1'); f._source_line('x = 1', 1)\n"
         "assert 'IPython' not in sys.modules"

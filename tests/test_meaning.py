@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from IPython.core.displayhook import DisplayHook
 
 from ductaflow.fingerprint import fingerprints
-from ductaflow.flow import read_flow
-from ductaflow.meaning import _is_silenced
+from ductaflow.flows.meaning import _is_silenced
+from ductaflow.flows.reading import read_flow
 
 HEAD = '# %% tags=["parameters"]\nconfig = {}\n\n'
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from ductaflow.flow import read_flow
+from ductaflow.flows.reading import read_flow
 from ductaflow.notes import config_notes
 
 HEADER = '# %% tags=["parameters"]\nconfig = {default}\n\n'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ductaflow.errors import ConfigError
-from ductaflow.flow import read_flow
+from ductaflow.flows.reading import read_flow
 from ductaflow.inject import flatten_source
 from ductaflow.parameters import complete, left_alone, read_defaults
 

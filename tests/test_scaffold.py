@@ -15,7 +15,7 @@ import pytest
 import ductaflow
 from ductaflow import create_flow_run_script, make_new_ductaflow_instance
 from ductaflow.errors import ArtifactError, NameRefused
-from ductaflow.flow import read_flow
+from ductaflow.flows.reading import read_flow
 
 CUPS = ["paper", "porcelain", "thermos"]
 

@@ -32,7 +32,7 @@ def command(
     """Say whether `ductaflow run` with the same arguments would reuse the last run of FLOW."""
     import attrs
 
-    from ductaflow.flow import resolve_flow
+    from ductaflow.flows.reading import resolve_flow
     from ductaflow.project.layout import project_root
     from ductaflow.updates import explain
     from ductaflow.values import given_config

@@ -42,7 +42,7 @@ def command(
     """
     from ductaflow.conductor import run_step_flow
     from ductaflow.errors import RunFailed
-    from ductaflow.flow import resolve_flow
+    from ductaflow.flows.reading import resolve_flow
     from ductaflow.progress import Surface, surface
     from ductaflow.project.layout import project_root
     from ductaflow.values import given_config

@@ -46,7 +46,7 @@ def table_given(
     Raises:
         click.UsageError: There is not either a table or a grid.
     """
-    from ductaflow.flow import read_flow, resolve_flow
+    from ductaflow.flows.reading import read_flow, resolve_flow
     from ductaflow.grids import grid
     from ductaflow.tasks import columns_for, naming_columns, selected_columns
     from ductaflow.values import given_config, grid_values

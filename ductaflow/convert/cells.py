@@ -12,8 +12,8 @@ from ductaflow.convert.edits import Edits, commented, indented
 from ductaflow.convert.imports import guarded_imports, translated_import
 from ductaflow.convert.magics import Plain, Refused, cell_magic, line_magic, shell_line
 from ductaflow.errors import ConversionError
+from ductaflow.flows.syntax import parse_python
 from ductaflow.model.records import Cell, Tag
-from ductaflow.syntax import parse_python
 
 _SHOWS_NOTHING = frozenset({"print", "display", "plt.show", "globals().update", "vars().update"})
 
@@ -249,7 +249,7 @@ class _LineOf:
     """Which line of a cell a line of what IPython made of it came from."""
 
     def __init__(self, source: str, code: str) -> None:
-        from ductaflow.syntax import line_before_transform
+        from ductaflow.flows.syntax import line_before_transform
 
         self._lines = source.splitlines() or [""]
         self._find = (

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import attrs
 
-from ductaflow.syntax import parse_python
+from ductaflow.flows.syntax import parse_python
 
 
 class Refused(Exception):

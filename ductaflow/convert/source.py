@@ -7,13 +7,13 @@ from pathlib import Path
 
 import attrs
 
-from ductaflow.commands import hint
 from ductaflow.errors import ConversionError
-from ductaflow.flow import read_flow, require_parameters, resolve_flow
+from ductaflow.flows.commands import hint
+from ductaflow.flows.reading import read_flow, require_parameters, resolve_flow
+from ductaflow.flows.syntax import check_syntax, language
 from ductaflow.model.records import Flow
 from ductaflow.project.layout import check_encodable, find_root, local_folder, project_root
 from ductaflow.project.settings import load_settings
-from ductaflow.syntax import check_syntax, language
 
 PathLike = str | os.PathLike[str]
 

@@ -17,9 +17,9 @@ from ductaflow.convert.imports import Module, path_entries, project_modules
 from ductaflow.convert.magics import long_text
 from ductaflow.convert.source import PathLike, Source, find_source
 from ductaflow.files import jsonio
-from ductaflow.flow import require_parameters
+from ductaflow.flows.reading import require_parameters
+from ductaflow.flows.syntax import parse_python
 from ductaflow.parameters import Defaults, complete, read_defaults
-from ductaflow.syntax import parse_python
 from ductaflow.text.quoting import docstring, visible
 
 _CONFIG_SEAL = re.compile(r"^# config sha256: ([0-9a-f]{64})$", re.MULTILINE)

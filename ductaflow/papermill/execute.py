@@ -15,14 +15,15 @@ import attrs
 import nbformat
 from ductaflow_kernels.spec import KernelSpec
 
-from ductaflow.commands import command_notes
 from ductaflow.config import normalise, to_python
-from ductaflow.flow import as_written
+from ductaflow.flows.commands import command_notes
+from ductaflow.flows.papermeta import parameters_told
+from ductaflow.flows.reading import as_written
+from ductaflow.flows.syntax import language as language_of
 from ductaflow.interpreters import kernel_spec
 from ductaflow.languages import TRANSLATORS
 from ductaflow.model.records import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
 from ductaflow.notebook import Notebook
-from ductaflow.papermeta import parameters_told
 from ductaflow.papermill import metadata
 from ductaflow.papermill.console import Console, Writable, progress_bar
 from ductaflow.papermill.exceptions import PapermillException, PapermillExecutionError
@@ -39,7 +40,6 @@ from ductaflow.project.layout import ArtifactPaths, check_encodable, project_roo
 from ductaflow.records import read_record
 from ductaflow.runner import run_cells
 from ductaflow.secrets.references import expression
-from ductaflow.syntax import language as language_of
 
 PathLike = str | os.PathLike[str]
 

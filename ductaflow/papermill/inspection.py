@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ductaflow.flows.syntax import comments_of, language, parse_python
 from ductaflow.model.records import Flow
 from ductaflow.papermill.notebooks import Source, filled, read_notebook
-from ductaflow.syntax import comments_of, language, parse_python
 
 logger = logging.getLogger("papermill")
 """Of papermill's name, which programs that call it have set up."""

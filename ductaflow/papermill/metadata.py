@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ductaflow.flows.papermeta import times_told
 from ductaflow.model.records import NbCell, RunRecord, Tag
-from ductaflow.papermeta import times_told
 
 ERROR_TAG = "papermill-error-cell-tag"
 """What papermill tags the cells with that tell of a failure, and drops them by."""

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from ductaflow.files import jsonio
-from ductaflow.flow import parse_flow
+from ductaflow.flows.reading import parse_flow
 from ductaflow.model.records import Flow
 from ductaflow.papermill.exceptions import (
     PapermillMissingParameterException,

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import attrs
 
-from ductaflow.shelltext import EVERYTHING, variables_in
-from ductaflow.syntax import parse_python, transform
+from ductaflow.flows.shelltext import EVERYTHING, variables_in
+from ductaflow.flows.syntax import parse_python, transform
 
 _ZONE = ("TZ",)
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LC_COLLATE", "LC_NUMERIC", "LC_TIME", "LC_MONETARY", "LANG")

@@ -19,8 +19,8 @@ from typing import Any
 
 import attrs
 
-from ductaflow.commands import uncommented
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
+from ductaflow.flows.commands import uncommented
 from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Tag
 from ductaflow.project.settings import load_settings
 
