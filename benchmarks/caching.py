@@ -28,8 +28,8 @@ from typing import Any
 import report
 
 from ductaflow import get_all_instances, run_notebook, run_step_flow, runs_table, sweep
-from ductaflow.fingerprint import fingerprints
 from ductaflow.flows.reading import read_flow
+from ductaflow.plans.fingerprint import fingerprints
 
 MARK = "caching"
 TIMES = 5  # of each look-up

@@ -218,7 +218,7 @@ def _own(count: int) -> dict[str, float]:
 
     from ductaflow import crew, grid, sweep
     from ductaflow.model.records import RunRecord, Status
-    from ductaflow.plan import make_options, plan_instance
+    from ductaflow.plans.plan import make_options, plan_instance
     from ductaflow.project.layout import ArtifactPaths
     from ductaflow.run import Run
 

@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from ductaflow.graph import lineage as lineage
     from ductaflow.grids import grid as grid
     from ductaflow.grids import zip_grid as zip_grid
-    from ductaflow.inspection import inspect_flow as inspect_flow
     from ductaflow.metrics import record as record
     from ductaflow.migration import analyze_execution_logs as analyze_execution_logs
     from ductaflow.migration import convert_notebook_to_html as convert_notebook_to_html
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
     from ductaflow.model.htmloptions import HtmlOptions as HtmlOptions
     from ductaflow.model.records import Status as Status
     from ductaflow.model.verification import Verification as Verification
+    from ductaflow.plans.inspection import inspect_flow as inspect_flow
     from ductaflow.project.scaffold import (
         make_new_ductaflow_instance as make_new_ductaflow_instance,
     )
@@ -106,7 +106,7 @@ _HOMES = {
     ),
     "ductaflow.grids": ("grid", "zip_grid"),
     "ductaflow.graph": ("Lineage", "lineage"),
-    "ductaflow.inspection": ("inspect_flow",),
+    "ductaflow.plans.inspection": ("inspect_flow",),
     "ductaflow.metrics": ("record",),
     "ductaflow.migration": (
         "analyze_execution_logs", "convert_notebook_to_html", "generate_config_markdown",

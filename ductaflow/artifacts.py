@@ -18,10 +18,10 @@ from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.flows.syntax import language
 from ductaflow.html import Fragment, Head, renderer
-from ductaflow.inject import config_table
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Cell, InstancePlan, NbCell, Note, RunRecord, Tag
 from ductaflow.notebook import FAILING_ANCHOR, Notebook
+from ductaflow.plans.cells import config_table
 from ductaflow.project.layout import INDEX_PAGE, ArtifactPaths, runs_dir
 from ductaflow.records import write_record
 from ductaflow.runlog import RunLog

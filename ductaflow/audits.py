@@ -33,7 +33,7 @@ from ductaflow.lock import instance_lock
 from ductaflow.model.facts import FileFact, Reason, Role
 from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
 from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
-from ductaflow.plan import lay_out
+from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import (
     ArtifactPaths,
     instance_dir,

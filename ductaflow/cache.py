@@ -25,14 +25,6 @@ from ductaflow.files.databases import has_log
 from ductaflow.files.hashes import keep_in
 from ductaflow.files.links import ROOT, lead, portable, retargeted
 from ductaflow.files.mounts import silent
-from ductaflow.fingerprint import (
-    code_hash,
-    content_of,
-    file_fact,
-    listing_hash,
-    names_hash,
-    same_grammar,
-)
 from ductaflow.hosts import listed
 from ductaflow.model.ages import age_told, limit_told
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
@@ -40,7 +32,15 @@ from ductaflow.model.records import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.model.rules import changed_rules
 from ductaflow.moves import paths_left
 from ductaflow.packages import is_question, versions
-from ductaflow.plan import options_told
+from ductaflow.plans.fingerprint import (
+    code_hash,
+    content_of,
+    file_fact,
+    listing_hash,
+    names_hash,
+    same_grammar,
+)
+from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.records import read_config, read_record
 from ductaflow.secrets.machinekey import same_key

@@ -20,7 +20,7 @@ from ductaflow.flows.syntax import language
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Flow, InstancePlan
-from ductaflow.plan import make_options, names_of, plan_instance
+from ductaflow.plans.plan import make_options, names_of, plan_instance
 from ductaflow.project.layout import (
     ArtifactPaths,
     check_encodable,

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ductaflow.config import dotted, merged, normalise
 from ductaflow.errors import ConfigError
 from ductaflow.files import jsonio
+from ductaflow.plans.config import dotted, merged, normalise
 from ductaflow.project.layout import project_root
 from ductaflow.secrets.references import revealed
 
@@ -108,7 +108,7 @@ def unpack_config(
     Returns:
         The variables, as `globals().update(unpack_config(config))` takes them.
     """
-    from ductaflow.inject import flatten
+    from ductaflow.plans.cells import flatten
 
     values = normalise(config or {})
     if flow_name is not None:
@@ -137,7 +137,7 @@ def display_config_summary(config: Mapping[str, Any] | None, flow_name: str | No
         return
     from IPython.display import display
 
-    from ductaflow.inject import titled_table
+    from ductaflow.plans.cells import titled_table
 
     bundle = {
         "text/markdown": titled_table(values, title),

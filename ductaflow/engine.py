@@ -39,7 +39,7 @@ from ductaflow.model.ages import limit_told
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.notebook import Notebook, failure_cells
-from ductaflow.plan import options_told
+from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.records import write_record
 from ductaflow.runsecrets import RunSecrets

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ductaflow.config import quoted, variables
 from ductaflow.model.records import Config, InstancePlan
+from ductaflow.plans.config import quoted, variables
 
 _SHOWN = 3
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
 from ductaflow.model.records import METRICS_MIME, SCRAP_MIME
+from ductaflow.plans.config import normalise
 
 
 def record(**metrics: Any) -> None:

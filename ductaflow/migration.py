@@ -17,9 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ductaflow.config import normalise
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
+from ductaflow.plans.config import normalise
 from ductaflow.project.layout import local_folder, main_script
 from ductaflow.records import read_record
 
@@ -61,7 +61,7 @@ def generate_config_markdown(config: Mapping[str, Any], flow_name: str | None = 
     Raises:
         ConfigError: JSON cannot hold a value.
     """
-    from ductaflow.inject import titled_table
+    from ductaflow.plans.cells import titled_table
 
     title = f"Configuration of {flow_name}" if flow_name else "Configuration"
     return titled_table(normalise(config), title)

@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from ductaflow.errors import DuctaflowError, FlowNotFound
 from ductaflow.files.compression import compressed
-from ductaflow.fingerprint import fingerprints
 from ductaflow.flows.reading import flow_files, read_flow, resolve_flow
 from ductaflow.model.records import InstancePlan, RunRecord
+from ductaflow.plans.fingerprint import fingerprints
 from ductaflow.project.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir
 from ductaflow.project.settings import load_settings
 from ductaflow.records import read_record

@@ -26,13 +26,13 @@ from ductaflow_kernels.observer import CONNECTED, Use
 from ductaflow.files.databases import belongs_to_database
 from ductaflow.files.hashes import version_of
 from ductaflow.files.links import Leads, follow, lead, portable
-from ductaflow.fingerprint import KERNELS, code_hash, file_fact, listing_hash
 from ductaflow.hosts import hosts_of
 from ductaflow.importables import UNKNOWN, found_in, told
 from ductaflow.model.facts import FileFact, Role, own_names
 from ductaflow.model.records import InstancePlan
 from ductaflow.packages import versions
 from ductaflow.places import caches, interpreter_places, is_system
+from ductaflow.plans.fingerprint import KERNELS, code_hash, file_fact, listing_hash
 from ductaflow.project.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.variables import answers, asked
 

@@ -15,8 +15,8 @@ from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.records import Flow, InstancePlan, RunOptions, RunRecord, Status
-from ductaflow.parameters import complete
-from ductaflow.plan import plan_given
+from ductaflow.plans.parameters import complete
+from ductaflow.plans.plan import plan_given
 from ductaflow.project.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.refresh import is_outdated, refreshed
 from ductaflow.run import Run

@@ -41,7 +41,7 @@ from ductaflow.model.records import (
 )
 from ductaflow.moves import is_moved, remove_left
 from ductaflow.notebook import Notebook, read_notebook
-from ductaflow.plan import lay_out
+from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.records import read_record, write_record
 from ductaflow.run import Run

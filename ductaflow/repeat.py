@@ -16,7 +16,7 @@ from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
 from ductaflow.moves import flow_of
-from ductaflow.plan import plan_instance
+from ductaflow.plans.plan import plan_instance
 from ductaflow.project.settings import load_settings
 from ductaflow.run import Run
 

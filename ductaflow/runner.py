@@ -29,12 +29,12 @@ from ductaflow.events import Audience, Listener, Teller, Watch
 from ductaflow.flows.syntax import language
 from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters, kernel_spec
-from ductaflow.languages import TRANSLATORS
 from ductaflow.lock import instance_lock
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.records import Flow, InstancePlan, RunRecord
 from ductaflow.moves import paths_left, remove_left
-from ductaflow.plan import lay_out
+from ductaflow.plans.languages import TRANSLATORS
+from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.records import damage, read_record
 from ductaflow.refresh import refreshed

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from ductaflow.config import quoted
 from ductaflow.model.facts import FileFact
 from ductaflow.model.records import Cell, InstancePlan, Note, RunRecord, Tag
+from ductaflow.plans.config import quoted
 from ductaflow.secrets.masking import SHORTEST, Masker
 from ductaflow.secrets.references import MASK, expression, shown, sources, value_of
 

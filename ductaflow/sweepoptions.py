@@ -14,7 +14,7 @@ from ductaflow.events import Listener
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import ErrorInfo, RunOptions
-from ductaflow.plan import make_options
+from ductaflow.plans.plan import make_options
 from ductaflow.project.settings import Settings
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec
 

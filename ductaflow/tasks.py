@@ -11,12 +11,12 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
-from ductaflow.config import is_run, normalise
 from ductaflow.errors import ConfigError, NameRefused, TableError
 from ductaflow.files import jsonio
 from ductaflow.model.records import Config, Flow
-from ductaflow.notes import loops_over_config, mentioned
-from ductaflow.parameters import read_defaults
+from ductaflow.plans.config import is_run, normalise
+from ductaflow.plans.notes import loops_over_config, mentioned
+from ductaflow.plans.parameters import read_defaults
 from ductaflow.project.layout import check_name
 from ductaflow.table import Row, Table, is_empty, nearest
 from ductaflow.template import EMPTY, fields, fill, leaves, lookup

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ductaflow.fingerprint import variable_hash
 from ductaflow.flows.pythontext import asked_by, trees_of
 from ductaflow.flows.shelltext import EVERYTHING, variables_in
 from ductaflow.flows.syntax import language
 from ductaflow.model.records import InstancePlan
+from ductaflow.plans.fingerprint import variable_hash
 from ductaflow.secrets.machinekey import KEY_VARIABLE, same_key
 from ductaflow.takings import taken_by
 

@@ -11,7 +11,7 @@ from ductaflow.files import jsonio
 from ductaflow.lock import instance_lock
 from ductaflow.model.records import InstancePlan, RunRecord, Status
 from ductaflow.notebook import Notebook
-from ductaflow.plan import lay_out
+from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.run import Run
 

@@ -18,9 +18,9 @@ from ductaflow_kernels import forked, sources
 from ductaflow_kernels.pool import close_shared_pool
 
 from ductaflow import accept, run_step_flow, sweep
-from ductaflow.fingerprint import names_hash
 from ductaflow.interpreters import Interpreters
 from ductaflow.places import is_system
+from ductaflow.plans.fingerprint import names_hash
 from ductaflow.project.layout import kernel_environment
 from ductaflow.repeat import plan_again
 from ductaflow.runner import look

@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ductaflow.config import (
+from ductaflow.errors import ConfigError
+from ductaflow.files import jsonio
+from ductaflow.plans.config import (
     MAX_DEPTH,
     dotted,
     normalise,
@@ -27,8 +29,6 @@ from ductaflow.config import (
     variable_name,
     variables,
 )
-from ductaflow.errors import ConfigError
-from ductaflow.files import jsonio
 
 text = st.text(st.characters(codec=None))  # lone surrogates too
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | text
@@ -307,7 +307,7 @@ def test_which_keys_become_variables():
 
 def test_needs_neither_numpy_nor_pandas():
     code = (
-        "import sys, ductaflow.config as c, ductaflow.inject, ductaflow.notes, ductaflow.project.layout\n"
+        "import sys, ductaflow.plans.config as c, ductaflow.plans.cells, ductaflow.plans.notes, ductaflow.project.layout\n"
         "c.normalise({'a': 1})\n"
         "heavy = {'numpy', 'pandas', 'IPython', 'jupytext', 'nbformat'} & set(sys.modules)\n"
         "assert not heavy, heavy"

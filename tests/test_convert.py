@@ -19,9 +19,9 @@ from ductaflow.convert.cells import plain_cell
 from ductaflow.convert.edits import indented
 from ductaflow.convert.embed import needed_by, runtime
 from ductaflow.errors import ConversionError
-from ductaflow.inject import flatten
 from ductaflow.model.records import Cell, Tag
-from ductaflow.values import parse_value
+from ductaflow.plans.cells import flatten
+from ductaflow.plans.values import parse_value
 
 
 def plain(source: str, *, kind: str = "code", tags: tuple[str, ...] = (), line: int = 10) -> str:

@@ -18,8 +18,8 @@ from ductaflow import (
     unpack_config,
 )
 from ductaflow.errors import ArtifactError
-from ductaflow.inject import flatten
 from ductaflow.model.records import Status
+from ductaflow.plans.cells import flatten
 
 LOADS = """\
 if not is_notebook_execution():

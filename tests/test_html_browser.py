@@ -11,8 +11,8 @@ import pytest
 from browser import chromium, visit  # noqa: F401
 
 from ductaflow.html import HtmlRenderer
-from ductaflow.inject import config_table
 from ductaflow.model.records import Note
+from ductaflow.plans.cells import config_table
 from tests.test_html import RICH
 
 pytestmark = pytest.mark.browser

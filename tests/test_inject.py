@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 from nbconvert.filters import markdown2html
 
-from ductaflow.config import normalise
 from ductaflow.errors import ParametersCellError
-from ductaflow.inject import (
+from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Note
+from ductaflow.plans.cells import (
     MAX_ASSIGNMENTS,
     MAX_ROWS,
     MAX_TABLES,
@@ -22,7 +22,7 @@ from ductaflow.inject import (
     flatten_source,
     prepare,
 )
-from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Note
+from ductaflow.plans.config import normalise
 
 keys = (
     st.sampled_from(["a", "b", "net", "config", "class", "globals", "dict", "_", "__x__", "list"])
@@ -56,7 +56,7 @@ def test_the_cells_make_what_flatten_tells(config):
 @example({"a": "'''", "b": "\\", "c": "\ud800", "d": "\\u0027\r\n", "e": -0.0, "f": 1e400})
 def test_a_config_too_long_for_a_literal_is_the_same(config):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ductaflow.inject.MAX_LITERAL", 0)
+        patch.setattr("ductaflow.plans.cells.MAX_LITERAL", 0)
         source = config_source(config)
     assert "loads(" in source
     assert repr(run(source)) == repr({"config": config})

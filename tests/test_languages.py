@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ductaflow import CellFailed, ConfigError, FlowError, run_step_flow
-from ductaflow.languages import TRANSLATORS
+from ductaflow.plans.languages import TRANSLATORS
 
 CONFIG: dict[str, Any] = {
     "a": 1,

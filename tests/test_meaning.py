@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.displayhook import DisplayHook
 
-from ductaflow.fingerprint import fingerprints
 from ductaflow.flows.meaning import _is_silenced
 from ductaflow.flows.reading import read_flow
+from ductaflow.plans.fingerprint import fingerprints
 
 HEAD = '# %% tags=["parameters"]\nconfig = {}\n\n'
 

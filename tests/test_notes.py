@@ -3,7 +3,7 @@ import time
 import pytest
 
 from ductaflow.flows.reading import read_flow
-from ductaflow.notes import config_notes
+from ductaflow.plans.notes import config_notes
 
 HEADER = '# %% tags=["parameters"]\nconfig = {default}\n\n'
 

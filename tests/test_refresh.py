@@ -28,7 +28,7 @@ from ductaflow.errors import InstanceBusy
 from ductaflow.html import fill_navigation
 from ductaflow.interpreters import Interpreters
 from ductaflow.lock import instance_lock
-from ductaflow.plan import lay_out
+from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import kernel_environment
 from ductaflow.records import read_record
 from ductaflow.refresh import _make, refreshed

@@ -11,11 +11,11 @@ from conftest import Project
 from ductaflow_kernels.messages import Message
 
 from ductaflow import Run, accept, explain, sweep, update
-from ductaflow.config import normalise, to_python
-from ductaflow.inject import config_source, flatten_source
-from ductaflow.languages import TRANSLATORS
 from ductaflow.model.rules import RULES, RULES_TOLD, changed_rules
 from ductaflow.outputs import Limits, OutputFolder
+from ductaflow.plans.cells import config_source, flatten_source
+from ductaflow.plans.config import normalise, to_python
+from ductaflow.plans.languages import TRANSLATORS
 
 VALUES = {
     "name": "a 'b' \"c\" \\ \n é",

@@ -237,7 +237,7 @@ def test_a_source_of_no_known_kind_is_refused_and_not_repeated(source: str) -> N
         secret(source)
     assert "hunter2" not in str(caught.value)
     with pytest.raises(ConfigError, match="`password`"):
-        ductaflow.config.normalise({"password": {"$secret": source}})
+        ductaflow.plans.config.normalise({"password": {"$secret": source}})
 
 
 def test_secret_takes_one_string() -> None:

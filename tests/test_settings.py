@@ -10,7 +10,7 @@ import pytest
 
 from ductaflow import get_all_instances, run_step_flow, sweep
 from ductaflow.errors import SettingsError
-from ductaflow.plan import make_options
+from ductaflow.plans.plan import make_options
 from ductaflow.project.layout import find_root, instance_dir, runs_dir
 from ductaflow.project.settings import Settings, load_settings
 

@@ -33,9 +33,9 @@ def command(
     import attrs
 
     from ductaflow.flows.reading import resolve_flow
+    from ductaflow.plans.values import given_config
     from ductaflow.project.layout import project_root
     from ductaflow.updates import explain
-    from ductaflow.values import given_config
 
     project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())

@@ -16,7 +16,7 @@ def command(flow: str, root: str | None, as_json: bool) -> None:
     """Show FLOW's parameters, their kinds, defaults and comments, and what it reads."""
     import attrs
 
-    from ductaflow.inspection import inspect_flow
+    from ductaflow.plans.inspection import inspect_flow
 
     facts = inspect_flow(flow, root=root)
     if as_json:

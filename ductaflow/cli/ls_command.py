@@ -97,7 +97,7 @@ def _chosen(runs: list[Run], conditions: Sequence[_Condition]) -> list[Run]:
 def _values(run: Run) -> dict[str, Any]:
     """What conditions may ask for, by key."""
     from ductaflow.errors import ArtifactError
-    from ductaflow.inject import flatten
+    from ductaflow.plans.cells import flatten
     from ductaflow.template import leaves
 
     try:
@@ -119,7 +119,7 @@ def _values(run: Run) -> dict[str, Any]:
 
 def _condition(text: str) -> _Condition:
     """A condition's key, and whether it holds for the values of a run."""
-    from ductaflow.values import parse_value
+    from ductaflow.plans.values import parse_value
 
     match = _CONDITION.fullmatch(text)
     if match is None:

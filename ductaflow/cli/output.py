@@ -122,7 +122,7 @@ def run_line(run: Run) -> str:
 
 def say_notes(runs: Sequence[Run]) -> None:
     """What is odd about configs and flows of some runs, each thing once, where people see it."""
-    from ductaflow.notes import LOOKED_AT, for_people
+    from ductaflow.plans.notes import LOOKED_AT, for_people
 
     for line in for_people(note for run in runs[:LOOKED_AT] for note in run.notes):
         say(line, err=True)

@@ -43,9 +43,9 @@ def command(
     from ductaflow.conductor import run_step_flow
     from ductaflow.errors import RunFailed
     from ductaflow.flows.reading import resolve_flow
+    from ductaflow.plans.values import given_config
     from ductaflow.progress import Surface, surface
     from ductaflow.project.layout import project_root
-    from ductaflow.values import given_config
 
     project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())

@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Make FLOW_standalone.py and FLOW_config.json: plain Python, without ductaflow or Jupyter."""
     from ductaflow.convert.standalone import create_standalone_python_script
-    from ductaflow.values import read_config
+    from ductaflow.plans.values import read_config
 
     config = None if config_file is None else read_config(config_file)
     script = create_standalone_python_script(

@@ -48,8 +48,8 @@ def table_given(
     """
     from ductaflow.flows.reading import read_flow, resolve_flow
     from ductaflow.grids import grid
+    from ductaflow.plans.values import given_config, grid_values
     from ductaflow.tasks import columns_for, naming_columns, selected_columns
-    from ductaflow.values import given_config, grid_values
 
     if (table_file is None) == (not axes):
         raise click.UsageError("give either --table FILE or --grid KEY=A,B (once for each key)")
@@ -84,7 +84,7 @@ def _over(base: dict[str, Any], chosen: Callable[[Mapping[str, Any]], Mapping[st
         base: The config.
         chosen: Which of a row's values.
     """
-    from ductaflow.config import merged
+    from ductaflow.plans.config import merged
     from ductaflow.table import is_empty
 
     def config_of(row: Mapping[str, Any]) -> dict[str, Any]:

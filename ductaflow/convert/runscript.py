@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ductaflow.config import quoted
 from ductaflow.convert.generated import header, write_generated
 from ductaflow.convert.source import PathLike, find_source
+from ductaflow.plans.config import quoted
 from ductaflow.text.quoting import docstring
 
 _SCRIPT = '''\

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ductaflow.config import literal, normalise, quoted, to_python
 from ductaflow.convert.cells import plain_cell
 from ductaflow.convert.embed import needed_by, runtime
 from ductaflow.convert.generated import header, write_generated
@@ -19,7 +18,8 @@ from ductaflow.convert.source import PathLike, Source, find_source
 from ductaflow.files import jsonio
 from ductaflow.flows.reading import require_parameters
 from ductaflow.flows.syntax import parse_python
-from ductaflow.parameters import Defaults, complete, read_defaults
+from ductaflow.plans.config import literal, normalise, quoted, to_python
+from ductaflow.plans.parameters import Defaults, complete, read_defaults
 from ductaflow.text.quoting import docstring, visible
 
 _CONFIG_SEAL = re.compile(r"^# config sha256: ([0-9a-f]{64})$", re.MULTILINE)

@@ -19,8 +19,8 @@ from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import DuctaflowError
 from ductaflow.files import jsonio
+from ductaflow.plans.values import chosen_config
 from ductaflow.text.escapes import harmless
-from ductaflow.values import chosen_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,13 +15,11 @@ import attrs
 import nbformat
 from ductaflow_kernels.spec import KernelSpec
 
-from ductaflow.config import normalise, to_python
 from ductaflow.flows.commands import command_notes
 from ductaflow.flows.papermeta import parameters_told
 from ductaflow.flows.reading import as_written
 from ductaflow.flows.syntax import language as language_of
 from ductaflow.interpreters import kernel_spec
-from ductaflow.languages import TRANSLATORS
 from ductaflow.model.records import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
 from ductaflow.notebook import Notebook
 from ductaflow.papermill import metadata
@@ -36,6 +34,8 @@ from ductaflow.papermill.notebooks import (
     read_notebook,
     write_notebook,
 )
+from ductaflow.plans.config import normalise, to_python
+from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.project.layout import ArtifactPaths, check_encodable, project_root
 from ductaflow.records import read_record
 from ductaflow.runner import run_cells

@@ -10,16 +10,16 @@ from typing import Any
 
 import attrs
 
-from ductaflow.config import normalise
-from ductaflow.fingerprint import fingerprints
 from ductaflow.flows.commands import command_notes
 from ductaflow.flows.reading import as_written, require_parameters
-from ductaflow.inject import prepare
 from ductaflow.model.ages import Age, seconds_of
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Config, Flow, InstancePlan, RunOptions
-from ductaflow.notes import config_notes
-from ductaflow.parameters import complete
+from ductaflow.plans.cells import prepare
+from ductaflow.plans.config import normalise
+from ductaflow.plans.fingerprint import fingerprints
+from ductaflow.plans.notes import config_notes
+from ductaflow.plans.parameters import complete
 from ductaflow.project.layout import check_name
 from ductaflow.project.settings import DEFAULTS, Settings
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from ductaflow.config import normalise
 from ductaflow.errors import ConfigError
 from ductaflow.model.records import Config, Flow
-from ductaflow.parameters import complete
+from ductaflow.plans.config import normalise
+from ductaflow.plans.parameters import complete
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]

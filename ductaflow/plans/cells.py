@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
-from ductaflow.config import dotted, quoted, to_python, variables
 from ductaflow.errors import ConfigError
 from ductaflow.flows.reading import require_parameters
 from ductaflow.flows.syntax import language
-from ductaflow.languages import TRANSLATORS
 from ductaflow.model.records import Cell, Config, Flow, Note, Tag
-from ductaflow.parameters import left_alone, read_defaults
+from ductaflow.plans.config import dotted, quoted, to_python, variables
+from ductaflow.plans.languages import TRANSLATORS
+from ductaflow.plans.parameters import left_alone, read_defaults
 from ductaflow.secrets.references import SECRET, expression, is_reference, shown, sources
 
 MAX_ASSIGNMENTS = 200
@@ -92,7 +92,7 @@ def _inserted(flow: Flow, kind: str, source: str, tag: str) -> Cell:
 def flatten(config: Config) -> dict[str, Any]:
     """The variables that a flow gets from its config, `config` itself apart.
 
-    The rule is `ductaflow.config.variables`; the flattening cell gives exactly these.
+    The rule is `ductaflow.plans.config.variables`; the flattening cell gives exactly these.
     """
     return {name: _look_up(config, path) for name, path in variables(config).items()}
 
@@ -113,7 +113,7 @@ def flatten_source(config: Config, left_alone: Collection[str] = ()) -> str:
 
     Args:
         config: The config.
-        left_alone: Names to which it gives no value; see `ductaflow.config.variables`.
+        left_alone: Names to which it gives no value; see `ductaflow.plans.config.variables`.
     """
     paths = variables(config, left_alone)
     if not paths:

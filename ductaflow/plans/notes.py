@@ -12,10 +12,17 @@ from typing import Any
 
 import attrs
 
-from ductaflow.config import dotted, is_reserved, kind_of, quoted, variable_name, variables
 from ductaflow.flows.syntax import language, parse_python
 from ductaflow.model.records import Config, Flow, Note
-from ductaflow.parameters import Defaults, left_alone, read_defaults
+from ductaflow.plans.config import (
+    dotted,
+    is_reserved,
+    kind_of,
+    quoted,
+    variable_name,
+    variables,
+)
+from ductaflow.plans.parameters import Defaults, left_alone, read_defaults
 
 CONFIG_KINDS = (
     "default", "collision", "shadow", "not-identifier", "unused-key", "unknown-key", "kind",

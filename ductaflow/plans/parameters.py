@@ -15,10 +15,10 @@ from typing import Any
 
 import attrs
 
-from ductaflow.config import merged, normalise, variable_name
 from ductaflow.errors import ConfigError
 from ductaflow.flows.syntax import language, parse_python, transform
 from ductaflow.model.records import Cell, Config, Flow
+from ductaflow.plans.config import merged, normalise, variable_name
 
 CONFIG = "config"
 _CACHED_FLOWS = 64

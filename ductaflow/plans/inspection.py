@@ -11,11 +11,11 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.config import kind_of
 from ductaflow.flows.reading import read_flow, resolve_flow
 from ductaflow.flows.syntax import comments_of, language, parse_python, transform
 from ductaflow.model.records import Flow
-from ductaflow.parameters import CONFIG, read_defaults, syntax_tree
+from ductaflow.plans.config import kind_of
+from ductaflow.plans.parameters import CONFIG, read_defaults, syntax_tree
 from ductaflow.project.layout import project_root
 
 _OPENERS = re.compile(r"open|load\w*|read\w*|imread|i?glob|listdir|scandir|connect|File")
