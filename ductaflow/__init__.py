@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from ductaflow.errors import UnknownKernel as UnknownKernel
     from ductaflow.graph import Lineage as Lineage
     from ductaflow.graph import lineage as lineage
-    from ductaflow.grids import grid as grid
-    from ductaflow.grids import zip_grid as zip_grid
     from ductaflow.metrics import record as record
     from ductaflow.migration import analyze_execution_logs as analyze_execution_logs
     from ductaflow.migration import convert_notebook_to_html as convert_notebook_to_html
@@ -77,6 +75,8 @@ if TYPE_CHECKING:
     from ductaflow.statusreport import generate_status_report as generate_status_report
     from ductaflow.sweeps import sweep as sweep
     from ductaflow.sweeps import sweep_iter as sweep_iter
+    from ductaflow.tables.grids import grid as grid
+    from ductaflow.tables.grids import zip_grid as zip_grid
     from ductaflow.thinning import make_report as make_report
     from ductaflow.thinning import thin as thin
     from ductaflow.updates import accept as accept
@@ -104,7 +104,7 @@ _HOMES = {
     "ductaflow.dualmode": (
         "display_config_summary", "is_notebook_execution", "load_cli_config", "unpack_config",
     ),
-    "ductaflow.grids": ("grid", "zip_grid"),
+    "ductaflow.tables.grids": ("grid", "zip_grid"),
     "ductaflow.graph": ("Lineage", "lineage"),
     "ductaflow.plans.inspection": ("inspect_flow",),
     "ductaflow.metrics": ("record",),

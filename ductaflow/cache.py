@@ -45,7 +45,7 @@ from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.records import read_config, read_record
 from ductaflow.secrets.machinekey import same_key
 from ductaflow.secrets.references import shown
-from ductaflow.template import leaves
+from ductaflow.tables.template import leaves
 from ductaflow.variables import OTHER_KEY, answers, differences
 
 _MISSING = object()

@@ -23,8 +23,8 @@ from ductaflow.project.layout import (
 )
 from ductaflow.records import read_record
 from ductaflow.run import Run
-from ductaflow.table import nearest
-from ductaflow.template import leaves
+from ductaflow.tables.table import nearest
+from ductaflow.tables.template import leaves
 
 PathLike = str | os.PathLike[str]
 

@@ -28,8 +28,8 @@ from ductaflow.project.layout import project_root, target_folder
 from ductaflow.run import Run
 from ductaflow.runs import Runs
 from ductaflow.stores import MANIFEST, Store, decoded, is_url, opened, store_at
-from ductaflow.table import Row
-from ductaflow.template import Piece, pieces
+from ductaflow.tables.table import Row
+from ductaflow.tables.template import Piece, pieces
 
 
 @final

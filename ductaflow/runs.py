@@ -19,8 +19,8 @@ from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.model.verification import Verifications
 from ductaflow.project.layout import OWN_COPY
 from ductaflow.run import Run
-from ductaflow.table import Kind, Row, Table
-from ductaflow.template import leaves
+from ductaflow.tables.table import Kind, Row, Table
+from ductaflow.tables.template import leaves
 
 _SHOWN = 100  # rows of a table in a notebook
 _LISTED = 10  # causes of failure in a summary

@@ -33,7 +33,7 @@ from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible
 from ductaflow.runs import Call, Runs
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
-from ductaflow.table import Row, nearest, read_table
+from ductaflow.tables.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
 
 PathLike = str | os.PathLike[str]

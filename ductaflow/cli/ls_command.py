@@ -80,7 +80,7 @@ def _chosen(runs: list[Run], conditions: Sequence[_Condition]) -> list[Run]:
     Raises:
         click.UsageError: A condition's key is one that no run has.
     """
-    from ductaflow.table import nearest
+    from ductaflow.tables.table import nearest
 
     values = [_values(run) for run in runs]
     known = dict.fromkeys(key for one in values for key in one)
@@ -98,7 +98,7 @@ def _values(run: Run) -> dict[str, Any]:
     """What conditions may ask for, by key."""
     from ductaflow.errors import ArtifactError
     from ductaflow.plans.cells import flatten
-    from ductaflow.template import leaves
+    from ductaflow.tables.template import leaves
 
     try:
         config = run.config or {}

@@ -47,8 +47,8 @@ def table_given(
         click.UsageError: There is not either a table or a grid.
     """
     from ductaflow.flows.reading import read_flow, resolve_flow
-    from ductaflow.grids import grid
     from ductaflow.plans.values import given_config, grid_values
+    from ductaflow.tables.grids import grid
     from ductaflow.tasks import columns_for, naming_columns, selected_columns
 
     if (table_file is None) == (not axes):
@@ -85,7 +85,7 @@ def _over(base: dict[str, Any], chosen: Callable[[Mapping[str, Any]], Mapping[st
         chosen: Which of a row's values.
     """
     from ductaflow.plans.config import merged
-    from ductaflow.table import is_empty
+    from ductaflow.tables.table import is_empty
 
     def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def _over(base: dict[str, Any], chosen: Callable[[Mapping[str, Any]], Mapping[st
 
 def _own_name(row: Mapping[str, Any]) -> Any:
     """What names a row that says so itself, or else what it says."""
-    from ductaflow.table import is_empty
+    from ductaflow.tables.table import is_empty
     from ductaflow.tasks import NAME_COLUMNS, name_from
 
     for column in NAME_COLUMNS:

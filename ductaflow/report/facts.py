@@ -20,7 +20,7 @@ from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.records import DamagedRecord, load_record, read_config
 from ductaflow.repeat import standing_of
 from ductaflow.run import Run
-from ductaflow.template import leaves
+from ductaflow.tables.template import leaves
 
 
 class Light(Enum):

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, final
 import attrs
 
 from ductaflow.errors import TableError
-from ductaflow.grids import Grid
+from ductaflow.tables.grids import Grid
 
 Row: TypeAlias = Mapping[str, Any]
 

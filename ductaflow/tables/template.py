@@ -11,7 +11,7 @@ import attrs
 
 from ductaflow.errors import TableError
 from ductaflow.secrets.references import SECRET, is_reference, shown
-from ductaflow.table import Row, nearest
+from ductaflow.tables.table import Row, nearest
 
 
 def lookup(row: Mapping[str, Any], key: str) -> Any:
