@@ -13,18 +13,18 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.machine import start_thread
 
+from ductaflow.documents.html import Fragment, Head, renderer
+from ductaflow.documents.notebook import FAILING_ANCHOR, Notebook
+from ductaflow.documents.runlog import RunLog
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.flows.syntax import language
-from ductaflow.html import Fragment, Head, renderer
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Cell, InstancePlan, NbCell, Note, RunRecord, Tag
-from ductaflow.notebook import FAILING_ANCHOR, Notebook
 from ductaflow.plans.cells import config_table
 from ductaflow.project.layout import INDEX_PAGE, ArtifactPaths, runs_dir
 from ductaflow.records import write_record
-from ductaflow.runlog import RunLog
 from ductaflow.text.times import local_time
 
 SAVE_EVERY = 1.0  # seconds between saves of the running notebook

@@ -18,6 +18,9 @@ from ductaflow_kernels.process import describe_exit, read_work
 from ductaflow_kernels.session import LEFT, KernelSession
 
 from ductaflow.artifacts import Artifacts
+from ductaflow.documents.outputs import Limits, OutputFolder
+from ductaflow.documents.runlog import strip_ansi
+from ductaflow.documents.warned import WarningCount
 from ductaflow.events import Audience, Watch
 from ductaflow.flows.imports import leaves_environment_alone
 from ductaflow.flows.syntax import annotate_traceback, failing_line
@@ -35,10 +38,7 @@ from ductaflow.model.records import (
 )
 from ductaflow.nudging import Nudge
 from ductaflow.observation import NOTHING, Observation
-from ductaflow.outputs import Limits, OutputFolder
-from ductaflow.runlog import strip_ansi
 from ductaflow.runsecrets import NO_SECRETS, RunSecrets
-from ductaflow.warned import WarningCount
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
 TERMINATE_AFTER = 5.0  # seconds after the interrupt

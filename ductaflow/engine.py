@@ -27,6 +27,7 @@ from ductaflow import observation
 from ductaflow._version import __version__
 from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
+from ductaflow.documents.notebook import Notebook, failure_cells
 from ductaflow.errors import ArtifactError
 from ductaflow.events import Audience, Watch
 from ductaflow.files.mounts import silent
@@ -38,7 +39,6 @@ from ductaflow.hosts import listed
 from ductaflow.model.ages import limit_told
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
-from ductaflow.notebook import Notebook, failure_cells
 from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.records import write_record

@@ -106,8 +106,8 @@ def convert_notebook_to_html(
 
 
 def _page(notebook: Mapping[str, Any], title: str) -> str:
-    from ductaflow.html import renderer
-    from ductaflow.widgets import WIDGET_STATE_MIME
+    from ductaflow.documents.html import renderer
+    from ductaflow.documents.widgets import WIDGET_STATE_MIME
 
     meta = notebook["metadata"]
     language = meta.get("language_info", {}).get("name", "python")

@@ -19,12 +19,13 @@ from typing import Any, final
 import attrs
 
 from ductaflow.artifacts import report_cell, report_page
+from ductaflow.documents.html import keep_navigation
+from ductaflow.documents.notebook import Notebook, read_notebook
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.flows.meaning import meanings
 from ductaflow.flows.syntax import language
-from ductaflow.html import keep_navigation
 from ductaflow.interpreters import Interpreters
 from ductaflow.lock import instance_lock
 from ductaflow.model.htmloptions import HtmlOptions
@@ -40,7 +41,6 @@ from ductaflow.model.records import (
     Tag,
 )
 from ductaflow.moves import is_moved, remove_left
-from ductaflow.notebook import Notebook, read_notebook
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.records import read_record, write_record

@@ -14,6 +14,8 @@ from typing import Final
 import attrs
 
 from ductaflow.artifacts import report_cell, report_page
+from ductaflow.documents.notebook import read_notebook
+from ductaflow.documents.widgets import WIDGET_STATE_MIME
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compress as compress_file
@@ -22,13 +24,11 @@ from ductaflow.graph import root_of
 from ductaflow.lock import instance_lock
 from ductaflow.model.ages import seconds_of
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.notebook import read_notebook
 from ductaflow.overview import is_live, standing_runs
 from ductaflow.project.layout import ArtifactPaths, check_name, instance_dir, project_root
 from ductaflow.records import read_record, write_record
 from ductaflow.repeat import recorded_options
 from ductaflow.run import Run
-from ductaflow.widgets import WIDGET_STATE_MIME
 
 DELETABLE: Final = ("report", "notebook", "log")
 COMPRESSIBLE: Final = ("notebook", "log")

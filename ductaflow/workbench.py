@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from ductaflow._version import __version__
+from ductaflow.documents.notebook import Notebook
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.lock import instance_lock
 from ductaflow.model.records import InstancePlan, RunRecord, Status
-from ductaflow.notebook import Notebook
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.run import Run

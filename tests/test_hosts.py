@@ -268,7 +268,7 @@ def test_a_path_that_is_not_utf8_is_refused(
 def test_templates_of_pip_install_target_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = pytest.importorskip("ductaflow.html.lab")
+    lab = pytest.importorskip("ductaflow.documents.html.lab")
     (here,) = (
         Path(base)
         for base in HTMLExporter().get_prefix_root_dirs()

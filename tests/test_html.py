@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ductaflow
-from ductaflow.html import HtmlRenderer, renderer
-from ductaflow.html.cache import BoundedCache
-from ductaflow.html.css import prune
-from ductaflow.html.markup import describe_images, has_math
-from ductaflow.html.text import ansi_to_html, encodable
+from ductaflow.documents.html import HtmlRenderer, renderer
+from ductaflow.documents.html.cache import BoundedCache
+from ductaflow.documents.html.css import prune
+from ductaflow.documents.html.markup import describe_images, has_math
+from ductaflow.documents.html.text import ansi_to_html, encodable
 
 STATIC = Path(ductaflow.__file__).parent / "static"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="9"/></svg>'
@@ -167,7 +167,7 @@ TAGS = st.sampled_from([[], ["remove-input"], ["hide-input", "hide-output"], ["r
 )  # fmt: skip
 def test_a_cell_filled_in_is_what_the_template_makes_of_the_whole(shared, cell):
     with pytest.MonkeyPatch.context() as patch:
-        module = sys.modules["ductaflow.html.renderer"]
+        module = sys.modules["ductaflow.documents.html.renderer"]
         patch.setattr(module, "emptied", lambda cell: (cell, []))
         whole = HtmlRenderer()
         whole._loaded = shared._lab
@@ -177,7 +177,7 @@ def test_a_cell_filled_in_is_what_the_template_makes_of_the_whole(shared, cell):
 
 def test_a_mark_in_what_a_flow_prints_is_text(shared):
     """No flow can guess one; if it could, nothing would be lost."""
-    from ductaflow.html import shape
+    from ductaflow.documents.html import shape
 
     mark = f"{shape._MARK}n0z"
     cell = code("x", stream(f"<{mark}>"), stream("second", "stderr"), display(text_html=mark[:-2]))
@@ -343,7 +343,7 @@ def test_a_missing_attachment_or_lexer_spoils_nothing_else(fresh):
 
 def test_importing_it_is_cheap():
     check = (
-        "import sys, ductaflow.html; ductaflow.html.renderer();"
+        "import sys, ductaflow.documents.html; ductaflow.documents.html.renderer();"
         "slow = {'nbconvert', 'IPython', 'jupytext', 'jinja2', 'pygments'} & set(sys.modules);"
         "sys.exit(f'imported: {slow}' if slow else 0)"
     )

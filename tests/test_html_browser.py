@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from browser import chromium, visit  # noqa: F401
 
-from ductaflow.html import HtmlRenderer
+from ductaflow.documents.html import HtmlRenderer
 from ductaflow.model.records import Note
 from ductaflow.plans.cells import config_table
 from tests.test_html import RICH
@@ -270,7 +270,7 @@ def test_what_an_author_displays_runs(report):
 
 
 def test_no_script_runs_where_none_may(renderer, tmp_path, visit):  # noqa: F811
-    from ductaflow.html import Head, HtmlOptions
+    from ductaflow.documents.html import Head, HtmlOptions
 
     cells = [
         markdown("# Contents\n\n$e^{i\\pi}$ is shown"),

@@ -12,10 +12,10 @@ from ductaflow_kernels.messages import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ductaflow import outputs as outputs_module
-from ductaflow import terminal
-from ductaflow.outputs import Limits, OutputFolder, timing_key
-from ductaflow.terminal import LINE_LIMIT, Line
+from ductaflow.documents import outputs as outputs_module
+from ductaflow.documents import terminal
+from ductaflow.documents.outputs import Limits, OutputFolder, timing_key
+from ductaflow.documents.terminal import LINE_LIMIT, Line
 
 PNG = base64.b64encode(b"\x89PNG\r\n").decode()
 
@@ -615,7 +615,7 @@ def test_tqdm_bar_ends_as_one_line() -> None:
 
 def test_import_is_cheap() -> None:
     script = (
-        "import sys, ductaflow.outputs, ductaflow.notebook\n"
+        "import sys, ductaflow.documents.outputs, ductaflow.documents.notebook\n"
         "heavy = {'nbformat', 'IPython', 'jupyter_client', 'ipywidgets', 'zmq', 'traitlets'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or None)\n"
     )

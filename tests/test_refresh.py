@@ -24,8 +24,8 @@ from ductaflow import (
     sweep,
     update,
 )
+from ductaflow.documents.html import fill_navigation
 from ductaflow.errors import InstanceBusy
-from ductaflow.html import fill_navigation
 from ductaflow.interpreters import Interpreters
 from ductaflow.lock import instance_lock
 from ductaflow.plans.plan import lay_out

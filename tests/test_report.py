@@ -26,13 +26,13 @@ from ductaflow import (
     run_step_flow,
     sweep,
 )
-from ductaflow.html import fill_navigation
-from ductaflow.html.header import MOST, SLOT, navigation
+from ductaflow.documents.html import fill_navigation
+from ductaflow.documents.html.header import MOST, SLOT, navigation
+from ductaflow.documents.warned import WarningCount
 from ductaflow.lock import instance_lock
 from ductaflow.project.layout import iter_steps
 from ductaflow.report.facts import Light, read_facts
 from ductaflow.report.graph import graph_of
-from ductaflow.warned import WarningCount
 
 DRAWS = """
 from base64 import b64decode

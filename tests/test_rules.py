@@ -11,8 +11,8 @@ from conftest import Project
 from ductaflow_kernels.messages import Message
 
 from ductaflow import Run, accept, explain, sweep, update
+from ductaflow.documents.outputs import Limits, OutputFolder
 from ductaflow.model.rules import RULES, RULES_TOLD, changed_rules
-from ductaflow.outputs import Limits, OutputFolder
 from ductaflow.plans.cells import config_source, flatten_source
 from ductaflow.plans.config import normalise, to_python
 from ductaflow.plans.languages import TRANSLATORS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ductaflow.documents.runlog import strip_ansi
 from ductaflow.errors import DuctaflowError
-from ductaflow.runlog import strip_ansi
 
 
 class PapermillException(DuctaflowError):

@@ -15,13 +15,13 @@ import attrs
 import nbformat
 from ductaflow_kernels.spec import KernelSpec
 
+from ductaflow.documents.notebook import Notebook
 from ductaflow.flows.commands import command_notes
 from ductaflow.flows.papermeta import parameters_told
 from ductaflow.flows.reading import as_written
 from ductaflow.flows.syntax import language as language_of
 from ductaflow.interpreters import kernel_spec
 from ductaflow.model.records import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
-from ductaflow.notebook import Notebook
 from ductaflow.papermill import metadata
 from ductaflow.papermill.console import Console, Writable, progress_bar
 from ductaflow.papermill.exceptions import PapermillException, PapermillExecutionError

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import attrs
 
+from ductaflow.documents.html import HtmlOptions, fill_navigation
 from ductaflow.errors import ArtifactError, DuctaflowError
 from ductaflow.files import jsonio
-from ductaflow.html import HtmlOptions, fill_navigation
 from ductaflow.project.layout import (
     INDEX_FILES,
     INDEX_PAGE,

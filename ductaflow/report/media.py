@@ -19,12 +19,12 @@ from typing import Any, final
 
 import attrs
 
+from ductaflow.documents.html.page import script_json
+from ductaflow.documents.runlog import strip_ansi
 from ductaflow.files import jsonio
 from ductaflow.files.compression import kept, read
-from ductaflow.html.page import script_json
 from ductaflow.model.records import INSERTED_TAGS
 from ductaflow.report.facts import InstanceFacts
-from ductaflow.runlog import strip_ansi
 
 FIGURES = 12  # of one instance
 THUMBNAIL = 360  # pixels across

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ductaflow._version import __version__
+from ductaflow.documents.html.page import STATIC, script_json, style_text
+from ductaflow.documents.html.text import encodable
 from ductaflow.files.compression import kept
-from ductaflow.html.page import STATIC, script_json, style_text
-from ductaflow.html.text import encodable
 from ductaflow.report.facts import InstanceFacts, Light
 from ductaflow.report.media import Media
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ductaflow._version import __version__
-from ductaflow.html.css import prune
-from ductaflow.html.markup import has_math
-from ductaflow.html.text import encodable
+from ductaflow.documents.html.css import prune
+from ductaflow.documents.html.markup import has_math
+from ductaflow.documents.html.text import encodable
 
-STATIC: Final = Path(__file__).parent.parent / "static"
+STATIC: Final = Path(__file__).parents[2] / "static"
 
 # Widgets whose code the bundle has; any other's would have to come from a network.
 _BUNDLED: Final = frozenset(

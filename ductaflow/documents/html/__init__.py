@@ -10,11 +10,11 @@ share is rendered once:
         over two caches        only where a fragment needs them
 """
 
-from ductaflow.html.header import Head as Head
-from ductaflow.html.header import fill_navigation as fill_navigation
-from ductaflow.html.header import keep_navigation as keep_navigation
-from ductaflow.html.renderer import Fragment as Fragment
-from ductaflow.html.renderer import HtmlRenderer as HtmlRenderer
-from ductaflow.html.renderer import NbCell as NbCell
-from ductaflow.html.renderer import renderer as renderer
+from ductaflow.documents.html.header import Head as Head
+from ductaflow.documents.html.header import fill_navigation as fill_navigation
+from ductaflow.documents.html.header import keep_navigation as keep_navigation
+from ductaflow.documents.html.renderer import Fragment as Fragment
+from ductaflow.documents.html.renderer import HtmlRenderer as HtmlRenderer
+from ductaflow.documents.html.renderer import NbCell as NbCell
+from ductaflow.documents.html.renderer import renderer as renderer
 from ductaflow.model.htmloptions import HtmlOptions as HtmlOptions

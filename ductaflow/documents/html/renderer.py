@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import attrs
 
+from ductaflow.documents.html import page as pages
+from ductaflow.documents.html.cache import BoundedCache
+from ductaflow.documents.html.header import HEADER_CSS, Head, Heading, header
+from ductaflow.documents.html.markup import calls_require, describe_images, has_math
+from ductaflow.documents.html.shape import Kind, Words, emptied, filled, is_mark
+from ductaflow.documents.html.text import ansi_to_html, encodable
 from ductaflow.files import jsonio
-from ductaflow.html import page as pages
-from ductaflow.html.cache import BoundedCache
-from ductaflow.html.header import HEADER_CSS, Head, Heading, header
-from ductaflow.html.markup import calls_require, describe_images, has_math
-from ductaflow.html.shape import Kind, Words, emptied, filled, is_mark
-from ductaflow.html.text import ansi_to_html, encodable
 
 if TYPE_CHECKING:
-    from ductaflow.html.lab import Lab
+    from ductaflow.documents.html.lab import Lab
 
 NbCell: TypeAlias = Mapping[str, Any]
 
@@ -173,7 +173,7 @@ class HtmlRenderer:
         if self._loaded is None:
             with self._loading:
                 if self._loaded is None:
-                    from ductaflow.html.lab import Lab
+                    from ductaflow.documents.html.lab import Lab
 
                     self._loaded = Lab.load()
         return self._loaded

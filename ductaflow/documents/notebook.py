@@ -17,9 +17,9 @@ from typing import Any, Final, final
 
 import attrs
 
+from ductaflow.documents.outputs import Output
+from ductaflow.documents.widgets import WIDGET_STATE_MIME
 from ductaflow.model.records import Cell, ErrorInfo, NbCell, Status, Tag
-from ductaflow.outputs import Output
-from ductaflow.widgets import WIDGET_STATE_MIME
 
 FAILING_ANCHOR: Final = "ductaflow-failing-cell"
 """The id that the banner's link leads to; JupyterLab and HTML exports both follow it."""
@@ -142,7 +142,7 @@ class Notebook:
             index: The cell.
             count: Its prompt number, or None.
             timing: ISO times under JupyterLab's keys, as `iopub.status.busy` (see
-                `ductaflow.outputs.timing_key`); they become the cell's `metadata.execution`.
+                `ductaflow.documents.outputs.timing_key`); they become the cell's `metadata.execution`.
         """
         slot = self._slots[index]
         metadata = {k: v for k, v in slot.bare["metadata"].items() if k != "execution"}

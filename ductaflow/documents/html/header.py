@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import attrs
 
-from ductaflow.html.text import encodable
+from ductaflow.documents.html.text import encodable
 from ductaflow.model.htmloptions import HtmlOptions
 
 SLOT: Final = 4096  # bytes that are kept for links that are not known before others have run

@@ -23,8 +23,8 @@ from typing import Any, Final, final
 import attrs
 from ductaflow_kernels.messages import Message
 
-from ductaflow.terminal import Line
-from ductaflow.widgets import Widgets, comm_id
+from ductaflow.documents.terminal import Line
+from ductaflow.documents.widgets import Widgets, comm_id
 
 Output = dict[str, Any]
 """One output as nbformat 4.5 has it, with text as single strings; never changed in place."""

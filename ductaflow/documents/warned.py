@@ -7,7 +7,7 @@ from typing import Final, final
 
 import attrs
 
-from ductaflow.runlog import strip_ansi
+from ductaflow.documents.runlog import strip_ansi
 
 LONGEST: Final = 500  # characters of a line that are looked at
 

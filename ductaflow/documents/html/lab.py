@@ -30,12 +30,12 @@ from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
 from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 
+from ductaflow.documents.html.harmless import harmless
+from ductaflow.documents.html.markup import describe_images, has_math, is_price
+from ductaflow.documents.html.page import script_json, script_text, stylesheet
+from ductaflow.documents.html.shape import is_mark
+from ductaflow.documents.html.text import ansi_to_html
 from ductaflow.errors import ArtifactError
-from ductaflow.html.harmless import harmless
-from ductaflow.html.markup import describe_images, has_math, is_price
-from ductaflow.html.page import script_json, script_text, stylesheet
-from ductaflow.html.shape import is_mark
-from ductaflow.html.text import ansi_to_html
 
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
