@@ -25,12 +25,7 @@ if TYPE_CHECKING:
     from ductaflow.currency import Check as Check
     from ductaflow.currency import check as check
     from ductaflow.debugging import debug_flow as debug_flow
-    from ductaflow.declarations import reads as reads
     from ductaflow.delivery import export as export
-    from ductaflow.dualmode import display_config_summary as display_config_summary
-    from ductaflow.dualmode import is_notebook_execution as is_notebook_execution
-    from ductaflow.dualmode import load_cli_config as load_cli_config
-    from ductaflow.dualmode import unpack_config as unpack_config
     from ductaflow.errors import ArtifactError as ArtifactError
     from ductaflow.errors import CellFailed as CellFailed
     from ductaflow.errors import ConfigError as ConfigError
@@ -51,9 +46,14 @@ if TYPE_CHECKING:
     from ductaflow.errors import SweepInterrupted as SweepInterrupted
     from ductaflow.errors import TableError as TableError
     from ductaflow.errors import UnknownKernel as UnknownKernel
+    from ductaflow.flowkit.declarations import reads as reads
+    from ductaflow.flowkit.dualmode import display_config_summary as display_config_summary
+    from ductaflow.flowkit.dualmode import is_notebook_execution as is_notebook_execution
+    from ductaflow.flowkit.dualmode import load_cli_config as load_cli_config
+    from ductaflow.flowkit.dualmode import unpack_config as unpack_config
+    from ductaflow.flowkit.metrics import record as record
     from ductaflow.graph import Lineage as Lineage
     from ductaflow.graph import lineage as lineage
-    from ductaflow.metrics import record as record
     from ductaflow.migration import analyze_execution_logs as analyze_execution_logs
     from ductaflow.migration import convert_notebook_to_html as convert_notebook_to_html
     from ductaflow.migration import generate_config_markdown as generate_config_markdown
@@ -93,7 +93,7 @@ _HOMES = {
         "KernelFailed", "NameRefused", "ParametersCellError", "RunFailed", "RunTimedOut",
         "SettingsError", "SweepFailed", "SweepInterrupted", "TableError", "UnknownKernel",
     ),
-    "ductaflow.declarations": ("reads",),
+    "ductaflow.flowkit.declarations": ("reads",),
     "ductaflow.delivery": ("export",),
     "ductaflow.model.facts": ("CacheDecision",),
     "ductaflow.convert.runners": ("create_flow_bat_runner",),
@@ -101,13 +101,13 @@ _HOMES = {
     "ductaflow.convert.standalone": ("create_standalone_python_script",),
     "ductaflow.currency": ("Check", "check"),
     "ductaflow.debugging": ("debug_flow",),
-    "ductaflow.dualmode": (
+    "ductaflow.flowkit.dualmode": (
         "display_config_summary", "is_notebook_execution", "load_cli_config", "unpack_config",
     ),
     "ductaflow.tables.grids": ("grid", "zip_grid"),
     "ductaflow.graph": ("Lineage", "lineage"),
     "ductaflow.plans.inspection": ("inspect_flow",),
-    "ductaflow.metrics": ("record",),
+    "ductaflow.flowkit.metrics": ("record",),
     "ductaflow.migration": (
         "analyze_execution_logs", "convert_notebook_to_html", "generate_config_markdown",
         "setup_conductor_logging", "setup_execution_logging",

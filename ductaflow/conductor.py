@@ -12,9 +12,9 @@ from ductaflow_kernels import session
 from ductaflow_kernels.pool import shared_pool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
-from ductaflow.dualmode import PROJECT_ROOT_KEY
 from ductaflow.echo import Echo
 from ductaflow.errors import FlowError, RunFailed
+from ductaflow.flowkit.dualmode import PROJECT_ROOT_KEY
 from ductaflow.flows.reading import read_flow, resolve_flow
 from ductaflow.flows.syntax import language
 from ductaflow.model.ages import Age

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, final, overload
 
 from ductaflow.briefs import from_brief, to_brief
-from ductaflow.declarations import is_observed, reads
 from ductaflow.files import jsonio
+from ductaflow.flowkit.declarations import is_observed, reads
 from ductaflow.listing import listed, listed_html
 from ductaflow.model.records import Config, RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths, iter_instance_names, runs_dir

@@ -15,7 +15,6 @@ from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow.cellrun import Stop
-from ductaflow.declarations import depends_on
 from ductaflow.engine import describe, execute
 from ductaflow.errors import (
     CellFailed,
@@ -26,6 +25,7 @@ from ductaflow.errors import (
     RunTimedOut,
 )
 from ductaflow.events import Audience, Listener, Teller, Watch
+from ductaflow.flowkit.declarations import depends_on
 from ductaflow.flows.syntax import language
 from ductaflow.index import Index
 from ductaflow.interpreters import Interpreters, kernel_spec

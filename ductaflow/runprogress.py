@@ -19,7 +19,7 @@ from typing import Any, Protocol, final
 
 import attrs
 
-from ductaflow.declarations import is_observed
+from ductaflow.flowkit.declarations import is_observed
 from ductaflow.plans.notes import for_people
 from ductaflow.progress import REFRESH, Surface, clock, surface, terminal, written
 from ductaflow.run import Run
