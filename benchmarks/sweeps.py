@@ -217,10 +217,10 @@ def _own(count: int) -> dict[str, float]:
     import io
 
     from ductaflow import crew, grid, sweep
+    from ductaflow.history.run import Run
     from ductaflow.model.records import RunRecord, Status
     from ductaflow.plans.plan import make_options, plan_instance
     from ductaflow.project.layout import ArtifactPaths
-    from ductaflow.run import Run
 
     def no_time(plan: Any, *_: object) -> Run:
         record = RunRecord(Status.SUCCEEDED, "flow.py", plan.step, plan.instance, "", duration=0.0)
@@ -280,7 +280,7 @@ def _enough(_event: object) -> None:
 def _memory(count: int) -> list[tuple[int, float, float]]:
     """The conductor's resident memory: instances, MiB, seconds. What it returns is held, too."""
     from ductaflow import grid, sweep
-    from ductaflow.events import InstanceFinished
+    from ductaflow.history.events import InstanceFinished
 
     marks = {100, *range(count // 10, count + 1, max(1, count // 10))}
     curve: list[tuple[int, float, float]] = []

@@ -13,8 +13,6 @@ from ductaflow._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ductaflow.audits import verify as verify
-    from ductaflow.catalog import get_all_instances as get_all_instances
-    from ductaflow.catalog import runs_table as runs_table
     from ductaflow.conductor import run_notebook as run_notebook
     from ductaflow.conductor import run_step_flow as run_step_flow
     from ductaflow.convert.runners import create_flow_bat_runner as create_flow_bat_runner
@@ -52,8 +50,12 @@ if TYPE_CHECKING:
     from ductaflow.flowkit.dualmode import load_cli_config as load_cli_config
     from ductaflow.flowkit.dualmode import unpack_config as unpack_config
     from ductaflow.flowkit.metrics import record as record
-    from ductaflow.graph import Lineage as Lineage
-    from ductaflow.graph import lineage as lineage
+    from ductaflow.history.catalog import get_all_instances as get_all_instances
+    from ductaflow.history.catalog import runs_table as runs_table
+    from ductaflow.history.lineage import Lineage as Lineage
+    from ductaflow.history.lineage import lineage as lineage
+    from ductaflow.history.run import Run as Run
+    from ductaflow.history.runs import Runs as Runs
     from ductaflow.migration import analyze_execution_logs as analyze_execution_logs
     from ductaflow.migration import convert_notebook_to_html as convert_notebook_to_html
     from ductaflow.migration import generate_config_markdown as generate_config_markdown
@@ -69,8 +71,6 @@ if TYPE_CHECKING:
     )
     from ductaflow.pruning import prune as prune
     from ductaflow.report.collation import collate as collate
-    from ductaflow.run import Run as Run
-    from ductaflow.runs import Runs as Runs
     from ductaflow.secrets.references import secret as secret
     from ductaflow.statusreport import generate_status_report as generate_status_report
     from ductaflow.sweeps import sweep as sweep
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ductaflow.audits": ("verify",),
-    "ductaflow.catalog": ("get_all_instances", "runs_table"),
+    "ductaflow.history.catalog": ("get_all_instances", "runs_table"),
     "ductaflow.conductor": ("run_notebook", "run_step_flow"),
     "ductaflow.errors": (
         "ArtifactError", "CellFailed", "ConfigError", "ConversionError", "DuctaflowError",
@@ -105,7 +105,7 @@ _HOMES = {
         "display_config_summary", "is_notebook_execution", "load_cli_config", "unpack_config",
     ),
     "ductaflow.tables.grids": ("grid", "zip_grid"),
-    "ductaflow.graph": ("Lineage", "lineage"),
+    "ductaflow.history.lineage": ("Lineage", "lineage"),
     "ductaflow.plans.inspection": ("inspect_flow",),
     "ductaflow.flowkit.metrics": ("record",),
     "ductaflow.migration": (
@@ -116,8 +116,8 @@ _HOMES = {
     "ductaflow.model.htmloptions": ("HtmlOptions",),
     "ductaflow.pruning": ("prune",),
     "ductaflow.report.collation": ("collate",),
-    "ductaflow.run": ("Run",),
-    "ductaflow.runs": ("Runs",),
+    "ductaflow.history.run": ("Run",),
+    "ductaflow.history.runs": ("Runs",),
     "ductaflow.project.scaffold": ("make_new_ductaflow_instance",),
     "ductaflow.secrets.references": ("secret",),
     "ductaflow.statusreport": ("generate_status_report",),

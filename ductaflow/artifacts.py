@@ -20,11 +20,11 @@ from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.flows.syntax import language
+from ductaflow.history.recordfile import write_record
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Cell, InstancePlan, NbCell, Note, RunRecord, Tag
 from ductaflow.plans.cells import config_table
 from ductaflow.project.layout import INDEX_PAGE, ArtifactPaths, runs_dir
-from ductaflow.records import write_record
 from ductaflow.text.times import local_time
 
 SAVE_EVERY = 1.0  # seconds between saves of the running notebook

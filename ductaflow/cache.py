@@ -25,6 +25,7 @@ from ductaflow.files.databases import has_log
 from ductaflow.files.hashes import keep_in
 from ductaflow.files.links import ROOT, lead, portable, retargeted
 from ductaflow.files.mounts import silent
+from ductaflow.history.recordfile import read_config, read_record
 from ductaflow.hosts import listed
 from ductaflow.model.ages import age_told, limit_told
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
@@ -42,7 +43,6 @@ from ductaflow.plans.fingerprint import (
 )
 from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
-from ductaflow.records import read_config, read_record
 from ductaflow.secrets.machinekey import same_key
 from ductaflow.secrets.references import shown
 from ductaflow.tables.template import leaves

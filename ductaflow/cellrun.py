@@ -21,11 +21,11 @@ from ductaflow.artifacts import Artifacts
 from ductaflow.documents.outputs import Limits, OutputFolder
 from ductaflow.documents.runlog import strip_ansi
 from ductaflow.documents.warned import WarningCount
-from ductaflow.events import Audience, Watch
 from ductaflow.flowkit.metrics import scalars, scraps
 from ductaflow.flows.imports import leaves_environment_alone
 from ductaflow.flows.syntax import annotate_traceback, failing_line
 from ductaflow.hints import hint
+from ductaflow.history.events import Audience, Watch
 from ductaflow.model.records import (
     METRICS_MIME,
     Cell,

@@ -33,7 +33,7 @@ from ductaflow.project.layout import project_root as find_project_root
 from ductaflow.project.settings import load_settings
 
 if TYPE_CHECKING:
-    from ductaflow.run import Run
+    from ductaflow.history.run import Run
 
 PathLike = str | os.PathLike[str]
 

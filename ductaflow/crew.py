@@ -23,10 +23,11 @@ from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.cellrun import Stop
 from ductaflow.delivery import export_run
-from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError, InstanceBusy
-from ductaflow.events import Event, InstanceFinished, InstanceStarted
-from ductaflow.index import Index
+from ductaflow.history.entries import Entry
+from ductaflow.history.events import Event, InstanceFinished, InstanceStarted
+from ductaflow.history.index import Index
+from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.records import ErrorInfo, InstancePlan, Status
 from ductaflow.outlook import Due, Outlook
@@ -34,7 +35,6 @@ from ductaflow.plans.notes import LOOKED_AT, for_people
 from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.lasttable import write_last_table
 from ductaflow.pruning import left_by_table, remove
-from ductaflow.run import Run
 from ductaflow.runner import interruptible, run_now
 from ductaflow.sweepoptions import SweepOptions
 from ductaflow.tasks import Task

@@ -14,13 +14,13 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
+from ductaflow.history.catalog import all_runs
+from ductaflow.history.recordfile import damage
+from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.project.lasttable import read_last_table
 from ductaflow.project.layout import iter_instances, iter_steps, project_root, runs_dir
-from ductaflow.records import damage
-from ductaflow.run import Run
 from ductaflow.sweeps import sweep
 from ductaflow.tasks import ConfigSpec, NameSpec
 from ductaflow.updates import update

@@ -14,7 +14,7 @@ from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import ArtifactError, ConfigError
 from ductaflow.files import jsonio
-from ductaflow.lock import instance_lock
+from ductaflow.history.lock import instance_lock
 from ductaflow.plans.plan import make_options, plan_instance
 from ductaflow.project.layout import ArtifactPaths, project_root
 from ductaflow.project.settings import load_settings

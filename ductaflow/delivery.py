@@ -23,10 +23,10 @@ from ductaflow._version import __version__
 from ductaflow.errors import DuctaflowError, ExportError, TableError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
-from ductaflow.graph import root_of
+from ductaflow.history.lineage import root_of
+from ductaflow.history.run import Run
+from ductaflow.history.runs import Runs
 from ductaflow.project.layout import project_root, target_folder
-from ductaflow.run import Run
-from ductaflow.runs import Runs
 from ductaflow.stores import MANIFEST, Store, decoded, is_url, opened, store_at
 from ductaflow.tables.table import Row
 from ductaflow.tables.template import Piece, pieces

@@ -29,19 +29,19 @@ from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.documents.notebook import Notebook, failure_cells
 from ductaflow.errors import ArtifactError
-from ductaflow.events import Audience, Watch
 from ductaflow.files.mounts import silent
 from ductaflow.flows.commands import hint
 from ductaflow.flows.imports import imports
 from ductaflow.flows.papermeta import parameters_told, times_told
 from ductaflow.flows.syntax import check_syntax
+from ductaflow.history.events import Audience, Watch
+from ductaflow.history.recordfile import write_record
 from ductaflow.hosts import listed
 from ductaflow.model.ages import limit_told
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
-from ductaflow.records import write_record
 from ductaflow.runsecrets import RunSecrets
 
 

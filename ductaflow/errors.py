@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ductaflow.run import Run
-    from ductaflow.runs import Runs
+    from ductaflow.history.run import Run
+    from ductaflow.history.runs import Runs
 
 
 class DuctaflowError(Exception):

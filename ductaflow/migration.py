@@ -19,9 +19,9 @@ from typing import Any
 
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
+from ductaflow.history.recordfile import read_record
 from ductaflow.plans.config import normalise
 from ductaflow.project.layout import local_folder, main_script
-from ductaflow.records import read_record
 
 PathLike = str | os.PathLike[str]
 

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 from ductaflow.errors import DuctaflowError, FlowNotFound
 from ductaflow.files.compression import compressed
 from ductaflow.flows.reading import flow_files, read_flow, resolve_flow
+from ductaflow.history.recordfile import read_record
 from ductaflow.model.records import InstancePlan, RunRecord
 from ductaflow.plans.fingerprint import fingerprints
 from ductaflow.project.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir
 from ductaflow.project.settings import load_settings
-from ductaflow.records import read_record
 
 
 def is_moved(plan: InstancePlan, record: RunRecord) -> bool:

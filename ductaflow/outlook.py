@@ -9,9 +9,10 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.entries import Entry
 from ductaflow.errors import DuctaflowError
-from ductaflow.index import Index
+from ductaflow.history.entries import Entry
+from ductaflow.history.index import Index
+from ductaflow.history.run import Run
 from ductaflow.interpreters import Interpreters
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.records import Flow, InstancePlan, RunOptions, RunRecord, Status
@@ -19,7 +20,6 @@ from ductaflow.plans.parameters import complete
 from ductaflow.plans.plan import plan_given
 from ductaflow.project.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.refresh import is_outdated, refreshed
-from ductaflow.run import Run
 from ductaflow.runner import look
 from ductaflow.tasks import Task, Tasks
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, final
 
 import attrs
 
-from ductaflow.entries import Entry
+from ductaflow.history.entries import Entry
 from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.text.escapes import one_line
 

@@ -14,17 +14,17 @@ from typing import final
 
 import attrs
 
-from ductaflow.catalog import all_runs
 from ductaflow.errors import ArtifactError, DuctaflowError, FlowNotFound
 from ductaflow.files import jsonio
-from ductaflow.graph import Graph
-from ductaflow.lock import instance_lock
+from ductaflow.history.catalog import all_runs
+from ductaflow.history.lineage import Graph
+from ductaflow.history.lock import instance_lock
+from ductaflow.history.recordfile import read_record
+from ductaflow.history.run import Run
+from ductaflow.history.standing import is_live
 from ductaflow.moves import flow_of
-from ductaflow.overview import is_live
 from ductaflow.project.lasttable import NOT_IN_TABLE, forget, has_left
 from ductaflow.project.layout import check_name, instance_dir, project_root
-from ductaflow.records import read_record
-from ductaflow.run import Run
 
 
 @final

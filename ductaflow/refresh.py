@@ -26,8 +26,10 @@ from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.flows.meaning import meanings
 from ductaflow.flows.syntax import language
+from ductaflow.history.lock import instance_lock
+from ductaflow.history.recordfile import read_record, write_record
+from ductaflow.history.run import Run
 from ductaflow.interpreters import Interpreters
-from ductaflow.lock import instance_lock
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import (
     INSERTED_TAGS,
@@ -43,8 +45,6 @@ from ductaflow.model.records import (
 from ductaflow.moves import is_moved, remove_left
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
-from ductaflow.records import read_record, write_record
-from ductaflow.run import Run
 
 
 def is_outdated(plan: InstancePlan, run: Run) -> bool:

@@ -24,21 +24,21 @@ from ductaflow.errors import (
     RunFailed,
     RunTimedOut,
 )
-from ductaflow.events import Audience, Listener, Teller, Watch
 from ductaflow.flowkit.declarations import depends_on
 from ductaflow.flows.syntax import language
-from ductaflow.index import Index
+from ductaflow.history.events import Audience, Listener, Teller, Watch
+from ductaflow.history.index import Index
+from ductaflow.history.lock import instance_lock
+from ductaflow.history.recordfile import damage, read_record
+from ductaflow.history.run import Run
 from ductaflow.interpreters import Interpreters, kernel_spec
-from ductaflow.lock import instance_lock
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.records import Flow, InstancePlan, RunRecord
 from ductaflow.moves import paths_left, remove_left
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
-from ductaflow.records import damage, read_record
 from ductaflow.refresh import refreshed
-from ductaflow.run import Run
 
 _FAILURES: dict[str, type[RunFailed]] = {
     "cell": CellFailed,

@@ -20,9 +20,9 @@ from typing import Any, Protocol, final
 import attrs
 
 from ductaflow.flowkit.declarations import is_observed
+from ductaflow.history.run import Run
 from ductaflow.plans.notes import for_people
 from ductaflow.progress import REFRESH, Surface, clock, surface, terminal, written
-from ductaflow.run import Run
 from ductaflow.text.escapes import one_line
 
 _PATIENCE = 0.2  # seconds for which a run goes on before it is shown

@@ -10,11 +10,11 @@ from typing import Any
 
 import attrs
 
-from ductaflow.catalog import load_run
 from ductaflow.files import jsonio
+from ductaflow.history.catalog import load_run
+from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.project.layout import local_folder
-from ductaflow.run import Run
 from ductaflow.text.times import local_time
 
 _WORDS = {"success": Status.SUCCEEDED, "succeeded": Status.SUCCEEDED, "ok": Status.SUCCEEDED,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
-from ductaflow.events import Listener
+from ductaflow.history.events import Listener
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import ErrorInfo, RunOptions

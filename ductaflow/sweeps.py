@@ -16,12 +16,14 @@ import attrs
 from ductaflow.audits import checked_fraction, sampled, verify_runs
 from ductaflow.crew import Crew
 from ductaflow.delivery import placed, target_of
-from ductaflow.entries import Entry
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
-from ductaflow.events import Listener
 from ductaflow.flows.commands import hint
 from ductaflow.flows.reading import read_flow, require_parameters, resolve_flow
 from ductaflow.flows.syntax import check_syntax, language
+from ductaflow.history.entries import Entry
+from ductaflow.history.events import Listener
+from ductaflow.history.run import Run
+from ductaflow.history.runs import Call, Runs
 from ductaflow.interpreters import kernel_spec
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
@@ -29,9 +31,7 @@ from ductaflow.outlook import Outlook
 from ductaflow.project.layout import check_name, instance_dir, project_root, step_dir
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import share, worker_count
-from ductaflow.run import Run
 from ductaflow.runner import check_language, interruptible
-from ductaflow.runs import Call, Runs
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
 from ductaflow.tables.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
@@ -110,7 +110,7 @@ def sweep(
             delivered counts as failed.
         export_files: Globs of the files to deliver.
         progress: Whether to show how far it is.
-        on_event: Called on this thread with each event, of the types in `ductaflow.events`. What it
+        on_event: Called on this thread with each event, of the types in `ductaflow.history.events`. What it
             raises ends the sweep.
         live: Whether `runs/index.html` follows the sweep while it runs; or the folder for a page
             about this sweep alone. See `collate`.

@@ -20,15 +20,15 @@ from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compress as compress_file
 from ductaflow.files.compression import compressed, kept, read
-from ductaflow.graph import root_of
-from ductaflow.lock import instance_lock
+from ductaflow.history.lineage import root_of
+from ductaflow.history.lock import instance_lock
+from ductaflow.history.recordfile import read_record, write_record
+from ductaflow.history.run import Run
+from ductaflow.history.standing import is_live, standing_runs
 from ductaflow.model.ages import seconds_of
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.overview import is_live, standing_runs
 from ductaflow.project.layout import ArtifactPaths, check_name, instance_dir, project_root
-from ductaflow.records import read_record, write_record
 from ductaflow.repeat import recorded_options
-from ductaflow.run import Run
 
 DELETABLE: Final = ("report", "notebook", "log")
 COMPRESSIBLE: Final = ("notebook", "log")

@@ -19,15 +19,18 @@ import attrs
 from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.cache import ACCEPTABLE, renewed
-from ductaflow.catalog import all_runs, load_run
 from ductaflow.cellrun import Stop
-from ductaflow.entries import Entry
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
 from ductaflow.flows.reading import read_flow, resolve_flow
 from ductaflow.flows.syntax import language
-from ductaflow.graph import Graph, Label
+from ductaflow.history.catalog import all_runs, load_run
+from ductaflow.history.entries import Entry
+from ductaflow.history.lineage import Graph, Label
+from ductaflow.history.lock import instance_lock
+from ductaflow.history.recordfile import read_record, write_record
+from ductaflow.history.run import Run
+from ductaflow.history.runs import Runs
 from ductaflow.interpreters import Interpreters
-from ductaflow.lock import instance_lock
 from ductaflow.model.ages import Age
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
@@ -36,12 +39,9 @@ from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import worker_count
-from ductaflow.records import read_record, write_record
 from ductaflow.refresh import refreshed
 from ductaflow.repeat import plan_again
-from ductaflow.run import Run
 from ductaflow.runner import interruptible, look, run_now
-from ductaflow.runs import Runs
 
 PathLike = str | os.PathLike[str]
 Target = Run | str | None

@@ -9,11 +9,11 @@ from ductaflow._version import __version__
 from ductaflow.documents.notebook import Notebook
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
-from ductaflow.lock import instance_lock
+from ductaflow.history.lock import instance_lock
+from ductaflow.history.run import Run
 from ductaflow.model.records import InstancePlan, RunRecord, Status
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
-from ductaflow.run import Run
 
 
 def set_up(plan: InstancePlan, paths: ArtifactPaths) -> Run:

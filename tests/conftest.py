@@ -32,7 +32,7 @@ from kernel_client import Interpreter
 from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
-from ductaflow.catalog import all_runs
+from ductaflow.history.catalog import all_runs
 from ductaflow.interpreters import Interpreters
 from ductaflow.project.layout import kernel_environment
 from ductaflow.repeat import plan_again

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from ductaflow.cli.main import COMMANDS, main
 from ductaflow.cli.widths import fitted, shortened
+from ductaflow.history.recordfile import read_record, write_record
 from ductaflow.model.records import Status
-from ductaflow.records import read_record, write_record
 
 MEASURE = """\
 # %% tags=["parameters"]

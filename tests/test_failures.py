@@ -38,7 +38,7 @@ from ductaflow import (
     run_step_flow,
 )
 from ductaflow.cellrun import CellRun
-from ductaflow.lock import instance_lock
+from ductaflow.history.lock import instance_lock
 from ductaflow.project.layout import ArtifactPaths
 
 
@@ -336,7 +336,7 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     paths = ArtifactPaths.of(tmp_path / "inst", "flow")
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from ductaflow.project.layout import ArtifactPaths\nfrom ductaflow.lock import instance_lock\n"
+        "from ductaflow.project.layout import ArtifactPaths\nfrom ductaflow.history.lock import instance_lock\n"
         f"with instance_lock(ArtifactPaths.of(Path({str(tmp_path / 'inst')!r}), 'flow')):\n"
         "    print('held', flush=True); time.sleep(600)\n"
     )

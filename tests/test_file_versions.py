@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from ductaflow import CacheDecision, explain
 from ductaflow.files import hashes
 from ductaflow.files.hashes import content, is_settled, version_of
+from ductaflow.history.recordfile import read_record, write_record
 from ductaflow.model.facts import FileFact
 from ductaflow.plans.fingerprint import code_hash, file_hash
-from ductaflow.records import read_record, write_record
 
 LONG_AGO = 1_600_000_000 * 10**9  # ns, a whole second as an archive has it
 

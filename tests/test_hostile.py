@@ -31,8 +31,8 @@ from ductaflow.cli.output import dump
 from ductaflow.debugging import debug_flow
 from ductaflow.echo import Echo
 from ductaflow.errors import ConversionError, DuctaflowError, ExportError, NameRefused, RunFailed
+from ductaflow.history.run import Run
 from ductaflow.project.layout import instance_dir
-from ductaflow.run import Run
 from ductaflow.text.escapes import harmless, one_line
 from ductaflow.text.quoting import visible
 

@@ -19,11 +19,11 @@ import pytest
 
 import ductaflow
 import ductaflow.errors
-from ductaflow.entries import Entry
+from ductaflow.history.entries import Entry
+from ductaflow.history.run import Run
+from ductaflow.history.runs import Runs
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths
-from ductaflow.run import Run
-from ductaflow.runs import Runs
 
 if sys.version_info >= (3, 11):
     import tomllib

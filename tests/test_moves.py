@@ -21,7 +21,7 @@ from ductaflow import (
 )
 from ductaflow.cli.main import main
 from ductaflow.flows.reading import resolve_flow
-from ductaflow.records import read_record
+from ductaflow.history.recordfile import read_record
 
 CELL = 'open("out.txt", "w").write(str(x))'
 ROWS = [{"instance": name, "x": x} for x, name in enumerate("ab")]

@@ -15,7 +15,7 @@ from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from ductaflow_kernels.sources import PrespawnedSource
 
 from ductaflow import sweep
-from ductaflow.catalog import all_runs
+from ductaflow.history.catalog import all_runs
 from ductaflow.interpreters import Interpreters
 from ductaflow.project.layout import kernel_environment
 from ductaflow.repeat import plan_again

@@ -17,7 +17,7 @@ import pytest
 from conftest import Project, wait_until
 
 from ductaflow import sweep
-from ductaflow.entries import Entry
+from ductaflow.history.entries import Entry
 from ductaflow.model.records import Status
 from ductaflow.progress import (
     LogDisplay,

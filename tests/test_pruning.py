@@ -10,7 +10,7 @@ from conftest import Project
 
 from ductaflow import check, collate, get_all_instances, prune, run_step_flow, runs_table, sweep
 from ductaflow.cli.main import main
-from ductaflow.lock import instance_lock
+from ductaflow.history.lock import instance_lock
 from ductaflow.project.lasttable import FOLDER
 
 ROWS = [{"instance": name, "x": x} for x, name in enumerate("abc")]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ductaflow
-import ductaflow.overview as overview
+import ductaflow.history.standing as overview
 from ductaflow import (
     ArtifactError,
     DuctaflowError,
@@ -29,7 +29,7 @@ from ductaflow import (
 from ductaflow.documents.html import fill_navigation
 from ductaflow.documents.html.header import MOST, SLOT, navigation
 from ductaflow.documents.warned import WarningCount
-from ductaflow.lock import instance_lock
+from ductaflow.history.lock import instance_lock
 from ductaflow.project.layout import iter_steps
 from ductaflow.report.facts import Light, read_facts
 from ductaflow.report.graph import graph_of

@@ -39,9 +39,15 @@ from ductaflow import (
     sweep,
     sweep_iter,
 )
-from ductaflow.entries import FACTS
-from ductaflow.events import CellFinished, Event, InstanceFinished, InstanceStarted, OutputLine
-from ductaflow.lock import instance_lock
+from ductaflow.history.entries import FACTS
+from ductaflow.history.events import (
+    CellFinished,
+    Event,
+    InstanceFinished,
+    InstanceStarted,
+    OutputLine,
+)
+from ductaflow.history.lock import instance_lock
 from ductaflow.model.records import ErrorInfo
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.project.workers import worker_count

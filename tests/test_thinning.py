@@ -18,8 +18,8 @@ from ductaflow import (
     sweep,
     thin,
 )
-from ductaflow.catalog import load_run
 from ductaflow.cli.main import group
+from ductaflow.history.catalog import load_run
 
 FLOW = """\
 # %% [markdown]

@@ -29,7 +29,7 @@ from ductaflow import (
     sweep,
     update,
 )
-from ductaflow.index import FILE, Index
+from ductaflow.history.index import FILE, Index
 
 FIRST = (
     'from pathlib import Path\nPath("out.txt").write_text(Path(f"../../../{name}.txt").read_text())'

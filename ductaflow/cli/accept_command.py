@@ -10,7 +10,7 @@ from ductaflow.cli import options
 from ductaflow.cli.output import dump, run_facts, run_line, say
 
 if TYPE_CHECKING:
-    from ductaflow.run import Run
+    from ductaflow.history.run import Run
 
 
 @click.command("accept")

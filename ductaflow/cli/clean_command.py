@@ -15,7 +15,7 @@ from ductaflow.cli.output import dump, say
 from ductaflow.text.escapes import harmless
 
 if TYPE_CHECKING:
-    from ductaflow.run import Run
+    from ductaflow.history.run import Run
 
 _LEFT_BESIDE = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")  # `jsonio.write_atomic`, cut off
 
@@ -41,7 +41,7 @@ def command(
 
     What flows wrote stays, and so does the folder that it lies in. Runs that go on are left alone.
     """
-    from ductaflow.overview import is_live
+    from ductaflow.history.standing import is_live
     from ductaflow.project.layout import instance_dir, project_root
 
     project = project_root(root)

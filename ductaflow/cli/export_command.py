@@ -30,9 +30,9 @@ def command(
     changed is copied. It ends with 1 if a run did not succeed.
     """
     from ductaflow.delivery import export
-    from ductaflow.entries import Entry
+    from ductaflow.history.entries import Entry
+    from ductaflow.history.runs import Runs
     from ductaflow.project.layout import project_root
-    from ductaflow.runs import Runs
 
     project = project_root(root)
     found = options.find_runs(project, instances, step)

@@ -14,7 +14,7 @@ from ductaflow.cli.output import dump, say
 @options.json_option
 def command(instance: str, root: str | None, as_json: bool) -> None:
     """Show which runs INSTANCE has read from, and which have read from it, at any distance."""
-    from ductaflow.graph import lineage
+    from ductaflow.history.lineage import lineage
     from ductaflow.project.layout import project_root
 
     project = project_root(root)

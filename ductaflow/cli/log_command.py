@@ -23,9 +23,9 @@ def command(instance: str, follow: bool, root: str | None) -> int:
     Colours are kept on a terminal; what else would command it is shown, as `␛]0;…`, also in a pipe.
     The file itself has the text as the flow printed it.
     """
-    from ductaflow.catalog import load_run
     from ductaflow.errors import ArtifactError
-    from ductaflow.overview import is_live
+    from ductaflow.history.catalog import load_run
+    from ductaflow.history.standing import is_live
     from ductaflow.project.layout import project_root
 
     (run,) = options.find_runs(project_root(root), (instance,))

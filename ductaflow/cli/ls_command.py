@@ -14,7 +14,7 @@ from ductaflow.cli import options
 from ductaflow.cli.output import dump, on_terminal, run_facts, table, width
 
 if TYPE_CHECKING:
-    from ductaflow.run import Run
+    from ductaflow.history.run import Run
 
 _WIDE = 100  # columns of a terminal that has room for a date with its year and seconds
 _Condition: TypeAlias = tuple[str, Callable[[Mapping[str, Any]], bool]]
@@ -38,7 +38,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 @options.json_option
 def command(step: str | None, where: tuple[str, ...], root: str | None, as_json: bool) -> None:
     """List the runs of all steps, or of STEP."""
-    from ductaflow.overview import standing_runs
+    from ductaflow.history.standing import standing_runs
     from ductaflow.project.lasttable import NOT_IN_TABLE, has_left
     from ductaflow.project.layout import project_root
     from ductaflow.text.times import local_time

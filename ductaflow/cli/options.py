@@ -194,8 +194,8 @@ def find_runs(root: Path, names: tuple[str, ...], step: str | None = None) -> li
     Raises:
         click.UsageError: One is not there.
     """
-    from ductaflow.catalog import load_run
-    from ductaflow.overview import standing, standing_runs
+    from ductaflow.history.catalog import load_run
+    from ductaflow.history.standing import standing, standing_runs
 
     if names:
         found = [load_run(find_instance(root, name)) for name in names]

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from ductaflow.files import jsonio
+from ductaflow.history.run import Run
 from ductaflow.model.records import Status
-from ductaflow.run import Run
 from ductaflow.text.escapes import harmless, one_line
 
 

@@ -19,7 +19,7 @@ def command(instances: tuple[str, ...], step: str | None, root: str | None, as_j
     Without INSTANCES, those that are missing.
     """
     from ductaflow.files.compression import kept
-    from ductaflow.overview import is_live
+    from ductaflow.history.standing import is_live
     from ductaflow.project.layout import project_root
     from ductaflow.thinning import make_report
 

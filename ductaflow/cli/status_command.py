@@ -15,7 +15,7 @@ from ductaflow.cli import options
 from ductaflow.cli.output import dump, on_terminal, say, table
 
 if TYPE_CHECKING:
-    from ductaflow.run import Run
+    from ductaflow.history.run import Run
 
 
 @click.command("status")
@@ -52,8 +52,8 @@ def command(step: str | None, watch: bool, interval: float, root: str | None, as
 
 
 def _facts(root: Path, step: str | None) -> dict[str, Any]:
+    from ductaflow.history.standing import standing_runs
     from ductaflow.model.records import Status
-    from ductaflow.overview import standing_runs
 
     counts: dict[str, Counter[str]] = {}
     running: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ from ductaflow.cli.output import dump, run_facts, run_line, say
 from ductaflow.model.records import Status
 
 if TYPE_CHECKING:
-    from ductaflow.runs import Runs
+    from ductaflow.history.runs import Runs
 
 
 @click.command("update")

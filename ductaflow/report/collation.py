@@ -14,6 +14,8 @@ import attrs
 from ductaflow.documents.html import HtmlOptions, fill_navigation
 from ductaflow.errors import ArtifactError, DuctaflowError
 from ductaflow.files import jsonio
+from ductaflow.history.run import Run
+from ductaflow.history.runs import Runs
 from ductaflow.project.layout import (
     INDEX_FILES,
     INDEX_PAGE,
@@ -31,8 +33,6 @@ from ductaflow.report.links import Links
 from ductaflow.report.media import Media, MediaFolder
 from ductaflow.report.page import index_page, lights, packed, row
 from ductaflow.report.summary import causes, counts, summarise, summary_text
-from ductaflow.run import Run
-from ductaflow.runs import Runs
 from ductaflow.text.hrefs import anchor
 
 What: TypeAlias = str | Sequence[str] | Runs | Iterable[Run] | None

@@ -22,8 +22,14 @@ import attrs
 from ductaflow.documents.html import HtmlOptions
 from ductaflow.documents.html.page import script_json
 from ductaflow.errors import ArtifactError
-from ductaflow.events import CellFinished, Event, InstanceFinished, InstanceStarted, OutputLine
 from ductaflow.files import jsonio
+from ductaflow.history.events import (
+    CellFinished,
+    Event,
+    InstanceFinished,
+    InstanceStarted,
+    OutputLine,
+)
 from ductaflow.model.records import Flow, RunRecord, Status
 from ductaflow.project.layout import instance_dir, runs_dir, target_folder
 from ductaflow.report.collation import FULL_FIGURES, Site, select

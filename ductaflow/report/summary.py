@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow._version import __version__
-from ductaflow.entries import Entry
 from ductaflow.files import jsonio
+from ductaflow.history.entries import Entry
+from ductaflow.history.run import Run
+from ductaflow.history.runs import Cause, Runs
 from ductaflow.model.records import ErrorInfo
 from ductaflow.report.facts import InstanceFacts, Light, shown
 from ductaflow.report.graph import Graph
 from ductaflow.report.links import Links
 from ductaflow.report.media import Media
-from ductaflow.run import Run
-from ductaflow.runs import Cause, Runs
 
 SUMMARY_SCHEMA = 1
 TAIL = 12  # lines of a traceback that are shown with a cause

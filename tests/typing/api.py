@@ -45,7 +45,7 @@ from ductaflow import (
     zip_grid,
 )
 from ductaflow.delivery import Delivery
-from ductaflow.events import Event
+from ductaflow.history.events import Event
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, Note, RunRecord
 

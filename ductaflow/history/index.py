@@ -16,14 +16,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, final, overload
 
-from ductaflow.briefs import from_brief, to_brief
 from ductaflow.files import jsonio
 from ductaflow.flowkit.declarations import is_observed, reads
-from ductaflow.listing import listed, listed_html
+from ductaflow.history.briefs import from_brief, to_brief
+from ductaflow.history.listing import listed, listed_html
+from ductaflow.history.recordfile import read_config, read_record
+from ductaflow.history.run import Outline, Run
 from ductaflow.model.records import Config, RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths, iter_instance_names, runs_dir
-from ductaflow.records import read_config, read_record
-from ductaflow.run import Outline, Run
 
 FILE = ".ductaflow.sqlite"
 LAYOUT = 3

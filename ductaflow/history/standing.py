@@ -10,10 +10,10 @@ from pathlib import Path
 import attrs
 from filelock import FileLock, Timeout
 
-from ductaflow.catalog import load_run
+from ductaflow.history.catalog import load_run
+from ductaflow.history.run import Run
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.project.layout import iter_instances, iter_steps
-from ductaflow.run import Run
 
 
 def standing_runs(root: Path, step: str | None = None) -> Iterator[Run]:

@@ -11,10 +11,10 @@ import attrs
 
 from ductaflow.errors import ArtifactError
 from ductaflow.files.compression import kept, read
+from ductaflow.history.recordfile import read_record
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import Config, ErrorInfo, Note, RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths
-from ductaflow.records import read_record
 from ductaflow.text.hrefs import anchor
 
 _NOTES = 10  # shown in a notebook

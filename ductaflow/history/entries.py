@@ -9,11 +9,11 @@ from typing import Any, final
 import attrs
 
 from ductaflow.files import jsonio
+from ductaflow.history.recordfile import read_config, read_record
+from ductaflow.history.run import Run
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import Config, ErrorInfo, RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths
-from ductaflow.records import read_config, read_record
-from ductaflow.run import Run
 from ductaflow.text.hrefs import href
 
 FACTS = (

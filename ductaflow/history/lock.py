@@ -11,9 +11,9 @@ from filelock import FileLock, Timeout
 
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.files import jsonio
+from ductaflow.history.recordfile import read_record
 from ductaflow.model.records import Status
 from ductaflow.project.layout import ArtifactPaths
-from ductaflow.records import read_record
 
 LONGEST_WAIT = 2.0  # seconds
 _POLL = 0.02

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias, final
 import attrs
 
 from ductaflow.documents.runlog import strip_ansi
+from ductaflow.history.run import Run
 from ductaflow.model.records import CellRecord
-from ductaflow.run import Run
 
 LONGEST_LINE = 10_000  # characters; a longer one is told in pieces
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from ductaflow.run import Run
+from ductaflow.history.run import Run
 
 _LINES = 20
 _ROWS = 100

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.errors import TableError
-from ductaflow.index import COLUMNS, Index
+from ductaflow.history.index import COLUMNS, Index
+from ductaflow.history.recordfile import read_record
+from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.project.lasttable import has_left
 from ductaflow.project.layout import (
@@ -21,8 +23,6 @@ from ductaflow.project.layout import (
     project_root,
     step_dir,
 )
-from ductaflow.records import read_record
-from ductaflow.run import Run
 from ductaflow.tables.table import nearest
 from ductaflow.tables.template import leaves
 

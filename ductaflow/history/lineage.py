@@ -9,10 +9,10 @@ from typing import final
 
 import attrs
 
-from ductaflow.catalog import all_runs
 from ductaflow.errors import DuctaflowError
+from ductaflow.history.catalog import all_runs
+from ductaflow.history.run import Run
 from ductaflow.project.layout import instance_of, is_project, project_root, runs_dir, runs_name
-from ductaflow.run import Run
 from ductaflow.text.hrefs import anchor
 
 Label = str  # step/instance

@@ -12,13 +12,13 @@ from typing import Any, final, overload
 
 import attrs
 
-from ductaflow.entries import FACTS, Entry, html_row
 from ductaflow.errors import SweepFailed
 from ductaflow.files import jsonio
+from ductaflow.history.entries import FACTS, Entry, html_row
+from ductaflow.history.run import Run
 from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.model.verification import Verifications
 from ductaflow.project.layout import OWN_COPY
-from ductaflow.run import Run
 from ductaflow.tables.table import Kind, Row, Table
 from ductaflow.tables.template import leaves
 
