@@ -22,7 +22,6 @@ import attrs
 from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.cellrun import Stop
-from ductaflow.comparison import Pair, compare_files, compare_notebooks
 from ductaflow.engine import describe, execute
 from ductaflow.errors import DuctaflowError
 from ductaflow.files.compression import kept, read
@@ -30,8 +29,6 @@ from ductaflow.history.catalog import load_run
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
 from ductaflow.history.run import Run
-from ductaflow.hosts import listed
-from ductaflow.interpreters import Interpreters, kernel_spec
 from ductaflow.model.facts import FileFact, Reason, Role
 from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
 from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
@@ -44,9 +41,12 @@ from ductaflow.project.layout import (
     runs_dir,
     runs_name,
 )
-from ductaflow.repeat import plan_again
+from ductaflow.reuse.comparison import Pair, compare_files, compare_notebooks
+from ductaflow.reuse.hosts import listed
+from ductaflow.reuse.interpreters import Interpreters, kernel_spec
+from ductaflow.reuse.repeat import plan_again
+from ductaflow.reuse.scratchtree import scratch_tree
 from ductaflow.runner import interruptible
-from ductaflow.scratchtree import scratch_tree
 from ductaflow.text.volatile import Circumstances
 
 _SHOWN = 5  # files in a reason

@@ -37,7 +37,7 @@ from ductaflow.model.records import (
     Tag,
 )
 from ductaflow.nudging import Nudge
-from ductaflow.observation import NOTHING, Observation
+from ductaflow.reuse.observation import NOTHING, Observation
 from ductaflow.runsecrets import NO_SECRETS, RunSecrets
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells

@@ -23,7 +23,6 @@ from ductaflow_kernels.errors import KernelStartError, LeaseCancelled
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
-from ductaflow import observation
 from ductaflow._version import __version__
 from ductaflow.artifacts import Artifacts
 from ductaflow.cellrun import CellRun, Outcome, Stop
@@ -36,12 +35,13 @@ from ductaflow.flows.papermeta import parameters_told, times_told
 from ductaflow.flows.syntax import check_syntax
 from ductaflow.history.events import Audience, Watch
 from ductaflow.history.recordfile import write_record
-from ductaflow.hosts import listed
 from ductaflow.model.ages import limit_told
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
 from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
+from ductaflow.reuse import observation
+from ductaflow.reuse.hosts import listed
 from ductaflow.runsecrets import RunSecrets
 
 

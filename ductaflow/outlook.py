@@ -13,13 +13,13 @@ from ductaflow.errors import DuctaflowError
 from ductaflow.history.entries import Entry
 from ductaflow.history.index import Index
 from ductaflow.history.run import Run
-from ductaflow.interpreters import Interpreters
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.records import Flow, InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.plans.parameters import complete
 from ductaflow.plans.plan import plan_given
 from ductaflow.project.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.refresh import is_outdated, refreshed
+from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.runner import look
 from ductaflow.tasks import Task, Tasks
 

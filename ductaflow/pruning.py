@@ -22,9 +22,9 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
 from ductaflow.history.run import Run
 from ductaflow.history.standing import is_live
-from ductaflow.moves import flow_of
 from ductaflow.project.lasttable import NOT_IN_TABLE, forget, has_left
 from ductaflow.project.layout import check_name, instance_dir, project_root
+from ductaflow.reuse.moves import flow_of
 
 
 @final

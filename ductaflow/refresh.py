@@ -29,7 +29,6 @@ from ductaflow.flows.syntax import language
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record, write_record
 from ductaflow.history.run import Run
-from ductaflow.interpreters import Interpreters
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import (
     INSERTED_TAGS,
@@ -42,9 +41,10 @@ from ductaflow.model.records import (
     RunRecord,
     Tag,
 )
-from ductaflow.moves import is_moved, remove_left
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
+from ductaflow.reuse.interpreters import Interpreters
+from ductaflow.reuse.moves import is_moved, remove_left
 
 
 def is_outdated(plan: InstancePlan, run: Run) -> bool:

@@ -31,14 +31,14 @@ from ductaflow.history.index import Index
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import damage, read_record
 from ductaflow.history.run import Run
-from ductaflow.interpreters import Interpreters, kernel_spec
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.records import Flow, InstancePlan, RunRecord
-from ductaflow.moves import paths_left, remove_left
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.refresh import refreshed
+from ductaflow.reuse.interpreters import Interpreters, kernel_spec
+from ductaflow.reuse.moves import paths_left, remove_left
 
 _FAILURES: dict[str, type[RunFailed]] = {
     "cell": CellFailed,

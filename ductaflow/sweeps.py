@@ -24,13 +24,13 @@ from ductaflow.history.entries import Entry
 from ductaflow.history.events import Listener
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Call, Runs
-from ductaflow.interpreters import kernel_spec
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.outlook import Outlook
 from ductaflow.project.layout import check_name, instance_dir, project_root, step_dir
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import share, worker_count
+from ductaflow.reuse.interpreters import kernel_spec
 from ductaflow.runner import check_language, interruptible
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
 from ductaflow.tables.table import Row, nearest, read_table

@@ -28,7 +28,7 @@ from ductaflow.history.standing import is_live, standing_runs
 from ductaflow.model.ages import seconds_of
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.project.layout import ArtifactPaths, check_name, instance_dir, project_root
-from ductaflow.repeat import recorded_options
+from ductaflow.reuse.repeat import recorded_options
 
 DELETABLE: Final = ("report", "notebook", "log")
 COMPRESSIBLE: Final = ("notebook", "log")

@@ -18,7 +18,6 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.pool import shared_pool
 
-from ductaflow.cache import ACCEPTABLE, renewed
 from ductaflow.cellrun import Stop
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
 from ductaflow.flows.reading import read_flow, resolve_flow
@@ -30,7 +29,6 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record, write_record
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
-from ductaflow.interpreters import Interpreters
 from ductaflow.model.ages import Age
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
@@ -40,7 +38,9 @@ from ductaflow.project.layout import instance_dir, kernel_environment, project_r
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import worker_count
 from ductaflow.refresh import refreshed
-from ductaflow.repeat import plan_again
+from ductaflow.reuse.decision import ACCEPTABLE, renewed
+from ductaflow.reuse.interpreters import Interpreters
+from ductaflow.reuse.repeat import plan_again
 from ductaflow.runner import interruptible, look, run_now
 
 PathLike = str | os.PathLike[str]

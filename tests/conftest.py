@@ -33,9 +33,9 @@ from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
 from ductaflow.history.catalog import all_runs
-from ductaflow.interpreters import Interpreters
 from ductaflow.project.layout import kernel_environment
-from ductaflow.repeat import plan_again
+from ductaflow.reuse.interpreters import Interpreters
+from ductaflow.reuse.repeat import plan_again
 from ductaflow.runner import look
 
 hypothesis.settings.register_profile("house", deadline=None)  # time says nothing on a busy machine

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ductaflow import Run, accept, run_step_flow, sweep
-from ductaflow.importables import changes, found_in, renewed, told
+from ductaflow.reuse.importables import changes, found_in, renewed, told
 
 
 class Case(NamedTuple):

@@ -16,9 +16,9 @@ from ductaflow_kernels.sources import PrespawnedSource
 
 from ductaflow import sweep
 from ductaflow.history.catalog import all_runs
-from ductaflow.interpreters import Interpreters
 from ductaflow.project.layout import kernel_environment
-from ductaflow.repeat import plan_again
+from ductaflow.reuse.interpreters import Interpreters
+from ductaflow.reuse.repeat import plan_again
 from ductaflow.runner import look
 
 # --- the project ---------------------------------------------------------------------------------

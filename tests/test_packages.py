@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ductaflow.packages import versions
+from ductaflow.reuse.packages import versions
 
 CONDUCT = """
 import json, sys

@@ -28,11 +28,11 @@ from ductaflow.documents.html import fill_navigation
 from ductaflow.errors import InstanceBusy
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
-from ductaflow.interpreters import Interpreters
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import kernel_environment
 from ductaflow.refresh import _make, refreshed
-from ductaflow.repeat import plan_again
+from ductaflow.reuse.interpreters import Interpreters
+from ductaflow.reuse.repeat import plan_again
 
 FLOW = """# ---
 # jupyter:

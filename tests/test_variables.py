@@ -25,12 +25,12 @@ from kernel_client import run as run_cells
 from ductaflow import Run, accept, run_step_flow
 from ductaflow.flows.pythontext import asked_by, trees_of
 from ductaflow.flows.shelltext import variables_in
-from ductaflow.interpreters import Interpreters
 from ductaflow.project.layout import kernel_environment
-from ductaflow.repeat import plan_again
+from ductaflow.reuse.environment import answers, differences
+from ductaflow.reuse.environmentuse import taken_by
+from ductaflow.reuse.interpreters import Interpreters
+from ductaflow.reuse.repeat import plan_again
 from ductaflow.runner import look
-from ductaflow.takings import taken_by
-from ductaflow.variables import answers, differences
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="a shell"),

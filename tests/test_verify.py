@@ -11,7 +11,7 @@ import pytest
 import ductaflow
 from ductaflow import DuctaflowError, get_all_instances, sweep, verify
 from ductaflow.model.verification import Outcome
-from ductaflow.scratchtree import scratch_tree
+from ductaflow.reuse.scratchtree import scratch_tree
 
 
 def tree(root):

@@ -15,8 +15,8 @@ from ductaflow.cli.output import say
 def command(instance: str, force: bool, root: str | None) -> None:
     """Set up a notebook, a script and VS Code for stepping through INSTANCE, in its own folder."""
     from ductaflow.debugging import debug_flow
-    from ductaflow.moves import flow_of
     from ductaflow.project.layout import project_root
+    from ductaflow.reuse.moves import flow_of
 
     project = project_root(root)
     (run,) = options.find_runs(project, (instance,))

@@ -35,8 +35,8 @@ def command(
 
     from ductaflow.errors import DuctaflowError
     from ductaflow.model.records import ErrorInfo, Status
-    from ductaflow.moves import flow_of
     from ductaflow.project.layout import project_root
+    from ductaflow.reuse.moves import flow_of
     from ductaflow.sweeps import sweep_part
 
     if not instances and not failed:
@@ -83,7 +83,7 @@ def command(
 
 def _options(run: Run) -> dict[str, Any]:
     """The options that a run had, as those of a sweep."""
-    from ductaflow.repeat import recorded_options
+    from ductaflow.reuse.repeat import recorded_options
 
     values = recorded_options(run.record)
     if "preload" in values and values["preload"] is None:

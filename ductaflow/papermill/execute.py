@@ -21,7 +21,6 @@ from ductaflow.flows.papermeta import parameters_told
 from ductaflow.flows.reading import as_written
 from ductaflow.flows.syntax import language as language_of
 from ductaflow.history.recordfile import read_record
-from ductaflow.interpreters import kernel_spec
 from ductaflow.model.records import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
 from ductaflow.papermill import metadata
 from ductaflow.papermill.console import Console, Writable, progress_bar
@@ -38,6 +37,7 @@ from ductaflow.papermill.notebooks import (
 from ductaflow.plans.config import normalise, to_python
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.project.layout import ArtifactPaths, check_encodable, project_root
+from ductaflow.reuse.interpreters import kernel_spec
 from ductaflow.runner import run_cells
 from ductaflow.secrets.references import expression
 

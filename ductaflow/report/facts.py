@@ -11,15 +11,15 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.cache import ACCEPTABLE
 from ductaflow.history.recordfile import DamagedRecord, load_record, read_config
 from ductaflow.history.run import Run
 from ductaflow.history.standing import standing
-from ductaflow.interpreters import Interpreters
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.project.lasttable import NOT_IN_TABLE, has_left
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
-from ductaflow.repeat import standing_of
+from ductaflow.reuse.decision import ACCEPTABLE
+from ductaflow.reuse.interpreters import Interpreters
+from ductaflow.reuse.repeat import standing_of
 from ductaflow.tables.template import leaves
 
 

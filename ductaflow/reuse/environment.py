@@ -20,8 +20,8 @@ from ductaflow.flows.shelltext import EVERYTHING, variables_in
 from ductaflow.flows.syntax import language
 from ductaflow.model.records import InstancePlan
 from ductaflow.plans.fingerprint import variable_hash
+from ductaflow.reuse.environmentuse import taken_by
 from ductaflow.secrets.machinekey import KEY_VARIABLE, same_key
-from ductaflow.takings import taken_by
 
 # Of one shell, terminal or login. They do not count where all variables do.
 SESSION = (
@@ -51,7 +51,7 @@ PLACES = (
 # ipykernel gives them values of its own (`ZMQInteractiveShell.init_environment`).
 _OF_KERNELS = {"TERM", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "PAGER", "GIT_PAGER"}
 # A project may have a copy of this library, or it is being developed.
-_OURS = str(Path(__file__).parent) + os.sep
+_OURS = str(Path(__file__).parents[1]) + os.sep
 _BY_NAME = 2  # as kernels have it
 _MAX_SCRIPT = 1 << 20  # bytes of a script whose text is looked at
 

@@ -12,13 +12,13 @@ from ductaflow.errors import DuctaflowError
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
 from ductaflow.history.run import Run
-from ductaflow.interpreters import Interpreters
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
-from ductaflow.moves import flow_of
 from ductaflow.plans.plan import plan_instance
 from ductaflow.project.settings import load_settings
+from ductaflow.reuse.interpreters import Interpreters
+from ductaflow.reuse.moves import flow_of
 
 
 def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:

@@ -26,15 +26,15 @@ from ductaflow_kernels.observer import CONNECTED, Use
 from ductaflow.files.databases import belongs_to_database
 from ductaflow.files.hashes import version_of
 from ductaflow.files.links import Leads, follow, lead, portable
-from ductaflow.hosts import hosts_of
-from ductaflow.importables import UNKNOWN, found_in, told
 from ductaflow.model.facts import FileFact, Role, own_names
 from ductaflow.model.records import InstancePlan
-from ductaflow.packages import versions
-from ductaflow.places import caches, interpreter_places, is_system
 from ductaflow.plans.fingerprint import KERNELS, code_hash, file_fact, listing_hash
 from ductaflow.project.layout import ArtifactPaths, is_own_file, runs_dir
-from ductaflow.variables import answers, asked
+from ductaflow.reuse.environment import answers, asked
+from ductaflow.reuse.hosts import hosts_of
+from ductaflow.reuse.importables import UNKNOWN, found_in, told
+from ductaflow.reuse.packages import versions
+from ductaflow.reuse.places import caches, interpreter_places, is_system
 
 _CACHED_MODULE = re.compile(r"(.*)/__pycache__/([^/]+?)\.[^/.]+(?:\.opt-\w+)?\.pyc(?:\.\d+)?$")
 _PROJECT_OWN = frozenset({".git", ".hg", ".svn", "__pycache__", ".ipynb_checkpoints"})

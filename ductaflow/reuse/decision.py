@@ -19,20 +19,16 @@ from typing import Any
 
 import attrs
 
-from ductaflow import importables
 from ductaflow.files.compression import SUFFIX
 from ductaflow.files.databases import has_log
 from ductaflow.files.hashes import keep_in
 from ductaflow.files.links import ROOT, lead, portable, retargeted
 from ductaflow.files.mounts import silent
 from ductaflow.history.recordfile import read_config, read_record
-from ductaflow.hosts import listed
 from ductaflow.model.ages import age_told, limit_told
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
 from ductaflow.model.records import InstancePlan, RunOptions, RunRecord, Status
 from ductaflow.model.rules import changed_rules
-from ductaflow.moves import paths_left
-from ductaflow.packages import is_question, versions
 from ductaflow.plans.fingerprint import (
     code_hash,
     content_of,
@@ -43,10 +39,14 @@ from ductaflow.plans.fingerprint import (
 )
 from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
+from ductaflow.reuse import importables
+from ductaflow.reuse.environment import OTHER_KEY, answers, differences
+from ductaflow.reuse.hosts import listed
+from ductaflow.reuse.moves import paths_left
+from ductaflow.reuse.packages import is_question, versions
 from ductaflow.secrets.machinekey import same_key
 from ductaflow.secrets.references import shown
 from ductaflow.tables.template import leaves
-from ductaflow.variables import OTHER_KEY, answers, differences
 
 _MISSING = object()
 _SHOWN_VALUE = 40  # characters of a config value in a reason

@@ -10,11 +10,11 @@ from ductaflow_kernels.errors import UnknownKernelspec
 from ductaflow_kernels.interpreters import interpreter_facts
 from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
 
-from ductaflow.cache import decide
 from ductaflow.errors import UnknownKernel
 from ductaflow.flows.syntax import language
 from ductaflow.model.facts import CacheDecision, Interpreter
 from ductaflow.model.records import Flow, InstancePlan, RunRecord
+from ductaflow.reuse.decision import decide
 
 
 def kernel_spec(flow: Flow, kernel_name: str | None) -> KernelSpec:
