@@ -12,7 +12,6 @@ from ductaflow_kernels import session
 from ductaflow_kernels.pool import shared_pool
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
-from ductaflow.echo import Echo
 from ductaflow.errors import FlowError, RunFailed
 from ductaflow.flowkit.dualmode import PROJECT_ROOT_KEY
 from ductaflow.flows.reading import read_flow, resolve_flow
@@ -21,6 +20,7 @@ from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Flow, InstancePlan
 from ductaflow.plans.plan import make_options, names_of, plan_instance
+from ductaflow.progress.echo import Echo
 from ductaflow.project.layout import (
     ArtifactPaths,
     check_encodable,
@@ -282,7 +282,7 @@ def _run(
     echo: bool,
     progress: bool,
 ) -> Run:
-    from ductaflow.runprogress import shown
+    from ductaflow.progress.runprogress import shown
 
     with shown(plan.label, wanted=progress and not echo) as view:
         # Slow to import, and the first kernel is on its way.

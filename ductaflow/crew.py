@@ -32,7 +32,7 @@ from ductaflow.model.facts import CacheDecision
 from ductaflow.model.records import ErrorInfo, InstancePlan, Status
 from ductaflow.outlook import Due, Outlook
 from ductaflow.plans.notes import LOOKED_AT, for_people
-from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
+from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.lasttable import write_last_table
 from ductaflow.pruning import left_by_table, remove
 from ductaflow.runner import interruptible, run_now

@@ -33,7 +33,7 @@ from ductaflow.model.ages import Age
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
 from ductaflow.plans.plan import make_options, names_of, plan_instance
-from ductaflow.progress import REFRESH, Tally, choose_display, failure_line
+from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import worker_count

@@ -29,9 +29,9 @@ from ductaflow import (
 from ductaflow.cli.main import main
 from ductaflow.cli.output import dump
 from ductaflow.debugging import debug_flow
-from ductaflow.echo import Echo
 from ductaflow.errors import ConversionError, DuctaflowError, ExportError, NameRefused, RunFailed
 from ductaflow.history.run import Run
+from ductaflow.progress.echo import Echo
 from ductaflow.project.layout import instance_dir
 from ductaflow.text.escapes import harmless, one_line
 from ductaflow.text.quoting import visible

@@ -19,7 +19,7 @@ from conftest import Project, wait_until
 from ductaflow import sweep
 from ductaflow.history.entries import Entry
 from ductaflow.model.records import Status
-from ductaflow.progress import (
+from ductaflow.progress.sweepprogress import (
     LogDisplay,
     Tally,
     TerminalDisplay,

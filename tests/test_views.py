@@ -33,7 +33,7 @@ from ductaflow import (
     run_step_flow,
     sweep,
 )
-from ductaflow.progress import Surface, surface
+from ductaflow.progress.sweepprogress import Surface, surface
 
 WAITING = """
 import pathlib, time

@@ -44,7 +44,7 @@ def command(
     from ductaflow.errors import RunFailed
     from ductaflow.flows.reading import resolve_flow
     from ductaflow.plans.values import given_config
-    from ductaflow.progress import Surface, surface
+    from ductaflow.progress.sweepprogress import Surface, surface
     from ductaflow.project.layout import project_root
 
     project = project_root(root, flow)

@@ -22,7 +22,7 @@ import attrs
 from ductaflow.flowkit.declarations import is_observed
 from ductaflow.history.run import Run
 from ductaflow.plans.notes import for_people
-from ductaflow.progress import REFRESH, Surface, clock, surface, terminal, written
+from ductaflow.progress.sweepprogress import REFRESH, Surface, clock, surface, terminal, written
 from ductaflow.text.escapes import one_line
 
 _PATIENCE = 0.2  # seconds for which a run goes on before it is shown
