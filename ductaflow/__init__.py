@@ -13,8 +13,6 @@ from ductaflow._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ductaflow.audits import verify as verify
-    from ductaflow.conductor import run_notebook as run_notebook
-    from ductaflow.conductor import run_step_flow as run_step_flow
     from ductaflow.convert.runners import create_flow_bat_runner as create_flow_bat_runner
     from ductaflow.convert.runscript import create_flow_run_script as create_flow_run_script
     from ductaflow.convert.standalone import (
@@ -44,6 +42,8 @@ if TYPE_CHECKING:
     from ductaflow.errors import SweepInterrupted as SweepInterrupted
     from ductaflow.errors import TableError as TableError
     from ductaflow.errors import UnknownKernel as UnknownKernel
+    from ductaflow.execution.conductor import run_notebook as run_notebook
+    from ductaflow.execution.conductor import run_step_flow as run_step_flow
     from ductaflow.flowkit.declarations import reads as reads
     from ductaflow.flowkit.dualmode import display_config_summary as display_config_summary
     from ductaflow.flowkit.dualmode import is_notebook_execution as is_notebook_execution
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ductaflow.audits": ("verify",),
     "ductaflow.history.catalog": ("get_all_instances", "runs_table"),
-    "ductaflow.conductor": ("run_notebook", "run_step_flow"),
+    "ductaflow.execution.conductor": ("run_notebook", "run_step_flow"),
     "ductaflow.errors": (
         "ArtifactError", "CellFailed", "ConfigError", "ConversionError", "DuctaflowError",
         "ExportError", "FlowError", "FlowNotFound", "FlowSyntaxError", "InstanceBusy",

@@ -21,9 +21,10 @@ from pathlib import Path
 import attrs
 from ductaflow_kernels.pool import shared_pool
 
-from ductaflow.cellrun import Stop
-from ductaflow.engine import describe, execute
 from ductaflow.errors import DuctaflowError
+from ductaflow.execution.cellrun import Stop
+from ductaflow.execution.engine import describe, execute
+from ductaflow.execution.runner import interruptible
 from ductaflow.files.compression import kept, read
 from ductaflow.history.catalog import load_run
 from ductaflow.history.lock import instance_lock
@@ -46,7 +47,6 @@ from ductaflow.reuse.hosts import listed
 from ductaflow.reuse.interpreters import Interpreters, kernel_spec
 from ductaflow.reuse.repeat import plan_again
 from ductaflow.reuse.scratchtree import scratch_tree
-from ductaflow.runner import interruptible
 from ductaflow.text.volatile import Circumstances
 
 _SHOWN = 5  # files in a reason

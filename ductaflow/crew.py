@@ -21,9 +21,10 @@ import attrs
 from ductaflow_kernels.machine import start_thread
 from ductaflow_kernels.pool import shared_pool
 
-from ductaflow.cellrun import Stop
 from ductaflow.delivery import export_run
 from ductaflow.errors import DuctaflowError, InstanceBusy
+from ductaflow.execution.cellrun import Stop
+from ductaflow.execution.runner import interruptible, run_now
 from ductaflow.history.entries import Entry
 from ductaflow.history.events import Event, InstanceFinished, InstanceStarted
 from ductaflow.history.index import Index
@@ -35,7 +36,6 @@ from ductaflow.plans.notes import LOOKED_AT, for_people
 from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.lasttable import write_last_table
 from ductaflow.pruning import left_by_table, remove
-from ductaflow.runner import interruptible, run_now
 from ductaflow.sweepoptions import SweepOptions
 from ductaflow.tasks import Task
 

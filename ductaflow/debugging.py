@@ -13,13 +13,13 @@ from ductaflow.convert.generated import write_generated
 from ductaflow.convert.source import find_source
 from ductaflow.convert.standalone import standalone_text
 from ductaflow.errors import ArtifactError, ConfigError
+from ductaflow.execution.workbench import write_notebook
 from ductaflow.files import jsonio
 from ductaflow.history.lock import instance_lock
 from ductaflow.plans.plan import make_options, plan_instance
 from ductaflow.project.layout import ArtifactPaths, project_root
 from ductaflow.project.settings import load_settings
 from ductaflow.text.quoting import vs_code
-from ductaflow.workbench import write_notebook
 
 PathLike = str | os.PathLike[str]
 

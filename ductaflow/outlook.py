@@ -10,6 +10,8 @@ from typing import Any, final
 import attrs
 
 from ductaflow.errors import DuctaflowError
+from ductaflow.execution.refresh import is_outdated, refreshed
+from ductaflow.execution.runner import look
 from ductaflow.history.entries import Entry
 from ductaflow.history.index import Index
 from ductaflow.history.run import Run
@@ -18,9 +20,7 @@ from ductaflow.model.records import Flow, InstancePlan, RunOptions, RunRecord, S
 from ductaflow.plans.parameters import complete
 from ductaflow.plans.plan import plan_given
 from ductaflow.project.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
-from ductaflow.refresh import is_outdated, refreshed
 from ductaflow.reuse.interpreters import Interpreters
-from ductaflow.runner import look
 from ductaflow.tasks import Task, Tasks
 
 _AT_ONCE = 64  # tasks whose records are looked up together

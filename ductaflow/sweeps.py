@@ -17,6 +17,7 @@ from ductaflow.audits import checked_fraction, sampled, verify_runs
 from ductaflow.crew import Crew
 from ductaflow.delivery import placed, target_of
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
+from ductaflow.execution.runner import check_language, interruptible
 from ductaflow.flows.commands import hint
 from ductaflow.flows.reading import read_flow, require_parameters, resolve_flow
 from ductaflow.flows.syntax import check_syntax, language
@@ -31,7 +32,6 @@ from ductaflow.project.layout import check_name, instance_dir, project_root, ste
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import share, worker_count
 from ductaflow.reuse.interpreters import kernel_spec
-from ductaflow.runner import check_language, interruptible
 from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
 from ductaflow.tables.table import Row, nearest, read_table
 from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks

@@ -13,10 +13,10 @@ from typing import Final
 
 import attrs
 
-from ductaflow.artifacts import report_cell, report_page
 from ductaflow.documents.notebook import read_notebook
 from ductaflow.documents.widgets import WIDGET_STATE_MIME
 from ductaflow.errors import ArtifactError
+from ductaflow.execution.artifacts import report_cell, report_page
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compress as compress_file
 from ductaflow.files.compression import compressed, kept, read

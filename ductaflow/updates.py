@@ -18,8 +18,10 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.pool import shared_pool
 
-from ductaflow.cellrun import Stop
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
+from ductaflow.execution.cellrun import Stop
+from ductaflow.execution.refresh import refreshed
+from ductaflow.execution.runner import interruptible, look, run_now
 from ductaflow.flows.reading import read_flow, resolve_flow
 from ductaflow.flows.syntax import language
 from ductaflow.history.catalog import all_runs, load_run
@@ -37,11 +39,9 @@ from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, fai
 from ductaflow.project.layout import instance_dir, kernel_environment, project_root, runs_dir
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import worker_count
-from ductaflow.refresh import refreshed
 from ductaflow.reuse.decision import ACCEPTABLE, renewed
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
-from ductaflow.runner import interruptible, look, run_now
 
 PathLike = str | os.PathLike[str]
 Target = Run | str | None

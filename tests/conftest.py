@@ -32,11 +32,11 @@ from kernel_client import Interpreter
 from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
+from ductaflow.execution.runner import look
 from ductaflow.history.catalog import all_runs
 from ductaflow.project.layout import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
-from ductaflow.runner import look
 
 hypothesis.settings.register_profile("house", deadline=None)  # time says nothing on a busy machine
 hypothesis.settings.load_profile("house")

@@ -18,12 +18,12 @@ from ductaflow_kernels import forked, sources
 from ductaflow_kernels.pool import close_shared_pool
 
 from ductaflow import accept, run_step_flow, sweep
+from ductaflow.execution.runner import look
 from ductaflow.plans.fingerprint import names_hash
 from ductaflow.project.layout import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.places import is_system
 from ductaflow.reuse.repeat import plan_again
-from ductaflow.runner import look
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="symbolic links")
 

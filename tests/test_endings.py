@@ -16,7 +16,8 @@ from ductaflow_kernels import pool
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from kernel_client import SOURCES
 
-from ductaflow import CellFailed, KernelFailed, Run, RunFailed, Status, cellrun, runner
+from ductaflow import CellFailed, KernelFailed, Run, RunFailed, Status
+from ductaflow.execution import cellrun, runner
 
 
 @pytest.fixture(scope="module", params=[n for n in SOURCES if n != "cold"], autouse=True)

@@ -37,7 +37,7 @@ from ductaflow import (
     UnknownKernel,
     run_step_flow,
 )
-from ductaflow.cellrun import CellRun
+from ductaflow.execution.cellrun import CellRun
 from ductaflow.history.lock import instance_lock
 from ductaflow.project.layout import ArtifactPaths
 

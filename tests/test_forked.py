@@ -762,7 +762,7 @@ def test_an_ordinary_user_with_a_read_only_home_and_a_long_path(tmp_path: Path) 
             "--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search",
             "--bounding-set=-all,+dac_read_search",
         ]  # fmt: skip
-        look = [*become, sys.executable, "-c", "import wave, zmq, ductaflow.conductor"]
+        look = [*become, sys.executable, "-c", "import wave, zmq, ductaflow.execution.conductor"]
         if not shutil.which("setpriv") or subprocess.run(look, cwd="/", check=False).returncode:
             pytest.skip("there is no setpriv, or it may not do this")
         env = {**os.environ, "HOME": str(home), "TMPDIR": "/tmp"}

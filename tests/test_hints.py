@@ -8,7 +8,7 @@ import pytest
 from conftest import Project
 
 from ductaflow import RunFailed
-from ductaflow.hints import deeper_key
+from ductaflow.execution.hints import deeper_key
 
 CONFIG: dict[str, Any] = {
     "model": {"fit": {"train_share": 0.8, "odd key": {"deep": 1}}},

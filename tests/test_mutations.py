@@ -15,11 +15,11 @@ from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from ductaflow_kernels.sources import PrespawnedSource
 
 from ductaflow import sweep
+from ductaflow.execution.runner import look
 from ductaflow.history.catalog import all_runs
 from ductaflow.project.layout import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
-from ductaflow.runner import look
 
 # --- the project ---------------------------------------------------------------------------------
 

@@ -26,11 +26,11 @@ from ductaflow import (
 )
 from ductaflow.documents.html import fill_navigation
 from ductaflow.errors import InstanceBusy
+from ductaflow.execution.refresh import _make, refreshed
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import kernel_environment
-from ductaflow.refresh import _make, refreshed
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
 

@@ -122,7 +122,7 @@ def test_it_runs_on_its_own_library(made, conducted):
     )
     done = execute(sys.executable, "-c", code, cwd=made)
     version, *files = done.stdout.splitlines()
-    assert version == "0.0.77 ductaflow.conductor", done.stderr
+    assert version == "0.0.77 ductaflow.execution.conductor", done.stderr
     assert all(Path(file).is_relative_to(made / "code") for file in files)
 
 

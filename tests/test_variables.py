@@ -23,6 +23,7 @@ from kernel_client import Interpreter, finish
 from kernel_client import run as run_cells
 
 from ductaflow import Run, accept, run_step_flow
+from ductaflow.execution.runner import look
 from ductaflow.flows.pythontext import asked_by, trees_of
 from ductaflow.flows.shelltext import variables_in
 from ductaflow.project.layout import kernel_environment
@@ -30,7 +31,6 @@ from ductaflow.reuse.environment import answers, differences
 from ductaflow.reuse.environmentuse import taken_by
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
-from ductaflow.runner import look
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="a shell"),

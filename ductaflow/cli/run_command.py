@@ -40,8 +40,8 @@ def command(
 
     It ends with 0 only if the run succeeds; whatever happens, all is saved.
     """
-    from ductaflow.conductor import run_step_flow
     from ductaflow.errors import RunFailed
+    from ductaflow.execution.conductor import run_step_flow
     from ductaflow.flows.reading import resolve_flow
     from ductaflow.plans.values import given_config
     from ductaflow.progress.sweepprogress import Surface, surface

@@ -16,6 +16,7 @@ import nbformat
 from ductaflow_kernels.spec import KernelSpec
 
 from ductaflow.documents.notebook import Notebook
+from ductaflow.execution.runner import run_cells
 from ductaflow.flows.commands import command_notes
 from ductaflow.flows.papermeta import parameters_told
 from ductaflow.flows.reading import as_written
@@ -38,7 +39,6 @@ from ductaflow.plans.config import normalise, to_python
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.project.layout import ArtifactPaths, check_encodable, project_root
 from ductaflow.reuse.interpreters import kernel_spec
-from ductaflow.runner import run_cells
 from ductaflow.secrets.references import expression
 
 PathLike = str | os.PathLike[str]

@@ -18,10 +18,10 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.artifacts import report_cell, report_page
 from ductaflow.documents.html import keep_navigation
 from ductaflow.documents.notebook import Notebook, read_notebook
 from ductaflow.errors import ArtifactError, InstanceBusy
+from ductaflow.execution.artifacts import report_cell, report_page
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.flows.meaning import meanings

@@ -17,14 +17,16 @@ from ductaflow_kernels.messages import Message
 from ductaflow_kernels.process import describe_exit, read_work
 from ductaflow_kernels.session import LEFT, KernelSession
 
-from ductaflow.artifacts import Artifacts
 from ductaflow.documents.outputs import Limits, OutputFolder
 from ductaflow.documents.runlog import strip_ansi
 from ductaflow.documents.warned import WarningCount
+from ductaflow.execution.artifacts import Artifacts
+from ductaflow.execution.hints import hint
+from ductaflow.execution.nudging import Nudge
+from ductaflow.execution.runsecrets import NO_SECRETS, RunSecrets
 from ductaflow.flowkit.metrics import scalars, scraps
 from ductaflow.flows.imports import leaves_environment_alone
 from ductaflow.flows.syntax import annotate_traceback, failing_line
-from ductaflow.hints import hint
 from ductaflow.history.events import Audience, Watch
 from ductaflow.model.records import (
     METRICS_MIME,
@@ -36,9 +38,7 @@ from ductaflow.model.records import (
     Status,
     Tag,
 )
-from ductaflow.nudging import Nudge
 from ductaflow.reuse.observation import NOTHING, Observation
-from ductaflow.runsecrets import NO_SECRETS, RunSecrets
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
 TERMINATE_AFTER = 5.0  # seconds after the interrupt

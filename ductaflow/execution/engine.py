@@ -24,10 +24,11 @@ from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow._version import __version__
-from ductaflow.artifacts import Artifacts
-from ductaflow.cellrun import CellRun, Outcome, Stop
 from ductaflow.documents.notebook import Notebook, failure_cells
 from ductaflow.errors import ArtifactError
+from ductaflow.execution.artifacts import Artifacts
+from ductaflow.execution.cellrun import CellRun, Outcome, Stop
+from ductaflow.execution.runsecrets import RunSecrets
 from ductaflow.files.mounts import silent
 from ductaflow.flows.commands import hint
 from ductaflow.flows.imports import imports
@@ -42,7 +43,6 @@ from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.reuse import observation
 from ductaflow.reuse.hosts import listed
-from ductaflow.runsecrets import RunSecrets
 
 
 class Kernels(Protocol):

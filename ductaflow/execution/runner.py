@@ -14,8 +14,6 @@ from ductaflow_kernels.pool import KernelPool, shared_pool
 from ductaflow_kernels.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
-from ductaflow.cellrun import Stop
-from ductaflow.engine import describe, execute
 from ductaflow.errors import (
     CellFailed,
     FlowError,
@@ -24,6 +22,9 @@ from ductaflow.errors import (
     RunFailed,
     RunTimedOut,
 )
+from ductaflow.execution.cellrun import Stop
+from ductaflow.execution.engine import describe, execute
+from ductaflow.execution.refresh import refreshed
 from ductaflow.flowkit.declarations import depends_on
 from ductaflow.flows.syntax import language
 from ductaflow.history.events import Audience, Listener, Teller, Watch
@@ -36,7 +37,6 @@ from ductaflow.model.records import Flow, InstancePlan, RunRecord
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
-from ductaflow.refresh import refreshed
 from ductaflow.reuse.interpreters import Interpreters, kernel_spec
 from ductaflow.reuse.moves import paths_left, remove_left
 

@@ -236,7 +236,7 @@ def run_notebook(
         )
     works_in.mkdir(parents=True, exist_ok=True)
     if no_execute:
-        from ductaflow.workbench import set_up
+        from ductaflow.execution.workbench import set_up
 
         return set_up(plan, paths)
     run = _run(plan, paths, echo=echo, progress=progress)
@@ -286,7 +286,7 @@ def _run(
 
     with shown(plan.label, wanted=progress and not echo) as view:
         # Slow to import, and the first kernel is on its way.
-        from ductaflow.runner import run_to_end
+        from ductaflow.execution.runner import run_to_end
 
         run = run_to_end(plan, paths, Echo() if echo else None, view and view.watch)
         if view is not None:
@@ -295,7 +295,7 @@ def _run(
 
 
 def _failure(run: Run) -> RunFailed:
-    from ductaflow.runner import failure
+    from ductaflow.execution.runner import failure
 
     return failure(run)
 
