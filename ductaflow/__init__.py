@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ductaflow.currency import Check as Check
     from ductaflow.currency import check as check
     from ductaflow.debugging import debug_flow as debug_flow
-    from ductaflow.delivery import export as export
+    from ductaflow.delivery.delivery import export as export
     from ductaflow.errors import ArtifactError as ArtifactError
     from ductaflow.errors import CellFailed as CellFailed
     from ductaflow.errors import ConfigError as ConfigError
@@ -94,7 +94,7 @@ _HOMES = {
         "SettingsError", "SweepFailed", "SweepInterrupted", "TableError", "UnknownKernel",
     ),
     "ductaflow.flowkit.declarations": ("reads",),
-    "ductaflow.delivery": ("export",),
+    "ductaflow.delivery.delivery": ("export",),
     "ductaflow.model.facts": ("CacheDecision",),
     "ductaflow.convert.runners": ("create_flow_bat_runner",),
     "ductaflow.convert.runscript": ("create_flow_run_script",),

@@ -21,7 +21,7 @@ import attrs
 from ductaflow_kernels.machine import start_thread
 from ductaflow_kernels.pool import shared_pool
 
-from ductaflow.delivery import export_run
+from ductaflow.delivery.delivery import export_run
 from ductaflow.errors import DuctaflowError, InstanceBusy
 from ductaflow.execution.cellrun import Stop
 from ductaflow.execution.runner import interruptible, run_now

@@ -15,7 +15,7 @@ import attrs
 
 from ductaflow.audits import checked_fraction, sampled, verify_runs
 from ductaflow.crew import Crew
-from ductaflow.delivery import placed, target_of
+from ductaflow.delivery.delivery import placed, target_of
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.execution.runner import check_language, interruptible
 from ductaflow.flows.commands import hint

@@ -16,10 +16,10 @@ import fsspec
 import pytest
 from conftest import Project
 
-import ductaflow.stores
+import ductaflow.delivery.stores
 from ductaflow import ExportError, Runs, SweepFailed, TableError, export, run_step_flow, sweep
-from ductaflow.delivery import target_of
-from ductaflow.stores import MANIFEST
+from ductaflow.delivery.delivery import target_of
+from ductaflow.delivery.stores import MANIFEST
 
 TABLE = [
     {"instance": "a", "client": "north", "x": 1},
@@ -159,7 +159,7 @@ def test_a_copy_that_fails_half_way_changes_nothing(
             raise OSError(28, "No space left on device")
         return copy(source, target)
 
-    monkeypatch.setattr(ductaflow.stores.shutil, "copy2", fails)
+    monkeypatch.setattr(ductaflow.delivery.stores.shutil, "copy2", fails)
     with pytest.raises(ExportError, match="No space left"):
         export(runs[:1], "out/{instance}")
     assert (study.root / "out/a/data.csv").read_text() == before
@@ -192,7 +192,7 @@ def test_a_new_folder_appears_as_a_whole(study: Project, monkeypatch: pytest.Mon
         seen.append(tree(study.root / "out" / "a") if (study.root / "out" / "a").exists() else None)
         return copy(source, target)
 
-    monkeypatch.setattr(ductaflow.stores.shutil, "copy2", watched)
+    monkeypatch.setattr(ductaflow.delivery.stores.shutil, "copy2", watched)
     export(runs[:1], "out/{instance}")
     assert seen == [None] * 7
     assert [path.name for path in (study.root / "out").iterdir()] == ["a"]

@@ -29,7 +29,7 @@ def command(
     as 'deliveries/{client}/{instance}'. Only runs that succeeded are delivered, only what has
     changed is copied. It ends with 1 if a run did not succeed.
     """
-    from ductaflow.delivery import export
+    from ductaflow.delivery.delivery import export
     from ductaflow.history.entries import Entry
     from ductaflow.history.runs import Runs
     from ductaflow.project.layout import project_root

@@ -44,7 +44,7 @@ from ductaflow import (
     verify,
     zip_grid,
 )
-from ductaflow.delivery import Delivery
+from ductaflow.delivery.delivery import Delivery
 from ductaflow.history.events import Event
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, Note, RunRecord

@@ -20,6 +20,7 @@ from typing import Any, final
 import attrs
 
 from ductaflow._version import __version__
+from ductaflow.delivery.stores import MANIFEST, Store, decoded, is_url, opened, store_at
 from ductaflow.errors import DuctaflowError, ExportError, TableError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
@@ -27,7 +28,6 @@ from ductaflow.history.lineage import root_of
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
 from ductaflow.project.layout import project_root, target_folder
-from ductaflow.stores import MANIFEST, Store, decoded, is_url, opened, store_at
 from ductaflow.tables.table import Row
 from ductaflow.tables.template import Piece, pieces
 
