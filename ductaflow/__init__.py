@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     )
     from ductaflow.pruning import prune as prune
     from ductaflow.report.collation import collate as collate
+    from ductaflow.report.statusreport import generate_status_report as generate_status_report
     from ductaflow.secrets.references import secret as secret
-    from ductaflow.statusreport import generate_status_report as generate_status_report
     from ductaflow.sweeps import sweep as sweep
     from ductaflow.sweeps import sweep_iter as sweep_iter
     from ductaflow.tables.grids import grid as grid
@@ -120,7 +120,7 @@ _HOMES = {
     "ductaflow.history.runs": ("Runs",),
     "ductaflow.project.scaffold": ("make_new_ductaflow_instance",),
     "ductaflow.secrets.references": ("secret",),
-    "ductaflow.statusreport": ("generate_status_report",),
+    "ductaflow.report.statusreport": ("generate_status_report",),
     "ductaflow.sweeps": ("sweep", "sweep_iter"),
     "ductaflow.thinning": ("make_report", "thin"),
     "ductaflow.updates": ("accept", "explain", "update"),
