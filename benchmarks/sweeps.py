@@ -216,11 +216,12 @@ def _own(count: int) -> dict[str, float]:
     """What is left of a sweep when its runs take no time: plans, threads, progress, results."""
     import io
 
-    from ductaflow import crew, grid, sweep
+    from ductaflow import grid, sweep
     from ductaflow.history.run import Run
     from ductaflow.model.records import RunRecord, Status
     from ductaflow.plans.plan import make_options, plan_instance
     from ductaflow.project.layout import ArtifactPaths
+    from ductaflow.sweeps import executor as crew
 
     def no_time(plan: Any, *_: object) -> Run:
         record = RunRecord(Status.SUCCEEDED, "flow.py", plan.step, plan.instance, "", duration=0.0)

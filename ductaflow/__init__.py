@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ductaflow._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from ductaflow.audits import verify as verify
     from ductaflow.convert.runners import create_flow_bat_runner as create_flow_bat_runner
     from ductaflow.convert.runscript import create_flow_run_script as create_flow_run_script
     from ductaflow.convert.standalone import (
         create_standalone_python_script as create_standalone_python_script,
     )
-    from ductaflow.currency import Check as Check
-    from ductaflow.currency import check as check
     from ductaflow.debugging import debug_flow as debug_flow
     from ductaflow.delivery.delivery import export as export
     from ductaflow.errors import ArtifactError as ArtifactError
@@ -73,18 +70,21 @@ if TYPE_CHECKING:
     from ductaflow.report.collation import collate as collate
     from ductaflow.report.statusreport import generate_status_report as generate_status_report
     from ductaflow.secrets.references import secret as secret
-    from ductaflow.sweeps import sweep as sweep
-    from ductaflow.sweeps import sweep_iter as sweep_iter
+    from ductaflow.sweeps.audits import verify as verify
+    from ductaflow.sweeps.calls import sweep as sweep
+    from ductaflow.sweeps.calls import sweep_iter as sweep_iter
+    from ductaflow.sweeps.currency import Check as Check
+    from ductaflow.sweeps.currency import check as check
+    from ductaflow.sweeps.updates import accept as accept
+    from ductaflow.sweeps.updates import explain as explain
+    from ductaflow.sweeps.updates import update as update
     from ductaflow.tables.grids import grid as grid
     from ductaflow.tables.grids import zip_grid as zip_grid
     from ductaflow.thinning import make_report as make_report
     from ductaflow.thinning import thin as thin
-    from ductaflow.updates import accept as accept
-    from ductaflow.updates import explain as explain
-    from ductaflow.updates import update as update
 
 _HOMES = {
-    "ductaflow.audits": ("verify",),
+    "ductaflow.sweeps.audits": ("verify",),
     "ductaflow.history.catalog": ("get_all_instances", "runs_table"),
     "ductaflow.execution.conductor": ("run_notebook", "run_step_flow"),
     "ductaflow.errors": (
@@ -99,7 +99,7 @@ _HOMES = {
     "ductaflow.convert.runners": ("create_flow_bat_runner",),
     "ductaflow.convert.runscript": ("create_flow_run_script",),
     "ductaflow.convert.standalone": ("create_standalone_python_script",),
-    "ductaflow.currency": ("Check", "check"),
+    "ductaflow.sweeps.currency": ("Check", "check"),
     "ductaflow.debugging": ("debug_flow",),
     "ductaflow.flowkit.dualmode": (
         "display_config_summary", "is_notebook_execution", "load_cli_config", "unpack_config",
@@ -121,9 +121,9 @@ _HOMES = {
     "ductaflow.project.scaffold": ("make_new_ductaflow_instance",),
     "ductaflow.secrets.references": ("secret",),
     "ductaflow.report.statusreport": ("generate_status_report",),
-    "ductaflow.sweeps": ("sweep", "sweep_iter"),
+    "ductaflow.sweeps.calls": ("sweep", "sweep_iter"),
     "ductaflow.thinning": ("make_report", "thin"),
-    "ductaflow.updates": ("accept", "explain", "update"),
+    "ductaflow.sweeps.updates": ("accept", "explain", "update"),
     "ductaflow.model.verification": ("Verification",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

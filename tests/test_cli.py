@@ -770,7 +770,8 @@ def test_update_lists_each_after_what_it_reads(do, chain):
 
 
 def test_update_heeds_the_setting_of_workers(chain, monkeypatch):
-    from ductaflow import SettingsError, updates
+    from ductaflow import SettingsError
+    from ductaflow.sweeps import updates
 
     (chain / "ductaflow.toml").write_text("workers = 1\n")
     (chain / "data.txt").write_text("4")

@@ -51,7 +51,7 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.model.records import ErrorInfo
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.project.workers import worker_count
-from ductaflow.sweepoptions import SweepOptions
+from ductaflow.sweeps.sweepoptions import SweepOptions
 
 FLOW = (
     "from ductaflow import record",

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from ductaflow import ConfigError, NameRefused, TableError, grid, zip_grid
 from ductaflow.project.layout import check_name
+from ductaflow.sweeps.tasks import Tasks, name_from, plan_tasks
 from ductaflow.tables.table import read_table
 from ductaflow.tables.template import fill
-from ductaflow.tasks import Tasks, name_from, plan_tasks
 
 ROWS = [
     {"instance_name": "a", "base": 1, "params.x": 0.5, "params.mode": "fast"},

@@ -26,7 +26,7 @@ def command(instances: tuple[str, ...], root: str | None, as_json: bool) -> int:
     from ductaflow.errors import DuctaflowError
     from ductaflow.project.layout import project_root
     from ductaflow.reuse.moves import flow_of
-    from ductaflow.updates import accept
+    from ductaflow.sweeps.updates import accept
 
     if not instances:
         raise click.UsageError("name the instances, as step/instance")

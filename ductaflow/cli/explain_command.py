@@ -35,7 +35,7 @@ def command(
     from ductaflow.flows.reading import resolve_flow
     from ductaflow.plans.values import given_config
     from ductaflow.project.layout import project_root
-    from ductaflow.updates import explain
+    from ductaflow.sweeps.updates import explain
 
     project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())

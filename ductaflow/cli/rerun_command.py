@@ -37,7 +37,7 @@ def command(
     from ductaflow.model.records import ErrorInfo, Status
     from ductaflow.project.layout import project_root
     from ductaflow.reuse.moves import flow_of
-    from ductaflow.sweeps import sweep_part
+    from ductaflow.sweeps.calls import sweep_part
 
     if not instances and not failed:
         raise click.UsageError("name the instances, or give --failed")

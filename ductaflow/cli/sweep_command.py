@@ -45,7 +45,7 @@ def command(
     from ductaflow.cli.tables import table_given
     from ductaflow.errors import SweepFailed
     from ductaflow.project.layout import project_root
-    from ductaflow.sweeps import sweep
+    from ductaflow.sweeps.calls import sweep
 
     if verify is not None and not 0 <= verify <= 1:
         raise click.UsageError(f"--verify must be from 0 to 1, as 0.02 for 2 %, not {verify}")

@@ -48,8 +48,8 @@ def table_given(
     """
     from ductaflow.flows.reading import read_flow, resolve_flow
     from ductaflow.plans.values import given_config, grid_values
+    from ductaflow.sweeps.tasks import columns_for, naming_columns, selected_columns
     from ductaflow.tables.grids import grid
-    from ductaflow.tasks import columns_for, naming_columns, selected_columns
 
     if (table_file is None) == (not axes):
         raise click.UsageError("give either --table FILE or --grid KEY=A,B (once for each key)")
@@ -104,8 +104,8 @@ def _over(base: dict[str, Any], chosen: Callable[[Mapping[str, Any]], Mapping[st
 
 def _own_name(row: Mapping[str, Any]) -> Any:
     """What names a row that says so itself, or else what it says."""
+    from ductaflow.sweeps.tasks import NAME_COLUMNS, name_from
     from ductaflow.tables.table import is_empty
-    from ductaflow.tasks import NAME_COLUMNS, name_from
 
     for column in NAME_COLUMNS:
         if column in row:

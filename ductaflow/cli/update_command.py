@@ -34,7 +34,7 @@ def command(
 
     Each is listed after those that it reads from.
     """
-    from ductaflow.updates import update
+    from ductaflow.sweeps.updates import update
 
     began = time.monotonic()
     done = update(

@@ -31,10 +31,10 @@ def command(
     """
     import os
 
-    from ductaflow.audits import checked_fraction, sampled, verify_runs
     from ductaflow.project.layout import project_root
     from ductaflow.project.settings import load_settings
     from ductaflow.project.workers import worker_count
+    from ductaflow.sweeps.audits import checked_fraction, sampled, verify_runs
 
     project = project_root(root)
     count = worker_count(workers, os.environ, load_settings(project).workers)

@@ -21,9 +21,9 @@ from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.project.lasttable import read_last_table
 from ductaflow.project.layout import iter_instances, iter_steps, project_root, runs_dir
-from ductaflow.sweeps import sweep
-from ductaflow.tasks import ConfigSpec, NameSpec
-from ductaflow.updates import update
+from ductaflow.sweeps.calls import sweep
+from ductaflow.sweeps.tasks import ConfigSpec, NameSpec
+from ductaflow.sweeps.updates import update
 
 
 class Standing(Enum):

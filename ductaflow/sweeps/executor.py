@@ -31,13 +31,13 @@ from ductaflow.history.index import Index
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.records import ErrorInfo, InstancePlan, Status
-from ductaflow.outlook import Due, Outlook
 from ductaflow.plans.notes import LOOKED_AT, for_people
 from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.lasttable import write_last_table
 from ductaflow.pruning import left_by_table, remove
-from ductaflow.sweepoptions import SweepOptions
-from ductaflow.tasks import Task
+from ductaflow.sweeps.planning import Due, Outlook
+from ductaflow.sweeps.sweepoptions import SweepOptions
+from ductaflow.sweeps.tasks import Task
 
 if TYPE_CHECKING:
     from ductaflow.report.live import LiveIndex

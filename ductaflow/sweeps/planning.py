@@ -21,7 +21,7 @@ from ductaflow.plans.parameters import complete
 from ductaflow.plans.plan import plan_given
 from ductaflow.project.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
 from ductaflow.reuse.interpreters import Interpreters
-from ductaflow.tasks import Task, Tasks
+from ductaflow.sweeps.tasks import Task, Tasks
 
 _AT_ONCE = 64  # tasks whose records are looked up together
 

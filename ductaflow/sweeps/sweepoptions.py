@@ -16,7 +16,7 @@ from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import ErrorInfo, RunOptions
 from ductaflow.plans.plan import make_options
 from ductaflow.project.settings import Settings
-from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec
+from ductaflow.sweeps.tasks import ConfigSpec, NameSpec, OnlySpec
 
 RetrySpec: TypeAlias = str | type[BaseException] | Sequence[str | type[BaseException]]
 

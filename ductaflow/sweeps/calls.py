@@ -13,8 +13,6 @@ from typing import Any
 
 import attrs
 
-from ductaflow.audits import checked_fraction, sampled, verify_runs
-from ductaflow.crew import Crew
 from ductaflow.delivery.delivery import placed, target_of
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.execution.runner import check_language, interruptible
@@ -27,14 +25,16 @@ from ductaflow.history.run import Run
 from ductaflow.history.runs import Call, Runs
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.outlook import Outlook
 from ductaflow.project.layout import check_name, instance_dir, project_root, step_dir
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import share, worker_count
 from ductaflow.reuse.interpreters import kernel_spec
-from ductaflow.sweepoptions import RETRIED, RetrySpec, SweepOptions
+from ductaflow.sweeps.audits import checked_fraction, sampled, verify_runs
+from ductaflow.sweeps.executor import Crew
+from ductaflow.sweeps.planning import Outlook
+from ductaflow.sweeps.sweepoptions import RETRIED, RetrySpec, SweepOptions
+from ductaflow.sweeps.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
 from ductaflow.tables.table import Row, nearest, read_table
-from ductaflow.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
 
 PathLike = str | os.PathLike[str]
 
