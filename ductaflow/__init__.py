@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from ductaflow.project.scaffold import (
         make_new_ductaflow_instance as make_new_ductaflow_instance,
     )
-    from ductaflow.pruning import prune as prune
     from ductaflow.report.collation import collate as collate
     from ductaflow.report.statusreport import generate_status_report as generate_status_report
     from ductaflow.secrets.references import secret as secret
@@ -80,8 +79,9 @@ if TYPE_CHECKING:
     from ductaflow.sweeps.updates import update as update
     from ductaflow.tables.grids import grid as grid
     from ductaflow.tables.grids import zip_grid as zip_grid
-    from ductaflow.thinning import make_report as make_report
-    from ductaflow.thinning import thin as thin
+    from ductaflow.upkeep.pruning import prune as prune
+    from ductaflow.upkeep.thinning import make_report as make_report
+    from ductaflow.upkeep.thinning import thin as thin
 
 _HOMES = {
     "ductaflow.sweeps.audits": ("verify",),
@@ -114,7 +114,7 @@ _HOMES = {
     ),
     "ductaflow.model.records": ("Status",),
     "ductaflow.model.htmloptions": ("HtmlOptions",),
-    "ductaflow.pruning": ("prune",),
+    "ductaflow.upkeep.pruning": ("prune",),
     "ductaflow.report.collation": ("collate",),
     "ductaflow.history.run": ("Run",),
     "ductaflow.history.runs": ("Runs",),
@@ -122,7 +122,7 @@ _HOMES = {
     "ductaflow.secrets.references": ("secret",),
     "ductaflow.report.statusreport": ("generate_status_report",),
     "ductaflow.sweeps.calls": ("sweep", "sweep_iter"),
-    "ductaflow.thinning": ("make_report", "thin"),
+    "ductaflow.upkeep.thinning": ("make_report", "thin"),
     "ductaflow.sweeps.updates": ("accept", "explain", "update"),
     "ductaflow.model.verification": ("Verification",),
 }  # fmt: skip

@@ -22,7 +22,7 @@ def command(step: str | None, dry_run: bool, yes: bool, root: str | None, as_jso
     never in a table. It ends with 1 if something could not be removed.
     """
     from ductaflow.project.layout import check_name, project_root
-    from ductaflow.pruning import leftovers, remove
+    from ductaflow.upkeep.pruning import leftovers, remove
 
     project = project_root(root)
     found = leftovers(project, None if step is None else check_name(step, "step"))

@@ -21,7 +21,7 @@ def command(instances: tuple[str, ...], step: str | None, root: str | None, as_j
     from ductaflow.files.compression import kept
     from ductaflow.history.standing import is_live
     from ductaflow.project.layout import project_root
-    from ductaflow.thinning import make_report
+    from ductaflow.upkeep.thinning import make_report
 
     found = options.find_runs(project_root(root), instances, step)
     if not instances:

@@ -43,7 +43,7 @@ def command(
     `ductaflow report` makes a report anew.
     """
     from ductaflow.project.layout import project_root
-    from ductaflow.thinning import thin
+    from ductaflow.upkeep.thinning import thin
 
     runs = options.find_runs(project_root(root), instances, step)
     if not delete and not compress:

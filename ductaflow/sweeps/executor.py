@@ -34,10 +34,10 @@ from ductaflow.model.records import ErrorInfo, InstancePlan, Status
 from ductaflow.plans.notes import LOOKED_AT, for_people
 from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.lasttable import write_last_table
-from ductaflow.pruning import left_by_table, remove
 from ductaflow.sweeps.planning import Due, Outlook
 from ductaflow.sweeps.sweepoptions import SweepOptions
 from ductaflow.sweeps.tasks import Task
+from ductaflow.upkeep.pruning import left_by_table, remove
 
 if TYPE_CHECKING:
     from ductaflow.report.live import LiveIndex
