@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ductaflow._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ductaflow.convert.debugging import debug_flow as debug_flow
     from ductaflow.convert.runners import create_flow_bat_runner as create_flow_bat_runner
     from ductaflow.convert.runscript import create_flow_run_script as create_flow_run_script
     from ductaflow.convert.standalone import (
         create_standalone_python_script as create_standalone_python_script,
     )
-    from ductaflow.debugging import debug_flow as debug_flow
     from ductaflow.delivery.delivery import export as export
     from ductaflow.errors import ArtifactError as ArtifactError
     from ductaflow.errors import CellFailed as CellFailed
@@ -100,7 +100,7 @@ _HOMES = {
     "ductaflow.convert.runscript": ("create_flow_run_script",),
     "ductaflow.convert.standalone": ("create_standalone_python_script",),
     "ductaflow.sweeps.currency": ("Check", "check"),
-    "ductaflow.debugging": ("debug_flow",),
+    "ductaflow.convert.debugging": ("debug_flow",),
     "ductaflow.flowkit.dualmode": (
         "display_config_summary", "is_notebook_execution", "load_cli_config", "unpack_config",
     ),

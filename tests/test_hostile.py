@@ -28,7 +28,7 @@ from ductaflow import (
 )
 from ductaflow.cli.main import main
 from ductaflow.cli.output import dump
-from ductaflow.debugging import debug_flow
+from ductaflow.convert.debugging import debug_flow
 from ductaflow.errors import ConversionError, DuctaflowError, ExportError, NameRefused, RunFailed
 from ductaflow.history.run import Run
 from ductaflow.progress.echo import Echo

@@ -1,1 +1,4 @@
-"""A flow as a script: one that runs it, one that needs no ductaflow, files to double-click."""
+"""Flows as scripts, and in a debugger.
+
+Owns run scripts, standalone scripts, runners and debugging. Imports `execution` and what lies below.
+"""
