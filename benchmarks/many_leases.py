@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import process_tree
-from ductaflow_kernels.connection import home
 from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.processes.connection import home
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
 SPARE = 2

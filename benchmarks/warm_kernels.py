@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import process_tree
-from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.pool import KernelPool
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session.session import KernelSession
+from ductaflow_kernels.sources.forked import ForkSource, forking_works
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
 PRELOAD = ("pandas", "matplotlib.pyplot")

@@ -24,9 +24,9 @@ import attrs
 import hypothesis
 import psutil
 import pytest
-from ductaflow_kernels.connection import remove_home
-from ductaflow_kernels.observer import close_observer
 from ductaflow_kernels.pool import close_shared_pool
+from ductaflow_kernels.processes.connection import remove_home
+from ductaflow_kernels.session.observer import close_observer
 from ductaflow_kernels.spec import KernelSpec
 from kernel_client import Interpreter
 from packaging.requirements import Requirement

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import attrs
-from ductaflow_kernels.forked import ForkSource, forking_works
-from ductaflow_kernels.messages import Message
-from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import INSIDE, ColdSource, KernelSource, PrespawnedSource
+from ductaflow_kernels.session.messages import Message
+from ductaflow_kernels.session.session import KernelSession
+from ductaflow_kernels.sources.forked import ForkSource, forking_works
+from ductaflow_kernels.sources.spawned import INSIDE, ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 SOURCES: dict[str, Callable[[], KernelSource]] = {

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import attrs
 import pytest
-from ductaflow_kernels.forked import forking_works
 from ductaflow_kernels.pool import KernelPool
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session.session import KernelSession
+from ductaflow_kernels.sources.forked import forking_works
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from hypothesis import given
 from hypothesis import strategies as st

@@ -14,8 +14,8 @@ from typing import Any
 import numpy
 import pytest
 from conftest import wait_until
-from ductaflow_kernels.forked import ForkSource
 from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.sources.forked import ForkSource
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from jupyter_client.manager import KernelManager
 from kernel_client import SOURCES, Interpreter, printed, run, text

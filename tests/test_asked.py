@@ -14,8 +14,9 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 from conftest import stale
-from ductaflow_kernels import forked, sources
 from ductaflow_kernels.pool import close_shared_pool
+from ductaflow_kernels.sources import forked
+from ductaflow_kernels.sources import spawned as sources
 
 from ductaflow import accept, run_step_flow, sweep
 from ductaflow.execution.runner import look

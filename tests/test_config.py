@@ -307,7 +307,8 @@ def test_which_keys_become_variables():
 
 def test_needs_neither_numpy_nor_pandas():
     code = (
-        "import sys, ductaflow.plans.config as c, ductaflow.plans.cells, ductaflow.plans.notes, ductaflow.project.layout\n"
+        "import sys, ductaflow.plans.config as c, ductaflow.plans.cells, "
+        "ductaflow.plans.notes, ductaflow.project.layout\n"
         "c.normalise({'a': 1})\n"
         "heavy = {'numpy', 'pandas', 'IPython', 'jupytext', 'nbformat'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from conftest import Project, process_alive, wait_until
 from ductaflow_kernels.pool import KernelPool
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest
 
 from ductaflow import (
@@ -336,7 +336,8 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     paths = ArtifactPaths.of(tmp_path / "inst", "flow")
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from ductaflow.project.layout import ArtifactPaths\nfrom ductaflow.history.lock import instance_lock\n"
+        "from ductaflow.project.layout import ArtifactPaths\n"
+        "from ductaflow.history.lock import instance_lock\n"
         f"with instance_lock(ArtifactPaths.of(Path({str(tmp_path / 'inst')!r}), 'flow')):\n"
         "    print('held', flush=True); time.sleep(600)\n"
     )

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ductaflow_kernels.tree
+import ductaflow_kernels.sources.tree
 import psutil
 import pytest
 from conftest import Project, process_alive, wait_until
-from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.sources.forked import ForkSource, forking_works
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from kernel_client import SOURCES, printed
 
@@ -74,17 +74,19 @@ def test_a_process_lost_as_it_is_born(
         return waiting
 
     for limit in ("ANSWER_TIMEOUT", "PRELOAD_TIMEOUT"):
-        monkeypatch.setattr(ductaflow_kernels.tree, limit, 3.0)
+        monkeypatch.setattr(ductaflow_kernels.sources.tree, limit, 3.0)
     with KernelPool(managed=ForkSource(timeout=20.0), spare=0) as pool:
         pool.retire(pool.lease(request_in(tmp_path)))  # a zygote, and a template of no imports
         known = set(pids(generation))
         with monkeypatch.context() as patch:
             if generation == 1:
-                hear = ductaflow_kernels.tree.Branch.hear_of_imports
-                patch.setattr(ductaflow_kernels.tree.Branch, "hear_of_imports", newborn(hear))
+                hear = ductaflow_kernels.sources.tree.Branch.hear_of_imports
+                patch.setattr(
+                    ductaflow_kernels.sources.tree.Branch, "hear_of_imports", newborn(hear)
+                )
             else:
-                wait = ductaflow_kernels.tree.wait_for_ready
-                patch.setattr(ductaflow_kernels.tree, "wait_for_ready", newborn(wait))
+                wait = ductaflow_kernels.sources.tree.wait_for_ready
+                patch.setattr(ductaflow_kernels.sources.tree, "wait_for_ready", newborn(wait))
             session = pool.lease(request_in(tmp_path, *(SLOW if generation == 1 else ())))
         assert len(victims) == 1
         assert printed(session, "6 * 7") == 42
@@ -263,9 +265,9 @@ def test_a_tree_that_cannot_fork_any_more(tmp_path: Path, monkeypatch: pytest.Mo
     """The kernel is spawned instead."""
 
     def starved(*_: object, **__: object) -> object:
-        raise ductaflow_kernels.tree.TreeBroken("Cannot allocate memory")
+        raise ductaflow_kernels.sources.tree.TreeBroken("Cannot allocate memory")
 
-    monkeypatch.setattr("ductaflow_kernels.forked.fork_process", starved)
+    monkeypatch.setattr("ductaflow_kernels.sources.forked.fork_process", starved)
     with KernelPool(managed=ForkSource(), spare=0) as pool:
         session = pool.lease(request_in(tmp_path))
         assert session.source == "prespawned"

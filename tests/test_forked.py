@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
-import ductaflow_kernels.tree
+import ductaflow_kernels.sources.tree
 import psutil
 import pytest
 from conftest import Project, process_alive, wait_until
 from ductaflow_kernels.errors import LeaseCancelled
-from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.pool import KernelPool
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session.session import KernelSession
+from ductaflow_kernels.sources.forked import ForkSource, forking_works
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from kernel_client import Interpreter, printed, run, text
 
@@ -86,7 +86,7 @@ def test_a_module_unfit_to_be_preloaded_is_left_to_the_flow(
     source: str,
     why: str,
 ) -> None:
-    monkeypatch.setattr(ductaflow_kernels.tree, "PRELOAD_TIMEOUT", 2.0)
+    monkeypatch.setattr(ductaflow_kernels.sources.tree, "PRELOAD_TIMEOUT", 2.0)
     (interpreter.site / f"{name}.py").write_text(source)
     (interpreter.site / "fit.py").write_text("value = 1\n")
     with KernelPool() as pool:
@@ -640,7 +640,7 @@ def test_a_branch_that_is_killed_or_stuck_is_replaced(
     victim: str,
     how: signal.Signals,
 ) -> None:
-    monkeypatch.setattr(ductaflow_kernels.tree, "ANSWER_TIMEOUT", 1.0)
+    monkeypatch.setattr(ductaflow_kernels.sources.tree, "ANSWER_TIMEOUT", 1.0)
     source = ForkSource()
     with KernelPool(managed=source, spare=0) as pool:
         in_use = pool.lease(interpreter.request(tmp_path))

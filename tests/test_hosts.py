@@ -10,14 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-import ductaflow_kernels.tree
+import ductaflow_kernels.sources.tree
 import nbconvert
 import psutil
 import pytest
 from conftest import Project, requires_posix
-from ductaflow_kernels.forked import ForkSource, forking_works
 from ductaflow_kernels.pool import KernelPool
-from ductaflow_kernels.process import Patience
+from ductaflow_kernels.processes.process import Patience
+from ductaflow_kernels.sources.forked import ForkSource, forking_works
 from ductaflow_kernels.spec import KernelRequest, find_spec, own_interpreter
 from kernel_client import SOURCES, Interpreter, printed
 from nbconvert.exporters.html import HTMLExporter
@@ -141,7 +141,7 @@ def test_an_import_on_a_starved_machine_is_no_hang(
     (interpreter.site / "slowly.py").write_text(
         "import time\nend = time.process_time() + 1.0\nwhile time.process_time() < end: pass\n"
     )
-    monkeypatch.setattr(ductaflow_kernels.tree, "PRELOAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(ductaflow_kernels.sources.tree, "PRELOAD_TIMEOUT", 0.3)
     with KernelPool(managed=ForkSource()) as pool:
         session = pool.lease(interpreter.request(tmp_path, "slowly"))
         assert session.left_out == {}
@@ -173,9 +173,9 @@ def test_an_observer_that_hangs_is_replaced(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is stopped for good: whenever it is let go on, it is stopped again."""
-    monkeypatch.setattr("ductaflow_kernels.observer.HANGS_AFTER", 1.0)
-    monkeypatch.setattr("ductaflow_kernels.observer._Observer.go_on", lambda _: None)
-    monkeypatch.setattr("ductaflow_kernels.session.SILENT_LONG", 1.0)
+    monkeypatch.setattr("ductaflow_kernels.session.observer.HANGS_AFTER", 1.0)
+    monkeypatch.setattr("ductaflow_kernels.session.observer._Observer.go_on", lambda _: None)
+    monkeypatch.setattr("ductaflow_kernels.session.session.SILENT_LONG", 1.0)
     project.write("g", "import os, signal", "os.kill(pid, signal.SIGSTOP)\nopen('out.txt', 'w')")
     project.write("f", "print(1)", parameters="config = {}")
     assert project.run("f").ok

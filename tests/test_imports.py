@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import pytest
 from conftest import stale
-from ductaflow_kernels import forked, pool, sources
+from ductaflow_kernels import pool
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
-from ductaflow_kernels.sources import PrespawnedSource
+from ductaflow_kernels.sources import forked
+from ductaflow_kernels.sources import spawned as sources
+from ductaflow_kernels.sources.spawned import PrespawnedSource
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -20,10 +20,10 @@ import ipykernel
 import pytest
 from conftest import Project
 from ductaflow_kernels.errors import KernelStartError
-from ductaflow_kernels.forked import ForkSource, forking_works
-from ductaflow_kernels.plain import CONSEQUENCE
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
-from ductaflow_kernels.sources import INSIDE, START
+from ductaflow_kernels.sources.forked import ForkSource, forking_works
+from ductaflow_kernels.sources.plain import CONSEQUENCE
+from ductaflow_kernels.sources.spawned import INSIDE, START
 from ductaflow_kernels.spec import KernelSpec
 from kernel_client import SOURCES, Interpreter, inside, printed
 

@@ -24,9 +24,9 @@ from ductaflow_kernels.errors import (
     UnknownKernelspec,
 )
 from ductaflow_kernels.pool import KernelPool
-from ductaflow_kernels.process import describe_exit
-from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import KernelSource
+from ductaflow_kernels.processes.process import describe_exit
+from ductaflow_kernels.session.session import KernelSession
+from ductaflow_kernels.sources.spawned import KernelSource
 from ductaflow_kernels.spec import KernelRequest, KernelSpec, find_spec, own_interpreter
 from kernel_client import SOURCES, finish, printed, run, text
 
@@ -260,7 +260,7 @@ def test_leases_from_many_threads(pool: KernelPool, tmp_path: Path) -> None:
 def test_a_refill_that_fails_is_not_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ductaflow_kernels.connection as connection
+    import ductaflow_kernels.processes.connection as connection
 
     with KernelPool(spare=1, workers=8) as pool:
         first = pool.lease(request_in(tmp_path))
@@ -323,7 +323,7 @@ def test_a_killed_conductor_takes_its_kernels_with_it(source: str, tmp_path: Pat
         conductor.wait()
     assert wait_until(lambda: not any(map(process_alive, tree)), seconds=2.0)
     # What it could not remove itself, the next conductor does.
-    code = "from ductaflow_kernels import connection as c; c.home(); c.remove_home()"
+    code = "from ductaflow_kernels.processes import connection as c; c.home(); c.remove_home()"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert not Path(folder).exists()
 

@@ -83,8 +83,8 @@ def test_a_run_that_waits_for_a_silent_file_system_is_ended(
     dead: Callable[[], Path], project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its observer looks at each file before it is opened, and so waits, too."""
-    monkeypatch.setattr("ductaflow_kernels.observer.HANGS_AFTER", 1.0)
-    monkeypatch.setattr("ductaflow_kernels.session.SILENT_LONG", 1.0)
+    monkeypatch.setattr("ductaflow_kernels.session.observer.HANGS_AFTER", 1.0)
+    monkeypatch.setattr("ductaflow_kernels.session.session.SILENT_LONG", 1.0)
     project.write("g", "open('../../../data/in.txt')")
     project.write("h", "print(1)")
     folder = dead()

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from ductaflow_kernels import forked, pool, sources
+from ductaflow_kernels import pool
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
-from ductaflow_kernels.sources import PrespawnedSource
+from ductaflow_kernels.sources import forked
+from ductaflow_kernels.sources import spawned as sources
+from ductaflow_kernels.sources.spawned import PrespawnedSource
 
 from ductaflow import sweep
 from ductaflow.execution.runner import look

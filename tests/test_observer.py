@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Project, process_alive, wait_until
-from ductaflow_kernels import observer
-from ductaflow_kernels.connection import home
 from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.processes.connection import home
+from ductaflow_kernels.session import observer
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from kernel_client import SOURCES, run, text
 
@@ -23,7 +23,7 @@ from ductaflow import KernelFailed, run_step_flow
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 
-INSIDE = Path(observer.__file__).with_name("inside")
+INSIDE = Path(observer.__file__).parents[1] / "inside"
 
 
 def observers(parent: int) -> list[psutil.Process]:

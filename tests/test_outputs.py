@@ -8,13 +8,13 @@ import sys
 from typing import Any
 
 import pytest
-from ductaflow_kernels.messages import Message
+from ductaflow_kernels.session.messages import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ductaflow.documents import outputs as outputs_module
 from ductaflow.documents import terminal
-from ductaflow.documents.outputs import Limits, OutputFolder, timing_key
+from ductaflow.documents.outputs import Limits, OutputFolder
 from ductaflow.documents.terminal import LINE_LIMIT, Line
 
 PNG = base64.b64encode(b"\x89PNG\r\n").decode()
@@ -579,19 +579,9 @@ def test_no_content_whatever_raises(messages: list[tuple[str, dict[str, Any]]]) 
     folder = OutputFolder(Limits(text=10, outputs=2))
     for type_, content in messages:
         folder.apply(0, Message("iopub", type_, "request", "", content, buffers=[b"x"]))
-        timing_key(Message("iopub", type_, "request", "", content))
     folder.outputs(0)
     folder.widget_state()
     folder.replies()
-
-
-def test_timing_keys() -> None:
-    assert timing_key(msg("status", execution_state="busy")) == "iopub.status.busy"
-    assert timing_key(msg("status", execution_state="idle")) == "iopub.status.idle"
-    assert timing_key(msg("status", execution_state="starting")) is None
-    assert timing_key(msg("execute_input")) == "iopub.execute_input"
-    assert timing_key(msg("execute_reply")) == "shell.execute_reply"
-    assert timing_key(msg("stream")) is None
 
 
 def test_tqdm_bar_ends_as_one_line() -> None:

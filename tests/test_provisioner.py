@@ -19,10 +19,14 @@ import nbformat
 import psutil
 import pytest
 from conftest import process_alive, wait_until
-from ductaflow_kernels import command
-from ductaflow_kernels.forked import forking_works
-from ductaflow_kernels.provisioner import PROVISIONER, WarmProvisioner, close_warm_kernels
-from ductaflow_kernels.tree import Zygote
+from ductaflow_kernels.frontends import command
+from ductaflow_kernels.frontends.provisioner import (
+    PROVISIONER,
+    WarmProvisioner,
+    close_warm_kernels,
+)
+from ductaflow_kernels.sources.forked import forking_works
+from ductaflow_kernels.sources.tree import Zygote
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager, KernelManager
 from nbclient import NotebookClient
@@ -344,7 +348,7 @@ def test_what_a_fork_cannot_do_starts_as_usual(
 def test_a_template_that_cannot_be_made_is_no_obstacle(
     started: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ductaflow_kernels import tree
+    from ductaflow_kernels.sources import tree
 
     monkeypatch.setattr(tree, "START", tmp_path / "missing.py")
     close_warm_kernels()

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from conftest import Project
-from ductaflow_kernels.messages import Message
+from ductaflow_kernels.session.messages import Message
 
 from ductaflow import Run, accept, explain, sweep, update
 from ductaflow.documents.outputs import Limits, OutputFolder

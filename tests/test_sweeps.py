@@ -365,7 +365,8 @@ def test_sweeps_within_sweeps_share_the_cores(
 ) -> None:
     flow.write(
         "outer",
-        "from ductaflow import sweep\nfrom ductaflow.project.workers import worker_count\nimport os",
+        "import os\nfrom ductaflow import sweep\n"
+        "from ductaflow.project.workers import worker_count",
         "print('share', worker_count(None, os.environ))",
         "if depth: sweep('outer', [{'instance': f'{tag}{depth}', 'tag': tag, 'depth': depth - 1}],"
         " step=f'level{depth}').raise_if_failed()",

@@ -14,9 +14,11 @@ from typing import NamedTuple
 import attrs
 import pytest
 from conftest import Project
-from ductaflow_kernels import forked, pool, sources
+from ductaflow_kernels import pool
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
-from ductaflow_kernels.sources import PrespawnedSource
+from ductaflow_kernels.sources import forked
+from ductaflow_kernels.sources import spawned as sources
+from ductaflow_kernels.sources.spawned import PrespawnedSource
 from hypothesis import example, given
 from hypothesis import strategies as st
 from kernel_client import Interpreter, finish

@@ -140,7 +140,7 @@ def _writable(what: str, folder: Path) -> Check:
 
 
 def _forking() -> Check:
-    from ductaflow_kernels.forked import forking_works
+    from ductaflow_kernels.sources.forked import forking_works
 
     if forking_works():
         return Check("kernels", "ok", "forked from a warm template")

@@ -141,8 +141,8 @@ class Notebook:
         Args:
             index: The cell.
             count: Its prompt number, or None.
-            timing: ISO times under JupyterLab's keys, as `iopub.status.busy` (see
-                `ductaflow.documents.outputs.timing_key`); they become the cell's `metadata.execution`.
+            timing: ISO times under JupyterLab's keys, as `iopub.status.busy`; they become the
+                cell's `metadata.execution`.
         """
         slot = self._slots[index]
         metadata = {k: v for k, v in slot.bare["metadata"].items() if k != "execution"}

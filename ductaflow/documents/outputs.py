@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any, Final, final
 
 import attrs
-from ductaflow_kernels.messages import Message
+from ductaflow_kernels.session.messages import Message
 
 from ductaflow.documents.terminal import Line
 from ductaflow.documents.widgets import Widgets, comm_id
@@ -403,15 +403,6 @@ class OutputFolder:
                 area.discard()
             self._unsent.discard(comm)
             self._clear_next.discard(comm)
-
-
-def timing_key(message: Message) -> str | None:
-    """The key of `metadata.execution` under which JupyterLab writes the message's date."""
-    if message.type == "status" and message.content.get("execution_state") in ("busy", "idle"):
-        return f"iopub.status.{message.content['execution_state']}"
-    return {"execute_input": "iopub.execute_input", "execute_reply": "shell.execute_reply"}.get(
-        message.type
-    )
 
 
 def _load(area: _Area, output: object) -> None:

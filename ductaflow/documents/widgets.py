@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, final
 
 import attrs
-from ductaflow_kernels.messages import Message
+from ductaflow_kernels.session.messages import Message
 
 WIDGET_TARGET: Final = "jupyter.widget"
 WIDGET_STATE_MIME: Final = "application/vnd.jupyter.widget-state+json"

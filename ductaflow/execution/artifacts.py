@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 import attrs
-from ductaflow_kernels.machine import start_thread
+from ductaflow_kernels.processes.machine import start_thread
 
 from ductaflow.documents.html import Fragment, Head, renderer
 from ductaflow.documents.notebook import FAILING_ANCHOR, Notebook

@@ -13,9 +13,9 @@ from typing import Any, final
 
 import attrs
 from ductaflow_kernels.errors import KernelDied
-from ductaflow_kernels.messages import Message
-from ductaflow_kernels.process import describe_exit, read_work
-from ductaflow_kernels.session import LEFT, KernelSession
+from ductaflow_kernels.processes.process import describe_exit, read_work
+from ductaflow_kernels.session.messages import Message
+from ductaflow_kernels.session.session import LEFT, KernelSession
 
 from ductaflow.documents.outputs import Limits, OutputFolder
 from ductaflow.documents.runlog import strip_ansi

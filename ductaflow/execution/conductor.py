@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ductaflow_kernels import session
 from ductaflow_kernels.pool import shared_pool
+from ductaflow_kernels.session import session
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
 from ductaflow.errors import FlowError, RunFailed

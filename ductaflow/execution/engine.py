@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import attrs
 from ductaflow_kernels.errors import KernelStartError, LeaseCancelled
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow._version import __version__

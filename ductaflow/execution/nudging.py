@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import final
 
 import attrs
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session.session import KernelSession
 
 AFTER = 1.0  # seconds without a word of a cell that was sent, or that has ended; then twice as many
 

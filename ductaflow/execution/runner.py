@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import attrs
 from ductaflow_kernels.errors import KernelStartError, LeaseCancelled
 from ductaflow_kernels.pool import KernelPool, shared_pool
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session.session import KernelSession
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow.errors import (

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, final
 
 import attrs
-from ductaflow_kernels.observer import CONNECTED, Use
+from ductaflow_kernels.session.observer import CONNECTED, Use
 
 from ductaflow.files.databases import belongs_to_database
 from ductaflow.files.hashes import version_of
@@ -38,7 +38,7 @@ from ductaflow.reuse.places import caches, interpreter_places, is_system
 
 _CACHED_MODULE = re.compile(r"(.*)/__pycache__/([^/]+?)\.[^/.]+(?:\.opt-\w+)?\.pyc(?:\.\d+)?$")
 _PROJECT_OWN = frozenset({".git", ".hg", ".svn", "__pycache__", ".ipynb_checkpoints"})
-_INSIDE = str(Path(sys.modules[Use.__module__].__file__ or "").with_name("inside")) + os.sep
+_INSIDE = str(Path(sys.modules[Use.__module__].__file__ or "").parents[1] / "inside") + os.sep
 _MAX_PATH = 4096
 _KEPT_APART = (
     Role.FOLDER,

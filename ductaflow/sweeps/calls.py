@@ -110,8 +110,8 @@ def sweep(
             delivered counts as failed.
         export_files: Globs of the files to deliver.
         progress: Whether to show how far it is.
-        on_event: Called on this thread with each event, of the types in `ductaflow.history.events`. What it
-            raises ends the sweep.
+        on_event: Called on this thread with each event, of the types in `ductaflow.events`. What
+            it raises ends the sweep.
         live: Whether `runs/index.html` follows the sweep while it runs; or the folder for a page
             about this sweep alone. See `collate`.
         root: The project root; see `run_step_flow`, as for the rest.

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, final
 
 import attrs
-from ductaflow_kernels.machine import start_thread
 from ductaflow_kernels.pool import shared_pool
+from ductaflow_kernels.processes.machine import start_thread
 
 from ductaflow.delivery.delivery import export_run
 from ductaflow.errors import DuctaflowError, InstanceBusy

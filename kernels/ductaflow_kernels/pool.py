@@ -28,12 +28,12 @@ from ductaflow_kernels.errors import (
     PoolClosed,
     UnmanagedKernel,
 )
-from ductaflow_kernels.forked import ForkSource, forking_works
-from ductaflow_kernels.machine import check_files, start_thread
-from ductaflow_kernels.observer import close_observer
-from ductaflow_kernels.plain import PlainKernels
-from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import ColdSource, KernelSource, PrespawnedSource
+from ductaflow_kernels.processes.machine import check_files, start_thread
+from ductaflow_kernels.session.observer import close_observer
+from ductaflow_kernels.session.session import KernelSession
+from ductaflow_kernels.sources.forked import ForkSource, forking_works
+from ductaflow_kernels.sources.plain import PlainKernels
+from ductaflow_kernels.sources.spawned import ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, WarmKey
 
 MAX_KEYS = 4  # kinds of kernel kept ready at once; the least recently leased one goes first

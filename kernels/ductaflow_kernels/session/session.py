@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import zmq
 
-from ductaflow_kernels.connection import Connection
 from ductaflow_kernels.errors import KernelDied, KernelStartError, UnmanagedKernel
-from ductaflow_kernels.messages import Message
-from ductaflow_kernels.observer import VARIABLE as OBSERVER_VARIABLE
-from ductaflow_kernels.observer import Use, mind_observer, uses
-from ductaflow_kernels.process import KILL, KernelProcess, Patience, describe_exit
+from ductaflow_kernels.processes.connection import Connection
+from ductaflow_kernels.processes.process import KILL, KernelProcess, Patience, describe_exit
+from ductaflow_kernels.session.messages import Message
+from ductaflow_kernels.session.observer import VARIABLE as OBSERVER_VARIABLE
+from ductaflow_kernels.session.observer import Use, mind_observer, uses
 from ductaflow_kernels.spec import KernelSpec
 
 if TYPE_CHECKING:

@@ -21,10 +21,9 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError
-from ductaflow_kernels.plain import unmanaged
-from ductaflow_kernels.process import (
+from ductaflow_kernels.processes.connection import Connection, new_connection
+from ductaflow_kernels.processes.process import (
     UNKNOWN_EXIT,
     Patience,
     hold_lifeline,
@@ -32,9 +31,9 @@ from ductaflow_kernels.process import (
     read_peak_memory,
     signal_group,
 )
-from ductaflow_kernels.sources import START, tail, wait_for_ready
-from ductaflow_kernels.spec import KernelRequest
-from ductaflow_kernels.surroundings import (
+from ductaflow_kernels.sources.plain import unmanaged
+from ductaflow_kernels.sources.spawned import START, tail, wait_for_ready
+from ductaflow_kernels.sources.surroundings import (
     VOLATILE,
     as_before,
     changed,
@@ -42,7 +41,8 @@ from ductaflow_kernels.surroundings import (
     shadowed,
     stamps,
 )
-from ductaflow_kernels.watching import Watch
+from ductaflow_kernels.sources.watching import Watch
+from ductaflow_kernels.spec import KernelRequest
 
 PRELOAD_TIMEOUT = 30.0  # seconds for which the import of one module may do nothing
 ANSWER_TIMEOUT = 10.0  # seconds for a fork, or for taking an exit code

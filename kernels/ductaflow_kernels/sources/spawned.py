@@ -14,22 +14,22 @@ from typing import Protocol, final
 import attrs
 import zmq
 
-from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError, UnmanagedKernel
-from ductaflow_kernels.observer import observer_address
-from ductaflow_kernels.plain import unmanaged_line
-from ductaflow_kernels.process import (
+from ductaflow_kernels.processes.connection import Connection, new_connection
+from ductaflow_kernels.processes.process import (
     KILL,
     KernelProcess,
     Patience,
     SpawnedProcess,
     describe_exit,
 )
-from ductaflow_kernels.session import KernelSession
+from ductaflow_kernels.session.observer import observer_address
+from ductaflow_kernels.session.session import KernelSession
+from ductaflow_kernels.sources.plain import unmanaged_line
+from ductaflow_kernels.sources.surroundings import as_before
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
-from ductaflow_kernels.surroundings import as_before
 
-INSIDE = Path(__file__).with_name("inside")
+INSIDE = Path(__file__).parents[1] / "inside"
 START = INSIDE / "ductaflow_start.py"
 BOOT = INSIDE / "ductaflow_boot.py"
 STARTED = "started.json"  # as `ductaflow_boot` names it

@@ -25,12 +25,12 @@ import attrs
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import List, Unicode
 
-from ductaflow_kernels.connection import Connection
 from ductaflow_kernels.errors import KernelStartError
-from ductaflow_kernels.forked import ForkSource, forking_works
-from ductaflow_kernels.process import KILL
+from ductaflow_kernels.processes.connection import Connection
+from ductaflow_kernels.processes.process import KILL
+from ductaflow_kernels.sources.forked import ForkSource, forking_works
+from ductaflow_kernels.sources.tree import ForkedProcess
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
-from ductaflow_kernels.tree import ForkedProcess
 
 PROVISIONER = "ductaflow-warm-provisioner"  # the entry point's name
 DEFAULT_PRELOAD = ("numpy", "pandas", "matplotlib.pyplot")

@@ -13,14 +13,13 @@ from typing import Any, TypeVar, final
 
 import attrs
 
-from ductaflow_kernels.connection import Connection, new_connection
 from ductaflow_kernels.errors import KernelStartError, UnmanagedKernel
-from ductaflow_kernels.machine import has_proc
-from ductaflow_kernels.observer import observer_address
-from ductaflow_kernels.session import KernelSession
-from ductaflow_kernels.sources import START_TIMEOUT, as_at_start, give_up, spawn
-from ductaflow_kernels.spec import KernelRequest, KernelSpec
-from ductaflow_kernels.tree import (
+from ductaflow_kernels.processes.connection import Connection, new_connection
+from ductaflow_kernels.processes.machine import has_proc
+from ductaflow_kernels.session.observer import observer_address
+from ductaflow_kernels.session.session import KernelSession
+from ductaflow_kernels.sources.spawned import START_TIMEOUT, as_at_start, give_up, spawn
+from ductaflow_kernels.sources.tree import (
     Branch,
     ForkedProcess,
     TreeBroken,
@@ -29,6 +28,7 @@ from ductaflow_kernels.tree import (
     fork_process,
     start_zygote,
 )
+from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 Forked = TypeVar("Forked")
 MAX_ZYGOTES = 4  # of other interpreters, or of variables that count from the start

@@ -22,11 +22,11 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow_kernels.connection import home
-from ductaflow_kernels.machine import has_proc
-from ductaflow_kernels.process import Patience, hold_lifeline
+from ductaflow_kernels.processes.connection import home
+from ductaflow_kernels.processes.machine import has_proc
+from ductaflow_kernels.processes.process import Patience, hold_lifeline
 
-OBSERVER = Path(__file__).with_name("inside") / "ductaflow_observer.py"
+OBSERVER = Path(__file__).parents[1] / "inside" / "ductaflow_observer.py"
 VARIABLE = "DUCTAFLOW_OBSERVER"
 """Environment variable with the address of the observer, in kernels that have one.
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow_kernels.errors import KernelError
-from ductaflow_kernels.forked import forking_works
-from ductaflow_kernels.provisioner import DEFAULT_PRELOAD, PROVISIONER
+from ductaflow_kernels.frontends.provisioner import DEFAULT_PRELOAD, PROVISIONER
+from ductaflow_kernels.sources.forked import forking_works
 
 
 class CommandFailed(KernelError):

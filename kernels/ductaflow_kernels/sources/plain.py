@@ -14,8 +14,8 @@ from typing import Any, final
 import attrs
 
 from ductaflow_kernels.errors import UnmanagedKernel
+from ductaflow_kernels.sources.surroundings import stamps
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
-from ductaflow_kernels.surroundings import stamps
 
 LOG = logging.getLogger("ductaflow_kernels")
 CONSEQUENCE = "Its kernels are plain ones: they are not started ahead, and no run is reused"

@@ -1,0 +1,5 @@
+"""Where kernels come from.
+
+Owns plain, spawned and forked kernels behind the Protocol `KernelSource`, and what a kernel started
+in advance depends on. Imports `session`, `processes`.
+"""
