@@ -543,6 +543,16 @@ def test_what_a_traceback_imports_is_not_the_flows(project: Project) -> None:
     assert [record.packages for record in runs] == [{}, {}]
 
 
+def test_what_a_shell_command_imports_is_not_another_flows(project: Project) -> None:
+    project.write("shell", "!echo shell")
+    project.write("plain", "print(1)")
+    for _ in range(3):
+        project.run("shell", force=True)
+    for _ in range(3):
+        record = project.run("plain", force=True).record
+        assert (record.packages, record.inputs) == ({}, ())
+
+
 def test_a_template_killed_before_its_second_kernel_is_replaced(tmp_path: Path) -> None:
     request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ))
     source = ForkSource()

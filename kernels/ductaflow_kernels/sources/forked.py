@@ -35,6 +35,7 @@ MAX_ZYGOTES = 4  # of other interpreters, or of variables that count from the st
 MAX_TEMPLATES = 8  # an edited import makes another; the least recently used is ended
 # They act on the shell when they are imported, or belong to the kernel itself.
 NEVER_LEARNT = frozenset({"matplotlib_inline", "IPython", "ipykernel", "__main__", "__mp_main__"})
+NEVER_LEARNT |= {"pexpect", "ptyprocess"}  # with which IPython runs a `!` line
 NEVER_LEARNT |= {"ductacore", "ductaflow"}  # a project may have its own, and adds it to the path
 
 
