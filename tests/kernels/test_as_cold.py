@@ -52,7 +52,7 @@ def cold(request: KernelRequest, *codes: str) -> list[list[tuple[str, dict[str, 
 
 # --- what an import can ask ---------------------------------------------------------------------
 
-PROBE = Path(__file__).with_name("probe_of_import.py")
+PROBE = Path(__file__).parents[1] / "probe_of_import.py"
 
 # What may be on one side only, and why; all else is the same.
 DIFFERS: dict[str, tuple[str, str]] = {  # a regular expression of names

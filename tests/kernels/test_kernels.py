@@ -310,7 +310,7 @@ time.sleep(600)
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_killed_conductor_takes_its_kernels_with_it(source: str, tmp_path: Path) -> None:
-    script = CONDUCTOR.format(tests=str(Path(__file__).parent), source=source)
+    script = CONDUCTOR.format(tests=str(Path(__file__).parents[1]), source=source)
     conductor = subprocess.Popen(
         [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )

@@ -58,7 +58,7 @@ def test_a_projects_own_wins(project: Project, how: str) -> None:
 
 
 def test_it_is_in_the_wheel(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / "pyproject.toml").is_file():
         pytest.skip("run against an installed wheel")
     hatchling = pytest.importorskip("hatchling.builders.wheel")

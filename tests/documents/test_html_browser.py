@@ -9,11 +9,11 @@ from io import BytesIO
 import nbformat
 import pytest
 from browser import chromium, visit  # noqa: F401
+from tests.test_html import RICH
 
 from ductaflow.documents.html import HtmlRenderer
 from ductaflow.model.records import Note
 from ductaflow.plans.cells import config_table
-from tests.test_html import RICH
 
 pytestmark = pytest.mark.browser
 
