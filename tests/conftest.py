@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import venv
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -171,3 +173,22 @@ def stale(root: Path) -> dict[str, str]:
         if not decision.reuse:
             found[run.config["how"]] = str(decision)
     return found
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of an object store of our own, on a loopback port."""
+    import fsspec  # optional, as the next
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server.start()
+    host, port = server.get_host_and_port()
+    own = {"endpoint_url": f"http://{host}:{port}", "key": "k", "secret": "s"}
+    monkeypatch.setitem(fsspec.config.conf, "s3", {**own, "skip_instance_cache": True})
+    fsspec.filesystem("s3").mkdir("deliveries")
+    yield "s3://deliveries"
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()
+    server.stop()

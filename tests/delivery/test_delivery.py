@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import subprocess
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -288,24 +285,6 @@ def test_a_file_url_is_a_folder(study: Project) -> None:
     root = (study.root / "with space").as_uri()
     export(runs[:1], root + "/{instance}", files="*.csv")
     assert tree(study.root / "with space" / "a") == {"data.csv", MANIFEST}
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of an object store of our own, on a loopback port."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server.start()
-    host, port = server.get_host_and_port()
-    own = {"endpoint_url": f"http://{host}:{port}", "key": "k", "secret": "s"}
-    monkeypatch.setitem(fsspec.config.conf, "s3", {**own, "skip_instance_cache": True})
-    fsspec.filesystem("s3").mkdir("deliveries")
-    yield "s3://deliveries"
-    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-    urllib.request.urlopen(reset).close()
-    server.stop()
 
 
 def test_an_object_store(study: Project, bucket: str) -> None:

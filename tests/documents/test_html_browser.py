@@ -9,7 +9,7 @@ from io import BytesIO
 import nbformat
 import pytest
 from browser import chromium, visit  # noqa: F401
-from tests.test_html import RICH
+from test_html import RICH
 
 from ductaflow.documents.html import HtmlRenderer
 from ductaflow.model.records import Note

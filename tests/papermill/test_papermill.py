@@ -17,7 +17,6 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from test_delivery import bucket as bucket  # a fixture
 
 import ductaflow.papermill as pm
 from ductaflow.papermill.exceptions import PapermillMissingParameterException

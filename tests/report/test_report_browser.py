@@ -15,7 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import chromium, visit  # noqa: F401
 from conftest import wait_until
-from tests.test_report import add_inputs, fact
+from test_report import add_inputs, fact
 
 from ductaflow import HtmlOptions, collate, grid, sweep
 
