@@ -132,6 +132,30 @@ def test_every_module_has_a_layer(contract):
     assert there == placed
 
 
+def test_the_map_names_every_module_in_its_wing():
+    rows = dict(
+        re.findall(r"^\| `(\w+)/` \| (.+)$", (HERE / "ARCHITECTURE.md").read_text("utf-8"), re.M)
+    )
+    for name in MODULES:
+        parts = name.split(".")
+        if len(parts) == 3 and "_command" not in name:
+            stem = "runtime…" if parts[2].startswith("runtime") else parts[2]
+            if stem != "__main__":
+                assert f"`{stem}`" in rows[parts[1]] or f"`{stem}/`" in rows[parts[1]], name
+    there = {parts[1] for parts in (name.split(".") for name in MODULES) if len(parts) > 2}
+    assert set(rows) - {"inside"} == there
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_wing_says_what_it_owns(name):
+    """In at most ten lines, and nothing else: importing a wing's module costs no more than that."""
+    file = MODULES[name]
+    if file.name == "__init__.py" and name.count(".") == 1 and "papermill" not in name:
+        tree = ast.parse(file.read_text("utf-8"))
+        assert len(tree.body) == 1
+        assert len(ast.get_docstring(tree).splitlines()) <= 10
+
+
 @pytest.mark.parametrize("contract", of_type("forbidden"))
 def test_forbidden_imports(contract):
     assert edges(contract["source_modules"], contract["forbidden_modules"]) == []
