@@ -221,13 +221,13 @@ def _own(count: int) -> dict[str, float]:
     from ductaflow.model.records import RunRecord, Status
     from ductaflow.plans.plan import make_options, plan_instance
     from ductaflow.project.layout import ArtifactPaths
-    from ductaflow.sweeps import executor as crew
+    from ductaflow.sweeps import executor
 
     def no_time(plan: Any, *_: object) -> Run:
         record = RunRecord(Status.SUCCEEDED, "flow.py", plan.step, plan.instance, "", duration=0.0)
         return Run(record, ArtifactPaths.of(plan.directory, plan.flow.name))
 
-    crew.run_now = no_time
+    executor.run_now = no_time
     flow, _ = FLOWS["tri"]
     sys.stderr = io.StringIO()  # progress as in a log
     sweep(flow, grid(seed=range(10)))

@@ -61,7 +61,7 @@ def generate_config_markdown(config: Mapping[str, Any], flow_name: str | None = 
     Raises:
         ConfigError: JSON cannot hold a value.
     """
-    from ductaflow.plans.cells import titled_table
+    from ductaflow.plans.configtable import titled_table
 
     title = f"Configuration of {flow_name}" if flow_name else "Configuration"
     return titled_table(normalise(config), title)

@@ -32,7 +32,7 @@ def command(
     """Say whether `ductaflow run` with the same arguments would reuse the last run of FLOW."""
     import attrs
 
-    from ductaflow.flows.reading import resolve_flow
+    from ductaflow.flows.finding import resolve_flow
     from ductaflow.plans.values import given_config
     from ductaflow.project.layout import project_root
     from ductaflow.sweeps.updates import explain

@@ -80,7 +80,7 @@ def _chosen(runs: list[Run], conditions: Sequence[_Condition]) -> list[Run]:
     Raises:
         click.UsageError: A condition's key is one that no run has.
     """
-    from ductaflow.tables.table import nearest
+    from ductaflow.text.nearest import nearest
 
     values = [_values(run) for run in runs]
     known = dict.fromkeys(key for one in values for key in one)
@@ -97,7 +97,7 @@ def _chosen(runs: list[Run], conditions: Sequence[_Condition]) -> list[Run]:
 def _values(run: Run) -> dict[str, Any]:
     """What conditions may ask for, by key."""
     from ductaflow.errors import ArtifactError
-    from ductaflow.plans.cells import flatten
+    from ductaflow.plans.variables import flatten
     from ductaflow.tables.template import leaves
 
     try:

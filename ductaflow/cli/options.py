@@ -24,7 +24,7 @@ def _flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]
 def flow_files(root: Path) -> list[Path]:
     """The flows of a project, without the scripts that were made of them."""
     from ductaflow.convert.generated import is_generated
-    from ductaflow.flows.reading import flow_files as found_in
+    from ductaflow.flows.finding import flow_files as found_in
     from ductaflow.project.settings import load_settings
 
     folders = [root / folder for folder in load_settings(root).flows]

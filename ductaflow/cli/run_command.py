@@ -42,7 +42,7 @@ def command(
     """
     from ductaflow.errors import RunFailed
     from ductaflow.execution.conductor import run_step_flow
-    from ductaflow.flows.reading import resolve_flow
+    from ductaflow.flows.finding import resolve_flow
     from ductaflow.plans.values import given_config
     from ductaflow.progress.sweepprogress import Surface, surface
     from ductaflow.project.layout import project_root

@@ -46,7 +46,8 @@ def table_given(
     Raises:
         click.UsageError: There is not either a table or a grid.
     """
-    from ductaflow.flows.reading import read_flow, resolve_flow
+    from ductaflow.flows.finding import resolve_flow
+    from ductaflow.flows.reading import read_flow
     from ductaflow.plans.values import given_config, grid_values
     from ductaflow.sweeps.tasks import columns_for, naming_columns, selected_columns
     from ductaflow.tables.grids import grid

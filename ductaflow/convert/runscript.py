@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ductaflow.convert.generated import header, write_generated
 from ductaflow.convert.source import PathLike, find_source
-from ductaflow.plans.config import quoted
+from ductaflow.plans.literal import quoted
 from ductaflow.text.quoting import docstring
 
 _SCRIPT = '''\
@@ -53,12 +53,12 @@ if __name__ == "__main__":
 
 _INSTALLED = """
 from ductaflow import DuctaflowError, run_step_flow
-from ductaflow.values import given_config
+from ductaflow.plans.values import given_config
 """
 _VENDORED = """
 sys.path.insert(0, str(ROOT / "code"))  # this project's own library
 from ductacore import DuctaflowError, run_step_flow
-from ductaflow.values import given_config
+from ductaflow.plans.values import given_config
 """
 
 

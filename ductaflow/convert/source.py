@@ -9,7 +9,9 @@ import attrs
 
 from ductaflow.errors import ConversionError
 from ductaflow.flows.commands import hint
-from ductaflow.flows.reading import read_flow, require_parameters, resolve_flow
+from ductaflow.flows.finding import resolve_flow
+from ductaflow.flows.parameterscell import require_parameters
+from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import check_syntax, language
 from ductaflow.model.records import Flow
 from ductaflow.project.layout import check_encodable, find_root, local_folder, project_root

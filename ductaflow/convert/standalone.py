@@ -16,9 +16,10 @@ from ductaflow.convert.imports import Module, path_entries, project_modules
 from ductaflow.convert.magics import long_text
 from ductaflow.convert.source import PathLike, Source, find_source
 from ductaflow.files import jsonio
-from ductaflow.flows.reading import require_parameters
+from ductaflow.flows.parameterscell import require_parameters
 from ductaflow.flows.syntax import parse_python
-from ductaflow.plans.config import literal, normalise, quoted, to_python
+from ductaflow.plans.config import normalise
+from ductaflow.plans.literal import literal, quoted, to_python
 from ductaflow.plans.parameters import Defaults, complete, read_defaults
 from ductaflow.text.quoting import docstring, visible
 

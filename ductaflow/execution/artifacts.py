@@ -23,7 +23,7 @@ from ductaflow.flows.syntax import language
 from ductaflow.history.recordfile import write_record
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Cell, InstancePlan, NbCell, Note, RunRecord, Tag
-from ductaflow.plans.cells import config_table
+from ductaflow.plans.configtable import config_table
 from ductaflow.project.layout import INDEX_PAGE, ArtifactPaths, runs_dir
 from ductaflow.text.times import local_time
 

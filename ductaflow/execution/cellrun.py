@@ -26,7 +26,7 @@ from ductaflow.execution.nudging import Nudge
 from ductaflow.execution.runsecrets import NO_SECRETS, RunSecrets
 from ductaflow.flowkit.metrics import scalars, scraps
 from ductaflow.flows.imports import leaves_environment_alone
-from ductaflow.flows.syntax import annotate_traceback, failing_line
+from ductaflow.flows.tracebacks import annotate_traceback, failing_line
 from ductaflow.history.events import Audience, Watch
 from ductaflow.model.records import (
     METRICS_MIME,

@@ -14,7 +14,8 @@ from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
 from ductaflow.errors import FlowError, RunFailed
 from ductaflow.flowkit.dualmode import PROJECT_ROOT_KEY
-from ductaflow.flows.reading import read_flow, resolve_flow
+from ductaflow.flows.finding import resolve_flow
+from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions

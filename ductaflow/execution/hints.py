@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.model.records import Config, InstancePlan
-from ductaflow.plans.config import quoted, variables
+from ductaflow.plans.literal import quoted
+from ductaflow.plans.variables import variables
 
 _SHOWN = 3
 

@@ -8,7 +8,7 @@ import attrs
 
 from ductaflow.model.facts import FileFact
 from ductaflow.model.records import Cell, InstancePlan, Note, RunRecord, Tag
-from ductaflow.plans.config import quoted
+from ductaflow.plans.literal import quoted
 from ductaflow.secrets.masking import SHORTEST, Masker
 from ductaflow.secrets.references import MASK, expression, shown, sources, value_of
 

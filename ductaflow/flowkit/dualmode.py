@@ -108,7 +108,7 @@ def unpack_config(
     Returns:
         The variables, as `globals().update(unpack_config(config))` takes them.
     """
-    from ductaflow.plans.cells import flatten
+    from ductaflow.plans.variables import flatten
 
     values = normalise(config or {})
     if flow_name is not None:
@@ -137,7 +137,7 @@ def display_config_summary(config: Mapping[str, Any] | None, flow_name: str | No
         return
     from IPython.display import display
 
-    from ductaflow.plans.cells import titled_table
+    from ductaflow.plans.configtable import titled_table
 
     bundle = {
         "text/markdown": titled_table(values, title),

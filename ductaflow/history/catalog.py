@@ -23,8 +23,8 @@ from ductaflow.project.layout import (
     project_root,
     step_dir,
 )
-from ductaflow.tables.table import nearest
 from ductaflow.tables.template import leaves
+from ductaflow.text.nearest import nearest
 
 PathLike = str | os.PathLike[str]
 

@@ -35,8 +35,9 @@ from ductaflow.papermill.notebooks import (
     read_notebook,
     write_notebook,
 )
-from ductaflow.plans.config import normalise, to_python
+from ductaflow.plans.config import normalise
 from ductaflow.plans.languages import TRANSLATORS
+from ductaflow.plans.literal import to_python
 from ductaflow.project.layout import ArtifactPaths, check_encodable, project_root
 from ductaflow.reuse.interpreters import kernel_spec
 from ductaflow.secrets.references import expression

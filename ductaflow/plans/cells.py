@@ -6,28 +6,25 @@ A change of what the two code cells do raises the version of `config` in `rules`
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain, count
-from typing import Any
 
 from ductaflow.errors import ConfigError
-from ductaflow.flows.reading import require_parameters
+from ductaflow.flows.parameterscell import require_parameters
 from ductaflow.flows.syntax import language
 from ductaflow.model.records import Cell, Config, Flow, Note, Tag
-from ductaflow.plans.config import dotted, quoted, to_python, variables
+from ductaflow.plans.configtable import config_table
 from ductaflow.plans.languages import TRANSLATORS
+from ductaflow.plans.literal import to_python
 from ductaflow.plans.parameters import left_alone, read_defaults
-from ductaflow.secrets.references import SECRET, expression, is_reference, shown, sources
+from ductaflow.plans.variables import flatten_source
+from ductaflow.secrets.references import expression, sources
 
-MAX_ASSIGNMENTS = 200
 """Up to so many variables are assigned one by one; more of them by one expression."""
 
 MAX_LITERAL = 100_000
 """Characters of a config that is written as Python; of a longer one IPython looks at each token."""
 
-MAX_ROWS = 100
-MAX_TABLES = 50
-MAX_VALUE = 200
 """What the table at the top shows at most: rows a table, tables, characters a value."""
 
 
@@ -89,14 +86,6 @@ def _inserted(flow: Flow, kind: str, source: str, tag: str) -> Cell:
 # --- the two code cells ----------------------------------------------------------------------
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """The variables that a flow gets from its config, `config` itself apart.
-
-    The rule is `ductaflow.plans.config.variables`; the flattening cell gives exactly these.
-    """
-    return {name: _look_up(config, path) for name, path in variables(config).items()}
-
-
 def config_source(config: Config) -> str:
     """Source of the injected cell."""
     text = to_python(config, expression)
@@ -106,158 +95,4 @@ def config_source(config: Config) -> str:
     return f"# This instance's config, in place of the default above.\nconfig = {text}"
 
 
-def flatten_source(config: Config, left_alone: Collection[str] = ()) -> str:
-    """Source of the flattening cell, for which `config` is all it needs.
-
-    It leaves no name behind but the variables.
-
-    Args:
-        config: The config.
-        left_alone: Names to which it gives no value; see `ductaflow.plans.config.variables`.
-    """
-    paths = variables(config, left_alone)
-    if not paths:
-        return "# No key of this config becomes a variable."
-    if len(paths) > MAX_ASSIGNMENTS and (source := _flatten_at_once(config, paths)):
-        return source
-    lines = [
-        f"{name} = config{''.join(f'[{quoted(key)}]' for key in path)}"
-        for name, path in paths.items()
-    ]
-    return "\n".join(["# The config's keys as variables.", *lines])
-
-
-def _flatten_at_once(config: Config, paths: Mapping[str, tuple[str, ...]]) -> str:
-    """The same as one expression; empty where that would not give the same."""
-    if any(name != path[-1] for name, path in paths.items()):
-        return ""  # Python's normal form of an identifier, which a string key does not get
-    if not {"globals", "isinstance", "dict"}.isdisjoint(paths):
-        return ""  # run a second time by hand, it would call what it has just replaced
-    parts = [value for value in config.values() if isinstance(value, dict)]
-    keys = {key for part in [*parts, config] for key in part}
-    left_out = sorted(key for key in keys if key.isidentifier() and key not in paths)
-    unless = f" and key not in {{{', '.join(map(quoted, left_out))}}}" if left_out else ""
-    return f"""\
-# The config's keys as variables: those of its dicts, then its own, which win.
-globals().update(
-    {{
-        key: value
-        for part in [*(v for v in config.values() if isinstance(v, dict)), config]
-        for key, value in part.items()
-        if key.isidentifier(){unless}
-    }}
-)"""
-
-
-def _look_up(config: Config, path: Sequence[str]) -> Any:
-    value: Any = config
-    for key in path:
-        value = value[key]
-    return value
-
-
 # --- the table at the top --------------------------------------------------------------------
-
-_ENTITIES = {ord(c): f"&#{ord(c)};" for c in "&<>|`*_[]$\\~!#:@\"'"}
-
-
-def config_table(config: Config, notes: Sequence[Note] = ()) -> str:
-    """Markdown with the notes as a list and the config as tables, a heading for each dict.
-
-    Values are shown, never interpreted: neither as markdown, HTML nor mathematics. Long values,
-    tables and many tables are shortened, and say so.
-    """
-    parts = ["## Configuration"]
-    if notes:
-        parts.append("\n".join(["**⚠ Notes**\n", *(f"- ⚠ {_as_prose(n.message)}" for n in notes)]))
-    groups = list(_groups(config, ()))
-    parts += [_group_table(path, rows) for path, rows in groups[:MAX_TABLES]]
-    if not groups:
-        parts.append("*The config is empty.*")
-    if len(groups) > MAX_TABLES:
-        parts.append(f"… and {len(groups) - MAX_TABLES:,} more dicts: see `config.json`.")
-    return "\n\n".join(parts)
-
-
-def titled_table(config: Config, title: str) -> str:
-    """The same under a title of its own, given as plain text."""
-    return f"## {plain_markdown(title)}\n{config_table(config).partition(chr(10))[2]}"
-
-
-def _groups(config: Config, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Config]]:
-    """Each dict that is not empty, with the keys that lead there, without the dicts inside."""
-    rows = {
-        key: v for key, v in config.items() if not (isinstance(v, dict) and v) or is_reference(v)
-    }
-    if rows:
-        yield path, rows
-    for key, value in config.items():
-        if key not in rows:
-            yield from _groups(value, (*path, key))
-
-
-def _group_table(path: tuple[str, ...], rows: Config) -> str:
-    heading = [f"### {_as_code(_shortened(dotted(path)))}"] if path else []
-    shown = list(rows.items())[:MAX_ROWS]
-    lines = [f"| {_as_code(_shortened(key))} | {_as_code(_shown(v))} |" for key, v in shown]
-    table = "\n".join(["| key | value |", "| --- | --- |", *lines])
-    more = len(rows) - len(shown)
-    rest = [f"… and {more:,} more: see `config.json`."] if more else []
-    return "\n\n".join([*heading, table, *rest])
-
-
-def _shown(value: Any) -> str:
-    """A value as a person reads it: strings bare unless that would mislead."""
-    if is_reference(value):
-        return shown(value[SECRET])
-    if isinstance(value, str):
-        return _shortened(repr(value) if _reads_otherwise(value) else value)
-    if isinstance(value, list):
-        text = repr(value[:MAX_VALUE])
-        if len(value) > MAX_VALUE or len(text) > MAX_VALUE:
-            return f"{text[:MAX_VALUE]}… ({len(value):,} items)"
-        return text
-    return _shortened(repr(value))
-
-
-def _reads_otherwise(text: str) -> bool:
-    """Whether a bare string would be taken for nothing, a number or another literal."""
-    if text != text.strip() or text in ("", "None", "True", "False", "[]", "{}"):
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _shortened(text: str) -> str:
-    if len(text) <= MAX_VALUE:
-        return text
-    return f"{text[:MAX_VALUE]}… ({len(text):,} characters)"
-
-
-def _as_code(text: str) -> str:
-    """`text` in a fixed-width face: MathJax and link finders keep out of `<code>`."""
-    return f"<code>{_as_text(text)}</code>"
-
-
-def _as_prose(text: str) -> str:
-    """A sentence, what stands in backticks as code."""
-    parts = text.split("`")
-    return "".join(_as_code(part) if i % 2 else _as_text(part) for i, part in enumerate(parts))
-
-
-def plain_markdown(text: str) -> str:
-    """Text as markdown that shows it as it is, on one line."""
-    return _as_text(text)
-
-
-def _as_text(text: str) -> str:
-    """`text` with everything that markdown or HTML could act on as entities, on one line."""
-    printable = "".join(c if c.isprintable() else _escaped(c) for c in text)
-    return printable.translate(_ENTITIES)
-
-
-def _escaped(character: str) -> str:
-    return ascii(character)[1:-1]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import keyword
-import math
 import os
 import re
-import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import Path
@@ -314,64 +310,6 @@ def _type_name(value: object) -> str:
 
 # --- Python text -----------------------------------------------------------------------------
 
-_WIDTH = 88
-
-
-def to_python(config: Config, secret: Callable[[str], str] | None = None) -> str:
-    """Python source of a literal that equals the config: one key a line, no imports needed.
-
-    Args:
-        config: A normalised config.
-        secret: Writes an expression for a secret's source; None to write references.
-
-    Returns:
-        Source to which `eval` gives the config back exactly, NaN, `-0.0` and lone surrogates
-        included; ASCII but for letters that can be read.
-    """
-    return _literal(config, "", secret)
-
-
-def literal(value: Any) -> str:
-    """The same of a single value."""
-    return _literal(value, "")
-
-
-def _literal(value: Any, indent: str, secret: Callable[[str], str] | None = None) -> str:
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, float):
-        return _float(value)
-    inner = f"{indent}    "
-    if secret is not None and is_reference(value):
-        return secret(value[SECRET])
-    if isinstance(value, dict) and value:
-        items = [f"{quoted(key)}: {_literal(item, inner, secret)}" for key, item in value.items()]
-        return "{\n" + "".join(f"{inner}{item},\n" for item in items) + f"{indent}}}"
-    if isinstance(value, list) and value:
-        items = [_literal(item, inner, secret) for item in value]
-        one_line = f"[{', '.join(items)}]"
-        if len(indent) + len(one_line) <= _WIDTH and "\n" not in one_line:
-            return one_line
-        if any(isinstance(item, (dict, list)) for item in value):
-            rows = items
-        else:
-            rows = list(_filled(items, _WIDTH - len(inner)))
-        return "[\n" + "".join(f"{inner}{row},\n" for row in rows) + f"{indent}]"
-    return repr(value)
-
-
-def _filled(items: list[str], width: int) -> Iterator[str]:
-    """The items in rows of at most `width`, or one item that is longer."""
-    row, length = [items[0]], len(items[0])
-    for item in items[1:]:
-        if length + len(item) + 2 >= width:
-            yield ", ".join(row)
-            row, length = [item], len(item)
-        else:
-            row.append(item)
-            length += len(item) + 2
-    yield ", ".join(row)
-
 
 _KINDS = {
     type(None): "nothing", bool: "truth value", int: "number", float: "number", str: "text",
@@ -384,69 +322,4 @@ def kind_of(value: Any) -> str:
     return _KINDS[str if is_reference(value) else type(value)]
 
 
-def quoted(text: str) -> str:
-    """A string as Python source, in double quotes."""
-    literal = repr(text)
-    if literal[0] == '"':
-        return literal
-    body = literal[1:-1].replace("\\'", "'").replace('"', '\\"')
-    return f'"{body}"'
-
-
-def _float(value: float) -> str:
-    if math.isfinite(value):
-        return repr(value)
-    if math.isnan(value):
-        return 'float("nan")'
-    return 'float("inf")' if value > 0 else '-float("inf")'
-
-
 # --- variables -------------------------------------------------------------------------------
-
-_HISTORY = re.compile(r"_+|_\d+|_i+\d*|_[iod]h|__\w*__")
-
-
-def variables(config: Config, left_alone: Collection[str] = ()) -> dict[str, tuple[str, ...]]:
-    """The variables that a flow gets from its config, each with the keys that lead to its value.
-
-    Every top-level key becomes one, and so does every key of a top-level dict, which keeps its
-    own name. A top-level key wins over a nested one; of nested ones the last wins. A key that is
-    no identifier, a keyword or reserved (`is_reserved`) stays in `config` alone. Names are in
-    the normal form that Python itself gives identifiers (NFKC).
-
-    Args:
-        config: The config.
-        left_alone: Names that get no value, for the parameters cell gives them theirs.
-    """
-    top: dict[str, tuple[str, ...]] = {}
-    nested: dict[str, tuple[str, ...]] = {}
-    order: list[str] = []
-    for key, value in config.items():
-        if (name := variable_name(key)) is not None:
-            top[name] = (key,)
-            order.append(name)
-        if isinstance(value, dict):
-            for inner in value:
-                if (name := variable_name(inner)) is not None:
-                    nested[name] = (key, inner)
-                    order.append(name)
-    holders = {**nested, **top}
-    return {name: holders[name] for name in order if name not in left_alone}
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def variable_name(key: str) -> str | None:
-    """The variable for a key, or None if it gets none."""
-    name = key if key.isascii() else unicodedata.normalize("NFKC", key)
-    if name.isidentifier() and not keyword.iskeyword(name) and not is_reserved(name):
-        return name
-    return None
-
-
-def is_reserved(name: str) -> bool:
-    """Whether a variable so named would break the notebook, or be overwritten by it.
-
-    These are `config` itself, `get_ipython` (magics call it), names with two underscores on
-    both sides, and IPython's history (`_`, `_3`, `_i`, `_oh` and their kind).
-    """
-    return name in ("config", "get_ipython") or _HISTORY.fullmatch(name) is not None

@@ -11,7 +11,8 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.flows.reading import read_flow, resolve_flow
+from ductaflow.flows.finding import resolve_flow
+from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import comments_of, language, parse_python, transform
 from ductaflow.model.records import Flow
 from ductaflow.plans.config import kind_of

@@ -14,15 +14,10 @@ import attrs
 
 from ductaflow.flows.syntax import language, parse_python
 from ductaflow.model.records import Config, Flow, Note
-from ductaflow.plans.config import (
-    dotted,
-    is_reserved,
-    kind_of,
-    quoted,
-    variable_name,
-    variables,
-)
+from ductaflow.plans.config import dotted, kind_of
+from ductaflow.plans.literal import quoted
 from ductaflow.plans.parameters import Defaults, left_alone, read_defaults
+from ductaflow.plans.variables import is_reserved, variable_name, variables
 
 CONFIG_KINDS = (
     "default", "collision", "shadow", "not-identifier", "unused-key", "unknown-key", "kind",

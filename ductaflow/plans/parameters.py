@@ -18,7 +18,8 @@ import attrs
 from ductaflow.errors import ConfigError
 from ductaflow.flows.syntax import language, parse_python, transform
 from ductaflow.model.records import Cell, Config, Flow
-from ductaflow.plans.config import merged, normalise, variable_name
+from ductaflow.plans.config import merged, normalise
+from ductaflow.plans.variables import variable_name
 
 CONFIG = "config"
 _CACHED_FLOWS = 64

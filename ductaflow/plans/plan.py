@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 
 from ductaflow.flows.commands import command_notes
-from ductaflow.flows.reading import as_written, require_parameters
+from ductaflow.flows.parameterscell import require_parameters
+from ductaflow.flows.reading import as_written
 from ductaflow.model.ages import Age, seconds_of
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.records import Config, Flow, InstancePlan, RunOptions

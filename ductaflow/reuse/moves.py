@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from ductaflow.errors import DuctaflowError, FlowNotFound
 from ductaflow.files.compression import compressed
-from ductaflow.flows.reading import flow_files, read_flow, resolve_flow
+from ductaflow.flows.finding import flow_files, resolve_flow
+from ductaflow.flows.reading import read_flow
 from ductaflow.history.recordfile import read_record
 from ductaflow.model.records import InstancePlan, RunRecord
 from ductaflow.plans.fingerprint import fingerprints

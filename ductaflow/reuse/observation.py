@@ -163,11 +163,11 @@ class _View:
         names = [(os.path.realpath(link) + os.sep, f"{link}{os.sep}") for link in links]
         self._names = [(real, name) for real, name in names if real != name]
         self._above = frozenset(each for link in links for each in follow(str(link), lead).links)
-        self._own = self._place(os.path.realpath(self.plan.directory)) + os.sep
+        self._own = self.place_of(os.path.realpath(self.plan.directory)) + os.sep
         folders = self.noted.get("folders") or (sys.prefix, sys.base_prefix, sys.exec_prefix)
-        places = tuple(map(self._place, interpreter_places(tuple(folders))))
-        temporary = [self._place(folder) for folder in _temporary_folders(self.environment)]
-        private = [self._place(folder) for folder in _private(self.environment, temporary)]
+        places = tuple(map(self.place_of, interpreter_places(tuple(folders))))
+        temporary = [self.place_of(folder) for folder in _temporary_folders(self.environment)]
+        private = [self.place_of(folder) for folder in _private(self.environment, temporary)]
         self._outside = (*places, *private, _INSIDE)
         # A project may lie in the folder of an interpreter, as below /usr. What others keep for
         # themselves may lie in the project, or the project there.
@@ -177,7 +177,7 @@ class _View:
         paths = ArtifactPaths.of(self.plan.directory, self.plan.flow.name)
         self._artifacts = frozenset(map(str, paths.all()))
         listed = (*self.noted.get("listed", ()), *self.noted.get("quiet", ()))
-        self._known_folders = frozenset(self._way(self._place(path))[0] for path in listed)
+        self._known_folders = frozenset(self._way(self.place_of(path))[0] for path in listed)
 
     # --- what was used ------------------------------------------------------------------------
 
@@ -263,13 +263,13 @@ class _View:
     def take_links(self) -> None:
         """The links that it went along; where the run has made one itself, as it left it."""
         asked = (each for each in self.links if each not in self._above)
-        asked = (each for each in asked if self._sought(self._place(each) + os.sep))
+        asked = (each for each in asked if self._sought(self.place_of(each) + os.sep))
         for path in dict.fromkeys([*self._followed, *asked]):
-            target = lead(path) if self._place(path) in self.written else self.links.get(path)
+            target = lead(path) if self.place_of(path) in self.written else self.links.get(path)
             target = target if target is not None else lead(path)
             if target is not None:
                 answer = portable(target, self._root[:-1])
-                self._add(Role.LINK, self._place(path), answer=answer)
+                self._add(Role.LINK, self.place_of(path), answer=answer)
 
     def modules(self) -> list[str]:
         """Files of the project's modules that the run has imported."""
@@ -474,7 +474,7 @@ class _View:
             last: Whether it was followed if it is a link itself.
             leads: Where links lead, if not as it was noted.
         """
-        if self._foreign(self._place(path if leads is None else os.path.normpath(path))):
+        if self._foreign(self.place_of(path if leads is None else os.path.normpath(path))):
             return None
         if last:
             real, links = self._way(path, leads)
@@ -483,11 +483,11 @@ class _View:
             real, links = self._way(folder)
             real = os.path.join(real, name)
         if not links:
-            return self._place(real)
+            return self.place_of(real)
         return self._reached_by(real, links)
 
     def _reached_by(self, real: str, links: Iterable[str]) -> str | None:
-        real = self._place(real)
+        real = self.place_of(real)
         if real.startswith(self._runs) and self._foreign(real):
             return None
         self._linked.add(real)
@@ -517,7 +517,7 @@ class _View:
             return way.end, (*links, *way.links)
         return path, links
 
-    def _place(self, path: str) -> str:
+    def place_of(self, path: str) -> str:
         """A path by the project root's name, however the kernel came there."""
         for real, name in self._names:
             if path.startswith(real):

@@ -17,7 +17,9 @@ from ductaflow.delivery.delivery import placed, target_of
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
 from ductaflow.execution.runner import check_language, interruptible
 from ductaflow.flows.commands import hint
-from ductaflow.flows.reading import read_flow, require_parameters, resolve_flow
+from ductaflow.flows.finding import resolve_flow
+from ductaflow.flows.parameterscell import require_parameters
+from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import check_syntax, language
 from ductaflow.history.entries import Entry
 from ductaflow.history.events import Listener
@@ -34,7 +36,8 @@ from ductaflow.sweeps.executor import Crew
 from ductaflow.sweeps.planning import Outlook
 from ductaflow.sweeps.sweepoptions import RETRIED, RetrySpec, SweepOptions
 from ductaflow.sweeps.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
-from ductaflow.tables.table import Row, nearest, read_table
+from ductaflow.tables.table import Row, read_table
+from ductaflow.text.nearest import nearest
 
 PathLike = str | os.PathLike[str]
 

@@ -18,8 +18,9 @@ from ductaflow.plans.config import is_run, normalise
 from ductaflow.plans.notes import loops_over_config, mentioned
 from ductaflow.plans.parameters import read_defaults
 from ductaflow.project.layout import check_name
-from ductaflow.tables.table import Row, Table, is_empty, nearest
+from ductaflow.tables.table import Row, Table, is_empty
 from ductaflow.tables.template import EMPTY, fields, fill, leaves, lookup
+from ductaflow.text.nearest import nearest
 
 NameSpec: TypeAlias = str | Callable[[Row], str] | None
 ConfigSpec: TypeAlias = (

@@ -22,7 +22,8 @@ from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepI
 from ductaflow.execution.cellrun import Stop
 from ductaflow.execution.refresh import refreshed
 from ductaflow.execution.runner import interruptible, look, run_now
-from ductaflow.flows.reading import read_flow, resolve_flow
+from ductaflow.flows.finding import resolve_flow
+from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
 from ductaflow.history.catalog import all_runs, load_run
 from ductaflow.history.entries import Entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -157,13 +156,3 @@ def _read_file(file: Path) -> Any:
 def is_empty(value: Any) -> bool:
     """Whether a cell of a table is empty: None, pandas' NA and NaT; not a number is a value."""
     return value is None or type(value).__name__ in ("NAType", "NaTType")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint for an error message: the nearest of the names, or all of them."""
-    known = list(names)
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    return f"there are: {shown or 'none'}"

@@ -11,7 +11,8 @@ import attrs
 
 from ductaflow.errors import TableError
 from ductaflow.secrets.references import SECRET, is_reference, shown
-from ductaflow.tables.table import Row, nearest
+from ductaflow.tables.table import Row
+from ductaflow.text.nearest import nearest
 
 
 def lookup(row: Mapping[str, Any], key: str) -> Any:

@@ -20,8 +20,8 @@ from ductaflow.convert.edits import indented
 from ductaflow.convert.embed import needed_by, runtime
 from ductaflow.errors import ConversionError
 from ductaflow.model.records import Cell, Tag
-from ductaflow.plans.cells import flatten
 from ductaflow.plans.values import parse_value
+from ductaflow.plans.variables import flatten
 
 
 def plain(source: str, *, kind: str = "code", tags: tuple[str, ...] = (), line: int = 10) -> str:

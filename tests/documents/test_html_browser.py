@@ -13,7 +13,7 @@ from test_html import RICH
 
 from ductaflow.documents.html import HtmlRenderer
 from ductaflow.model.records import Note
-from ductaflow.plans.cells import config_table
+from ductaflow.plans.configtable import config_table
 
 pytestmark = pytest.mark.browser
 

@@ -19,7 +19,7 @@ from ductaflow import (
 )
 from ductaflow.errors import ArtifactError
 from ductaflow.model.records import Status
-from ductaflow.plans.cells import flatten
+from ductaflow.plans.variables import flatten
 
 LOADS = """\
 if not is_notebook_execution():

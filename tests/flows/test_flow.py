@@ -18,14 +18,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_
 from ductaflow.errors import FlowError, FlowNotFound, ParametersCellError
 from ductaflow.flows import reading as flow_module
 from ductaflow.flows import syntax as syntax_module
-from ductaflow.flows.reading import read_flow, require_parameters, resolve_flow
-from ductaflow.flows.syntax import (
-    annotate_traceback,
-    check_syntax,
-    language,
-    locate,
-    parse_python,
-)
+from ductaflow.flows.finding import resolve_flow
+from ductaflow.flows.parameterscell import _PARAMETERS_LINES, require_parameters
+from ductaflow.flows.reading import read_flow
+from ductaflow.flows.syntax import check_syntax, language, parse_python
+from ductaflow.flows.tracebacks import annotate_traceback, locate
 from ductaflow.model.records import Cell
 
 PERCENT = '''\
@@ -388,7 +385,7 @@ def test_without_one_the_lines_to_add_are_told(flow_of, name, text, lines):
 
 def test_the_told_lines_make_a_parameters_cell(flow_of):
     for name, told in [("x.py", "percent"), ("x.md", "markdown"), ("x.Rmd", "rmarkdown")]:
-        flow = flow_of(flow_module._PARAMETERS_LINES[told] + "\n", name)
+        flow = flow_of(_PARAMETERS_LINES[told] + "\n", name)
         assert flow.cells[require_parameters(flow)].source == "config = {}"
 
 
@@ -494,15 +491,15 @@ def test_compiling_neither_warns_nor_changes_the_filters_for_others(flow_of):
 def test_a_version_is_checked_once(flow_of, monkeypatch):
     flow = flow_of("# %%\nx = 'checked once'\n")
     check_syntax(flow)
-    monkeypatch.setattr(syntax_module, "_compile", None)
+    monkeypatch.setattr(syntax_module, "compile_error", None)
     assert check_syntax(flow) is None
 
 
 def test_plain_python_needs_no_ipython():
     code = (
-        "import sys; from pathlib import Path; import ductaflow.flows.syntax as f\n"
+        "import sys; from pathlib import Path; import ductaflow.flows.syntax as f, ductaflow.flows.tracebacks as t\n"
         "assert not {'jupytext', 'nbformat', 'IPython'} & set(sys.modules)\n"
-        "f._compile_problem('x = 1'); f._source_line('x = 1', 1)\n"
+        "f._compile_problem('x = 1'); t._source_line('x = 1', 1)\n"
         "assert 'IPython' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,14 +21,9 @@ from hypothesis import strategies as st
 
 from ductaflow.errors import ConfigError
 from ductaflow.files import jsonio
-from ductaflow.plans.config import (
-    MAX_DEPTH,
-    dotted,
-    normalise,
-    to_python,
-    variable_name,
-    variables,
-)
+from ductaflow.plans.config import MAX_DEPTH, dotted, normalise
+from ductaflow.plans.literal import to_python
+from ductaflow.plans.variables import variable_name, variables
 
 text = st.text(st.characters(codec=None))  # lone surrogates too
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | text

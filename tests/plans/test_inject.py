@@ -12,17 +12,10 @@ from nbconvert.filters import markdown2html
 
 from ductaflow.errors import ParametersCellError
 from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Note
-from ductaflow.plans.cells import (
-    MAX_ASSIGNMENTS,
-    MAX_ROWS,
-    MAX_TABLES,
-    config_source,
-    config_table,
-    flatten,
-    flatten_source,
-    prepare,
-)
+from ductaflow.plans.cells import config_source, prepare
 from ductaflow.plans.config import normalise
+from ductaflow.plans.configtable import MAX_ROWS, MAX_TABLES, config_table
+from ductaflow.plans.variables import MAX_ASSIGNMENTS, flatten, flatten_source
 
 keys = (
     st.sampled_from(["a", "b", "net", "config", "class", "globals", "dict", "_", "__x__", "list"])

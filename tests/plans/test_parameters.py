@@ -6,8 +6,8 @@ import pytest
 
 from ductaflow.errors import ConfigError
 from ductaflow.flows.reading import read_flow
-from ductaflow.plans.cells import flatten_source
 from ductaflow.plans.parameters import complete, left_alone, read_defaults
+from ductaflow.plans.variables import flatten_source
 
 
 @pytest.fixture

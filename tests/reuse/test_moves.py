@@ -20,7 +20,7 @@ from ductaflow import (
     update,
 )
 from ductaflow.cli.main import main
-from ductaflow.flows.reading import resolve_flow
+from ductaflow.flows.finding import resolve_flow
 from ductaflow.history.recordfile import read_record
 
 CELL = 'open("out.txt", "w").write(str(x))'

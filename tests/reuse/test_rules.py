@@ -13,9 +13,11 @@ from ductaflow_kernels.session.messages import Message
 from ductaflow import Run, accept, explain, sweep, update
 from ductaflow.documents.outputs import Limits, OutputFolder
 from ductaflow.model.rules import RULES, RULES_TOLD, changed_rules
-from ductaflow.plans.cells import config_source, flatten_source
-from ductaflow.plans.config import normalise, to_python
+from ductaflow.plans.cells import config_source
+from ductaflow.plans.config import normalise
 from ductaflow.plans.languages import TRANSLATORS
+from ductaflow.plans.literal import to_python
+from ductaflow.plans.variables import flatten_source
 
 VALUES = {
     "name": "a 'b' \"c\" \\ \n é",
