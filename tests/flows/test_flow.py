@@ -497,7 +497,8 @@ def test_a_version_is_checked_once(flow_of, monkeypatch):
 
 def test_plain_python_needs_no_ipython():
     code = (
-        "import sys; from pathlib import Path; import ductaflow.flows.syntax as f, ductaflow.flows.tracebacks as t\n"
+        "import sys; from pathlib import Path\n"
+        "import ductaflow.flows.syntax as f, ductaflow.flows.tracebacks as t\n"
         "assert not {'jupytext', 'nbformat', 'IPython'} & set(sys.modules)\n"
         "f._compile_problem('x = 1'); t._source_line('x = 1', 1)\n"
         "assert 'IPython' not in sys.modules"
