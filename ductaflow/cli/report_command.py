@@ -16,19 +16,23 @@ from ductaflow.cli.output import dump, say
 def command(instances: tuple[str, ...], step: str | None, root: str | None, as_json: bool) -> None:
     """Make the HTML reports of INSTANCES anew from their notebooks; nothing runs.
 
-    Without INSTANCES, those that are missing.
+    Without INSTANCES, those that are missing, or lack the styles that they share.
     """
+    from ductaflow.documents.html import lacks_parts
     from ductaflow.files.compression import kept
     from ductaflow.history.standing import is_live
     from ductaflow.project.layout import project_root
     from ductaflow.upkeep.thinning import make_report
 
-    found = options.find_runs(project_root(root), instances, step)
+    project = project_root(root)
+    found = options.find_runs(project, instances, step)
     if not instances:
         found = [
             run
             for run in found
-            if not run.html.exists() and kept(run.paths.notebook).exists() and not is_live(run)
+            if (not run.html.exists() or lacks_parts(run.html, project))
+            and kept(run.paths.notebook).exists()
+            and not is_live(run)
         ]
     pages = [str(make_report(run)) for run in found]
     if as_json:

@@ -24,6 +24,9 @@ from ductaflow.cli.output import dump, say
     type=click.Choice(["notebook", "log"]),
     help="Compress this of each.",
 )
+@click.option(
+    "--share", is_flag=True, help="Let reports share their styles, which lie once in runs/ then."
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Change nothing; say what would be done.")
 @options.root_option
 @options.json_option
@@ -33,30 +36,41 @@ def command(
     older_than: str | None,
     delete: tuple[str, ...],
     compress: tuple[str, ...],
+    share: bool,
     dry_run: bool,
     root: str | None,
     as_json: bool,
 ) -> None:
     """Delete reports of INSTANCES, or of all runs, and compress their notebooks and logs.
 
-    With --delete or --compress only what these name. Thinned runs are still reused, and
+    With --delete, --compress or --share only what these name. Thinned runs are still reused, and
     `ductaflow report` makes a report anew.
     """
     from ductaflow.project.layout import project_root
     from ductaflow.upkeep.thinning import thin
 
     runs = options.find_runs(project_root(root), instances, step)
-    if not delete and not compress:
-        delete, compress = ("report",), ("notebook", "log")
+    named = bool(delete or compress or share)
     try:
-        done = thin(runs, delete=delete, compress=compress, older_than=older_than, dry_run=dry_run)
+        done = thin(
+            runs,
+            delete=delete if named else None,
+            compress=compress if named else None,
+            share=share,
+            older_than=older_than,
+            dry_run=dry_run,
+        )
     except ValueError as e:
         raise click.UsageError(str(e)) from None
     if as_json:
-        dump([{"run": t.run.label, "deleted": t.deleted, "compressed": t.compressed} for t in done])
+        dump([{"run": t.run.label, **{what: getattr(t, what) for what in _TOLD}} for t in done])
         return
     for each in done:
-        parts = [("delete", each.deleted), ("compress", each.compressed)]
+        parts = [
+            ("delete", each.deleted),
+            ("compress", each.compressed),
+            ("share", each.shared),
+        ]
         told = "; ".join(f"{what} {', '.join(names)}" for what, names in parts if names)
         say(f"{each.run.label}: {told}")
     if not done:
@@ -65,3 +79,6 @@ def command(
     runs_told = "1 run" if len(done) == 1 else f"{len(done)} runs"
     verb = "would be" if dry_run else "is" if len(done) == 1 else "are"
     say(f"{runs_told} {verb} thinned.")
+
+
+_TOLD = ("deleted", "compressed", "shared")

@@ -11,6 +11,8 @@ import hashlib
 import json
 import posixpath
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import takewhile
@@ -21,7 +23,8 @@ import attrs
 
 from ductaflow._version import __version__
 from ductaflow.delivery.stores import MANIFEST, Store, decoded, is_url, opened, store_at
-from ductaflow.errors import DuctaflowError, ExportError, TableError
+from ductaflow.documents.html import whole
+from ductaflow.errors import ArtifactError, DuctaflowError, ExportError, TableError
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.history.lineage import root_of
@@ -118,9 +121,23 @@ def export_run(run: Run, target: str, files: str | Sequence[str], root: Path) ->
         ExportError: It could not be delivered.
     """
     store = store_at(target, root)
+    with tempfile.TemporaryDirectory(prefix="ductaflow-") as made:
+        return _export(run, target, store, files, root, Path(made))
+
+
+def _export(
+    run: Run, target: str, store: Store, files: str | Sequence[str], root: Path, made: Path
+) -> Delivery:
+    """Deliver one run; `made` is a folder for what is not delivered as it lies there."""
     try:
         old = _delivered(store)
-        here = {name: _hash(run.dir / name) for name in _chosen(run.dir, files)}
+        names = _chosen(run.dir, files)
+        shared_at = root_of(run) if run.step else root
+        sources = {
+            name: _to_deliver(run.dir / name, shared_at, made / str(number))
+            for number, name in enumerate(names)
+        }
+        here = {name: _hash(source) for name, source in sources.items()}
         thinned = [name for name in _thinned(run) if name in old and name not in here]
         packed = {compressed(Path(name)).name for name in thinned}
         here = {name: told for name, told in here.items() if name not in packed}
@@ -130,9 +147,11 @@ def export_run(run: Run, target: str, files: str | Sequence[str], root: Path) ->
         removed = [name for name in old if name not in here]
         if copied or removed or not old:
             manifest = _manifest(run, here)
-            store.deliver({name: run.dir / name for name in copied}, removed, manifest)
+            store.deliver({name: sources[name] for name in copied}, removed, manifest)
     except ExportError:
         raise
+    except ArtifactError as e:
+        raise ExportError(f"{run.label} could not be delivered to {target}: {e}") from e
     except store.errors as e:
         raise ExportError(
             f"{run.label} could not be delivered to {target}: {e}. Its manifest there is as "
@@ -252,6 +271,20 @@ def _chosen(folder: Path, globs: str | Sequence[str]) -> list[str]:
     if not names:
         raise ExportError(f"no file in {folder} matches {globs!r}, so there is nothing to deliver")
     return names
+
+
+def _to_deliver(file: Path, root: Path, made: Path) -> Path:
+    """The file, or what is made of one that shares with others what it is to have itself.
+
+    Raises:
+        ArtifactError: That is not there.
+    """
+    content = whole(file, root) if file.suffix == ".html" else None
+    if content is None:
+        return file
+    made.write_bytes(content)
+    shutil.copystat(file, made)
+    return made
 
 
 def _thinned(run: Run) -> list[str]:

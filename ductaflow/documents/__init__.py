@@ -1,4 +1,4 @@
 """What a kernel said, as notebook, log and page.
 
-Owns outputs, widgets, the executed notebook, the log, and `html/`. Imports `model`, `files`.
+Owns outputs, widgets, the executed notebook, the log, and `html/`. Imports `project`, `model`, `files`.
 """

@@ -13,7 +13,7 @@ from typing import Any, final
 import attrs
 from ductaflow_kernels.processes.machine import start_thread
 
-from ductaflow.documents.html import Fragment, Head, renderer
+from ductaflow.documents.html import Fragment, Head, SharedParts, renderer, shared
 from ductaflow.documents.notebook import FAILING_ANCHOR, Notebook
 from ductaflow.documents.runlog import RunLog
 from ductaflow.errors import ArtifactError
@@ -140,7 +140,9 @@ class Artifacts:
         if looks is not None:
             fragments = [self._fragment(index) for index in range(len(self.notebook))]
             widgets = self.notebook.widget_state
-            page = report_page(record, fragments, widgets, looks, self.plan.root)
+            page = report_page(
+                record, fragments, widgets, looks, self.plan.root, self.paths.directory
+            )
             jsonio.write_atomic(self.paths.html, page)
         write_record(self.paths.record, record)
         return record
@@ -170,15 +172,32 @@ def report_page(
     widget_state: Mapping[str, Any] | None,
     looks: HtmlOptions,
     root: Path,
+    directory: Path,
 ) -> str:
-    """The report: a run's cells, and the bar over them."""
+    """The report: a run's cells, and the bar over them.
+
+    Args:
+        record: The run's record.
+        fragments: The cells.
+        widget_state: The state of the notebook's widgets.
+        looks: How it is to look. Only an instance's report shares what all have in common.
+        root: The project root.
+        directory: The folder that the report goes to.
+
+    Raises:
+        ArtifactError: What it shares cannot be written.
+    """
     title = " / ".join(p for p in (record.step, record.instance) if p)
-    return renderer().page(
+    page = renderer().page(
         fragments,
         title=title or Path(record.flow).stem,
         widget_state=widget_state,
         head=_head(record, looks, root),
     )
+    if not (looks.shared and record.step):
+        return page
+    label = f"{record.step}/{record.instance}"
+    return shared(page, SharedParts.seen_from(directory, root, label))
 
 
 def _head(record: RunRecord, looks: HtmlOptions, root: Path) -> Head:

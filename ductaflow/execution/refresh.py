@@ -181,7 +181,7 @@ def _make(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh
     if looks is not None and paths.html.exists():
         written_in = language(plan.flow)
         fragments = [report_cell(notebook.cell(i), written_in, looks) for i in range(len(notebook))]
-        page = report_page(new, fragments, notebook.widget_state, looks, plan.root)
+        page = report_page(new, fragments, notebook.widget_state, looks, plan.root, plan.directory)
     return _Fresh(record, data, new, text, page)
 
 

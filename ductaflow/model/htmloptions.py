@@ -41,6 +41,11 @@ class HtmlOptions:
             `title`, `head` (styles and scripts), `header`, `body` and `scripts`, all HTML but the
             title, and is to put in the last four; its `<body>` needs the class `jp-Notebook` and
             `data-jp-theme-light="true"`, by which Jupyter's styles go.
+        shared: Whether the reports of instances share what all of them have in common, our style
+            sheet and scripts, in files that lie once in `runs/index_files/shared/`. Each then takes
+            some 40 kB less, and needs its place in `runs/`; a delivered or bundled one is whole.
+            These files are never deleted: there is one set for each version of ductaflow.
+            A change of this alone runs nothing; `thin(share=True)` lets old reports share, too.
 
     Raises:
         ValueError: A file is not there, or the logo is no picture of these kinds.
@@ -53,6 +58,7 @@ class HtmlOptions:
     fold_lines: int | None = attrs.field(default=400)
     scripts: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool))
     template: Path | None = attrs.field(default=None, converter=_file)
+    shared: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
 
     @logo.validator
     @template.validator

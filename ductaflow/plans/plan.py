@@ -164,7 +164,8 @@ def make_options(
     )
     age = settings.max_age if max_age is None else seconds_of(max_age, "max_age")
     kernel_name = settings.kernel if kernel_name is None else kernel_name
-    html = settings.html if html is None else html
+    if html is None or (html is True and settings.html):
+        html = settings.html
     preload = settings.preload if preload is None else preload
     ahead: tuple[str, ...] | None
     if isinstance(preload, bool):

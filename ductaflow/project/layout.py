@@ -21,6 +21,8 @@ SUMMARY = "bulk_summary.json"
 INDEX_FILES = "index_files"
 """The folder beside a page about many runs, which may lie in `runs/` itself."""
 
+_SHARED = "shared"  # in `INDEX_FILES`; not hidden, for Jupyter serves no hidden files
+
 ROOT_VARIABLE = "DUCTAFLOW_ROOT"
 """Environment variable that names the project root."""
 
@@ -300,11 +302,15 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 
 
 def is_own_file(parts: Sequence[str]) -> bool:
-    """Whether a path is a hidden file of ductaflow's, which is nobody's result.
+    """Whether a path is a file of ductaflow's that is nobody's result.
+
+    Those are the hidden ones, and what reports share.
 
     Args:
         parts: Its parts, from the folder of all runs on.
     """
+    if tuple(parts[:2]) == (INDEX_FILES, _SHARED):
+        return True
     return any(part.startswith(".ductaflow") or _TEMPORARY.fullmatch(part) for part in parts)
 
 
@@ -355,6 +361,11 @@ def instance_in(folder: Path, instance: str) -> Path:
             "remove the link, or make runs/ itself a link"
         )
     return directory
+
+
+def shared_dir(root: Path) -> Path:
+    """The folder of what reports share: `{root}/runs/index_files/shared`. It need not exist."""
+    return runs_dir(root) / INDEX_FILES / _SHARED
 
 
 def step_dir(root: Path, step: str) -> Path:
@@ -479,7 +490,7 @@ class ArtifactPaths:
 
     @property
     def html(self) -> Path:
-        """The same as a self-contained page."""
+        """The same as a page, self-contained unless reports share their styles."""
         return Path(self.folder, f"{self.flow}.html")
 
     @property

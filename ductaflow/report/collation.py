@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import attrs
 
-from ductaflow.documents.html import HtmlOptions, fill_navigation
+from ductaflow.documents.html import HtmlOptions, fill_navigation, whole
 from ductaflow.errors import ArtifactError, DuctaflowError
 from ductaflow.files import jsonio
 from ductaflow.history.run import Run
@@ -27,6 +27,7 @@ from ductaflow.project.layout import (
     runs_dir,
     target_folder,
 )
+from ductaflow.project.settings import load_settings
 from ductaflow.report.facts import InstanceFacts, Light, read_facts
 from ductaflow.report.graph import Graph, graph_of
 from ductaflow.report.links import Links
@@ -66,7 +67,7 @@ def collate(
         title: What to call it; the steps' names, or the project's, if left out.
         figures: Whether to show the instances' figures.
         bundle: Whether to copy the instances' reports too, so that the folder stands alone.
-        html: The branding: `title`, `logo` and `css` are used.
+        html: The branding: `title`, `logo` and `css` are used. The project's, if left out.
 
     Returns:
         The page's path; in a notebook it is shown as a link.
@@ -75,7 +76,8 @@ def collate(
         DuctaflowError: There is no such step, or no instance; or `out` is a URL, or a relative path
             that leads out of the project.
         NameRefused: A step's name is no folder name.
-        ArtifactError: The folder cannot be written.
+        ArtifactError: The folder cannot be written, or the styles that a report shares, of which
+            it is to get its own copy, are not there.
     """
     project = project_root(root)
     folder = runs_dir(project) if out is None else target_folder(out, project, "out")
@@ -88,7 +90,7 @@ def collate(
         )
     site = Site.open(
         project, folder, title=title or _title(what, project), figures=figures,
-        full=len(instances) <= FULL_FIGURES, html=html or HtmlOptions(),
+        full=len(instances) <= FULL_FIGURES, html=html or load_settings(project).looks,
     )  # fmt: skip
     site.write(instances, bundle=bundle)
     return Page.of(site.page, len(instances))
@@ -281,7 +283,11 @@ class Site:
             to = self.folder / INDEX_FILES / "reports" / facts.step / f"{facts.instance}.html"
             to.parent.mkdir(parents=True, exist_ok=True)
             if facts.paths.html.is_file():
-                shutil.copyfile(facts.paths.html, to)
+                content = whole(facts.paths.html, self.root)
+                if content is None:
+                    shutil.copyfile(facts.paths.html, to)
+                else:
+                    to.write_bytes(content)
 
 
 def link_reports(instances: Sequence[InstanceFacts], graph: Graph, page: Path) -> None:

@@ -19,7 +19,6 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.documents.html import HtmlOptions
 from ductaflow.documents.html.page import script_json
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
@@ -32,6 +31,7 @@ from ductaflow.history.events import (
 )
 from ductaflow.model.records import Flow, RunRecord, Status
 from ductaflow.project.layout import instance_dir, runs_dir, target_folder
+from ductaflow.project.settings import load_settings
 from ductaflow.report.collation import FULL_FIGURES, Site, select
 from ductaflow.report.facts import InstanceFacts, Light, facts_of, read_facts
 from ductaflow.report.graph import graph_of
@@ -112,7 +112,7 @@ class LiveIndex:
         folder = runs_dir(root) if isinstance(where, bool) else target_folder(where, root, "live")
         site = Site.open(
             root, folder, title=root.name if everything else step, figures=True,
-            full=len(planned) <= FULL_FIGURES, html=HtmlOptions(),
+            full=len(planned) <= FULL_FIGURES, html=load_settings(root).looks,
         )  # fmt: skip
         live = cls(site, step, flow, everything, planned)
         live._start()

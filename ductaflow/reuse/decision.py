@@ -497,8 +497,15 @@ def _age(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
 
 @lru_cache(maxsize=64)
 def _looks(options: RunOptions) -> Any:
-    """How a report is to look, as a record has it; None as by default."""
-    return options_told(options).get("html")
+    """How a report is to look."""
+    return _seen(options_told(options).get("html"))
+
+
+def _seen(told: Any) -> Any:
+    """Of what a record says of a report what a reader sees; None as by default."""
+    if not isinstance(told, Mapping):
+        return told
+    return {name: value for name, value in told.items() if name != "shared"} or None
 
 
 def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iterator[Reason]:
@@ -507,7 +514,7 @@ def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> I
     notebook = f"{folder}{paths.flow}.ipynb"
     if "notebook" not in gone and not any(map(os.path.exists, (notebook, notebook + SUFFIX))):
         yield Reason("report", f"{paths.flow}.ipynb is gone")
-    if plan.options.html and _looks(plan.options) != record.options.get("html"):
+    if plan.options.html and _looks(plan.options) != _seen(record.options.get("html")):
         yield Reason("report", "the report is to look otherwise")
     elif (
         plan.options.html

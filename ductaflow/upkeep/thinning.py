@@ -13,6 +13,7 @@ from typing import Final
 
 import attrs
 
+from ductaflow.documents.html import SharedParts, can_share, shared, shares
 from ductaflow.documents.notebook import read_notebook
 from ductaflow.documents.widgets import WIDGET_STATE_MIME
 from ductaflow.errors import ArtifactError
@@ -42,18 +43,21 @@ class Thinned:
         run: The run.
         deleted: What was deleted: `report`, `notebook`, `log`.
         compressed: What was compressed: `notebook`, `log`.
+        shared: What shares with other runs now what it had itself: `report`.
     """
 
     run: Run
     deleted: tuple[str, ...]
     compressed: tuple[str, ...]
+    shared: tuple[str, ...] = ()
 
 
 def thin(
     runs: Iterable[Run] | str | None = None,
     *,
-    delete: Sequence[str] = ("report",),
-    compress: Sequence[str] = ("notebook", "log"),
+    delete: Sequence[str] | None = None,
+    compress: Sequence[str] | None = None,
+    share: bool = False,
     older_than: str | float | timedelta | None = None,
     dry_run: bool = False,
     root: str | os.PathLike[str] | None = None,
@@ -65,9 +69,12 @@ def thin(
 
     Args:
         runs: Which ones; a step's name for all of its; all of the project if left out.
-        delete: What to delete of each: `report`, `notebook`, `log`.
+        delete: What to delete of each: `report`, `notebook`, `log`. If left out, the report, or
+            nothing with `share`.
         compress: What to compress with gzip: `notebook`, `log`; `Run.read_notebook` and
-            `Run.read_log` read them as before.
+            `Run.read_log` read them as before. If left out, both, or nothing with `share`.
+        share: Let reports share the styles and scripts that all of them have in common, as with
+            `HtmlOptions(shared=True)`.
         older_than: Only runs that ended longer ago than this, as `30d`, or seconds.
         dry_run: Change nothing; say what would be done.
         root: The project root; found from where the caller is, if left out.
@@ -76,12 +83,14 @@ def thin(
         What was done, an item for each run of which there was something to take away.
 
     Raises:
-        ValueError: `delete` or `compress` names what it cannot, or both name the same, or
-            `older_than` is no age.
+        ValueError: `delete` or `compress` names what it cannot, or both name the same, or reports
+            are to be deleted and shared, or `older_than` is no age.
         InstanceBusy: A run has begun meanwhile.
         ArtifactError: A folder cannot be written.
     """
-    _check(delete, compress)
+    delete = (() if share else ("report",)) if delete is None else delete
+    compress = (() if share else COMPRESSIBLE) if compress is None else compress
+    _check(delete, compress, share)
     age = None if older_than is None else seconds_of(older_than, "older_than")
     if runs is None or isinstance(runs, str):
         project = project_root(root)
@@ -94,8 +103,8 @@ def thin(
     for run in chosen:
         if is_live(run) or (age is not None and not _is_older(run, age)):
             continue
-        planned = _planned(run, delete, compress, wanted)
-        if planned.deleted or planned.compressed:
+        planned = _planned(run, delete, compress, share, wanted)
+        if planned.deleted or planned.compressed or planned.shared:
             if not dry_run:
                 _carry_out(planned)
             done.append(planned)
@@ -105,7 +114,8 @@ def thin(
 def make_report(run: Run) -> Path:
     """Make a run's HTML report anew from its notebook, without running it.
 
-    Links to its neighbours come with the next `collate`.
+    Links to its neighbours come with the next `collate`. A report that shares its styles with
+    others goes on doing so, and brings those back that were deleted.
 
     Args:
         run: The run; its notebook may be compressed.
@@ -127,16 +137,18 @@ def make_report(run: Run) -> Path:
             ) from e
         told = recorded_options(record).get("html", True)
         looks = told if isinstance(told, HtmlOptions) else HtmlOptions()
+        if shares(run.html):
+            looks = attrs.evolve(looks, shared=True)
         written_in = metadata.get("language_info", {}).get("name", "python")
         widgets = metadata.get("widgets", {}).get(WIDGET_STATE_MIME)
         fragments = [report_cell(cell, written_in, looks) for cell in cells]
         root = root_of(run) if run.step else run.dir
-        jsonio.write_atomic(run.html, report_page(record, fragments, widgets, looks, root))
+        jsonio.write_atomic(run.html, report_page(record, fragments, widgets, looks, root, run.dir))
         _note(run.paths, (name for name in record.thinned if name != "report"))
     return run.html
 
 
-def _check(delete: Sequence[str], compress: Sequence[str]) -> None:
+def _check(delete: Sequence[str], compress: Sequence[str], share: bool) -> None:
     for name, given, known in (
         ("delete", delete, DELETABLE),
         ("compress", compress, COMPRESSIBLE),
@@ -146,6 +158,8 @@ def _check(delete: Sequence[str], compress: Sequence[str]) -> None:
             raise ValueError(f"{name}={told!r}: it is a list of {', '.join(known)}")
     if both := [name for name in delete if name in compress]:
         raise ValueError(f"{both[0]!r} is to be deleted and compressed; name it once")
+    if share and "report" in delete:
+        raise ValueError("'report' is to be deleted, and cannot be shared; choose one")
 
 
 def _is_older(run: Run, seconds: float) -> bool:
@@ -167,14 +181,27 @@ def _read_by_runs(runs: Iterable[Run]) -> set[Path]:
 
 
 def _planned(
-    run: Run, delete: Sequence[str], compress: Sequence[str], wanted: set[Path]
+    run: Run, delete: Sequence[str], compress: Sequence[str], share: bool, wanted: set[Path]
 ) -> Thinned:
     free = {name: file for name, file in run.paths.readable.items() if file not in wanted}
     return Thinned(
         run,
         tuple(name for name in delete if name in free and kept(free[name]).exists()),
         tuple(name for name in compress if name in free and free[name].exists()),
+        ("report",) if share and "report" in free and _can_share(run) else (),
     )
+
+
+def _can_share(run: Run) -> bool:
+    page = _page(run.html) if run.step else None
+    return page is not None and can_share(page)
+
+
+def _page(report: Path) -> str | None:
+    try:
+        return report.read_bytes().decode("utf-8", "surrogatepass")
+    except (OSError, ValueError):
+        return None
 
 
 def _carry_out(planned: Thinned) -> None:
@@ -191,6 +218,9 @@ def _carry_out(planned: Thinned) -> None:
                     file.unlink(missing_ok=True)
             for name in planned.compressed:
                 compress_file(run.paths.readable[name])
+            if planned.shared and (page := _page(run.html)) is not None:
+                parts = SharedParts.seen_from(run.dir, root_of(run), run.label)
+                jsonio.write_atomic(run.html, shared(page, parts))
         except OSError as e:
             raise ArtifactError(
                 f"cannot thin {run.label}: {e}. Make {run.dir} writable, and thin again."

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import ductaflow
 from ductaflow.documents.html import HtmlRenderer, renderer
 from ductaflow.documents.html.cache import BoundedCache
-from ductaflow.documents.html.css import prune
+from ductaflow.documents.html.css import prune, without_unused
 from ductaflow.documents.html.markup import describe_images, has_math
 from ductaflow.documents.html.text import ansi_to_html, encodable
 
@@ -413,6 +413,25 @@ def test_css_keeps_what_can_occur():
         "@media screen {", ".a { x: y }", "}",
         "p { z: 1 }",
     ]  # fmt: skip
+
+
+def test_css_drops_colours_that_nothing_uses():
+    css = ":root { --md-a: #fff; --md-ab: #000; --jp-a: var(--md-ab); --jp-b: 1px; }"
+    assert (
+        without_unused(css, "--md-")
+        == ":root { --md-ab: #000; --jp-a: var(--md-ab); --jp-b: 1px; }"
+    )
+
+
+def test_a_page_has_no_styles_of_jupyterlabs_controls():
+    page = HtmlRenderer().page([], title="T")
+    classes = set(re.findall(r"\.(jp-[\w-]+)", page))
+    assert {"jp-Cell", "jp-InputArea-editor", "jp-OutputPrompt", "jp-RenderedHTMLCommon"} <= classes
+    assert not any(
+        re.search("Placeholder|Group|Toolbar|Panel|Indicator|Dialog", c) for c in classes
+    )
+    colours = set(re.findall(r"(--md-[\w-]+)\s*:", page))
+    assert colours == set(re.findall(r"var\((--md-[\w-]+)", page))
 
 
 def test_the_bundles_are_the_ones_described():

@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from ductaflow import get_all_instances, run_step_flow, sweep
+from ductaflow import HtmlOptions, collate, get_all_instances, run_step_flow, sweep
+from ductaflow.cli.main import group
 from ductaflow.errors import SettingsError
 from ductaflow.plans.plan import make_options
 from ductaflow.project.layout import find_root, instance_dir, runs_dir
@@ -63,6 +65,11 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("timeout = -1", "timeout is -1; it is a number of seconds"),
         ("cell_timeout = 'long'", "cell_timeout is 'long'"),
         ("html = 'no'", "html is 'no'; it is true or false"),
+        ("html = {titel = 'x'}", "true or false, or a table with some of title, logo"),
+        ("html = {shared = 1}", "a table in which shared is true or false"),
+        ("html = {fold_lines = 0}", "HtmlOptions takes: fold_lines is 0"),
+        ("html = {logo = 'none.png'}", "none.png, which is no file"),
+        ("html = {css = 'none.css'}", "none.css"),
         ("kernel = ''", "kernel is ''; it is a kernelspec's name"),
         ("preload = 'numpy'", "preload is 'numpy'; it is true, false or a list"),
         ("runs = '../elsewhere'", "runs is '../elsewhere'; it is a folder inside the project"),
@@ -121,6 +128,33 @@ def test_arguments_win_over_settings():
     )  # fmt: skip
     assert (said.timeout, said.cell_timeout, said.kernel_name) == (None, 7, "b")
     assert (said.html, said.preload) == (True, ("x",))
+
+
+def test_reports_look_as_the_settings_say(project, tmp_path, monkeypatch):
+    (tmp_path / "own.css").write_text("main { color: teal }", "utf-8")
+    write(tmp_path, "[html]\nshared = true\ntitle = 'Client'\ncss = 'own.css'")
+    monkeypatch.chdir(tmp_path / "flow")  # files are seen from the root
+    project.write("one", "print('hello')")
+    run = run_step_flow("one", "one", "a", {})
+    text = run.html.read_text("utf-8")
+    assert "<b>Client</b>" in text
+    assert "color: teal" in text
+    assert len(text) < 15_000
+    assert len(list((tmp_path / "runs" / "index_files" / "shared").iterdir())) == 1
+    assert run_step_flow("one", "one", "a", {}, html=True).reused
+    monkeypatch.setenv("DUCTAFLOW_HTML", "true")
+    assert run_step_flow("one", "one", "a", {}).reused
+    asked = ["run", "one", "--html", "--step", "one", "-i", "b", "--root", str(tmp_path)]
+    assert CliRunner().invoke(group, asked).exit_code == 0
+    other = tmp_path / "runs" / "one" / "b" / "one.html"
+    assert "<b>Client</b>" in other.read_text("utf-8")
+    assert "<title>Client</title>" in collate(root=tmp_path).read_text("utf-8")
+    monkeypatch.setenv("DUCTAFLOW_HTML", "false")
+    assert not run_step_flow("one", "one", "c", {}).html.exists()
+    looks = HtmlOptions(title="Other")
+    assert "<b>Other</b>" in run_step_flow("one", "one", "d", {}, html=looks).html.read_text(
+        "utf-8"
+    )
 
 
 def test_folders_are_where_the_settings_say(project):

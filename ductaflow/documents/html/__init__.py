@@ -17,4 +17,10 @@ from ductaflow.documents.html.renderer import Fragment as Fragment
 from ductaflow.documents.html.renderer import HtmlRenderer as HtmlRenderer
 from ductaflow.documents.html.renderer import NbCell as NbCell
 from ductaflow.documents.html.renderer import renderer as renderer
+from ductaflow.documents.html.sharing import SharedParts as SharedParts
+from ductaflow.documents.html.sharing import can_share as can_share
+from ductaflow.documents.html.sharing import lacks_parts as lacks_parts
+from ductaflow.documents.html.sharing import shared as shared
+from ductaflow.documents.html.sharing import shares as shares
+from ductaflow.documents.html.sharing import whole as whole
 from ductaflow.model.htmloptions import HtmlOptions as HtmlOptions

@@ -11,6 +11,7 @@ _CLASS = re.compile(r"\.(-?[A-Za-z_][\w-]*)")
 _ICON = re.compile(r"\s*--jp-icon-[\w-]+:\s*url\([^)]*\);?")
 # A rule with neither nested block nor brace in a string: so is all that nbconvert ships.
 _BLOCK = re.compile(r"([^{}]*)([{}])")
+_USE = re.compile(r"var\(\s*(--[\w-]+)")
 _SPACES = re.compile(r"\s+")
 
 
@@ -26,6 +27,18 @@ def prune(css: str, may_occur: re.Pattern[str]) -> str:
         The rest, without comments, icons and superfluous white space.
     """
     return "\n".join(_rules(_BLOCK.finditer(_COMMENT.sub("", css)), may_occur))
+
+
+def without_unused(css: str, prefix: str) -> str:
+    """Take out custom properties that no rule uses.
+
+    Args:
+        css: A stylesheet; the properties' values hold no semicolons.
+        prefix: What the names of those begin with that nothing else may use.
+    """
+    used = set(_USE.findall(css))
+    own = re.compile(rf"({re.escape(prefix)}[\w-]+)\s*:[^;{{}}]*;\s*")
+    return own.sub(lambda found: found[0] if found[1] in used else "", css)
 
 
 def _rules(blocks: Iterator[re.Match[str]], may_occur: re.Pattern[str]) -> Iterator[str]:

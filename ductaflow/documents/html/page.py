@@ -11,25 +11,30 @@ from pathlib import Path
 from typing import Any, Final
 
 from ductaflow._version import __version__
-from ductaflow.documents.html.css import prune
+from ductaflow.documents.html.css import prune, without_unused
 from ductaflow.documents.html.markup import has_math
 from ductaflow.documents.html.text import encodable
 
 STATIC: Final = Path(__file__).parents[2] / "static"
+BUNDLES: Final = ("require.js", "mathjax.js", "widgets.js")
+"""The scripts that pages of notebooks may need."""
 
 # Widgets whose code the bundle has; any other's would have to come from a network.
 _BUNDLED: Final = frozenset(
     {"@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-widgets/output"}
 )
 # Every class that nbconvert's template, Pygments or MathJax writes, and those of JupyterLab's
-# rendered outputs.
+# rendered outputs; none of its controls and of what it shows in the place of cells.
 _MAY_OCCUR: Final = re.compile(
-    r"jp-(?:Cell|CodeCell|MarkdownCell|RawCell|Notebook|Input|Output|Rendered|Markdown|Collapser"
-    r"|CodeMirrorEditor|Editor|Placeholder|needs-|mod-no|Stdin|LinkedOutput|TrimmedOutputs)[\w-]*"
+    r"(?!jp-(?:Cell(?:-Placeholder|Footer|Header|ResizeHandle)|Collapser-|Input(?:-|Group|Placeholder)"
+    r"|MarkdownIcon|Notebook(?:-(?!cell)|Icon|Panel|Tools)))"
+    r"(?:jp-(?:Cell|CodeCell|MarkdownCell|RawCell|Notebook|Input|Output|Rendered|Markdown|Collapser"
+    r"|CodeMirrorEditor|Editor|needs-|mod-no|Stdin|TrimmedOutputs)[\w-]*"
     r"|(?:cm-editor|cm-s-jupyter|highlight|anchor-link|unconfined|dataframe|mathjax[\w-]*|MathJax)"
     r"|(?:ansi|alert|celltag_|jupyter-widget)[\w-]*"
-    r"|[a-z][a-z0-9]{0,2}"  # Pygments' tokens
+    r"|[a-z][a-z0-9]{0,2})"  # Pygments' tokens
 )
+_PALETTE: Final = "--md-"  # JupyterLab takes its own colours from these
 _OWN_CSS: Final = """\
 .ductaflow-folded > summary { cursor: pointer; color: var(--jp-ui-font-color2);
   font: var(--jp-ui-font-size1) var(--jp-ui-font-family); padding: 0.2em 0.6em; }
@@ -111,7 +116,7 @@ def style_text(css: str) -> str:
 
 def stylesheet(css: str) -> str:
     """Of nbconvert's `css` what a report can use, and what it has beyond nbconvert."""
-    return f"{prune(css, _MAY_OCCUR)}\n{_OWN_CSS}"
+    return f"{without_unused(prune(css, _MAY_OCCUR), _PALETTE)}\n{_OWN_CSS}"
 
 
 def choose_views(body: str, widget_state: Mapping[str, Any] | None) -> tuple[str, bool]:
@@ -154,6 +159,7 @@ def assemble(
     *,
     title: str,
     css: str,
+    own_css: str = "",
     header: str = "",
     template: Path | None = None,
     math: bool = False,
@@ -166,7 +172,8 @@ def assemble(
     Args:
         body: The cells' HTML.
         title: The page's title, as plain text.
-        css: The styles for it.
+        css: The styles that all pages have.
+        own_css: Those that a caller has given, which go over them.
         header: The HTML of the bar over it.
         template: A Jinja2 file for what is around the cells.
         math: Whether MathJax is needed.
@@ -175,15 +182,18 @@ def assemble(
         may_run: Whether scripts may run in it; if not, the page's own policy forbids them all.
     """
     policy = "" if may_run else _NO_SCRIPTS
-    head_scripts = f"<script>{_bundle('require.js')}</script>\n" if require else ""
-    scripts = _MATHJAX % _bundle("mathjax.js") if math else ""
+    styles = f"<style>\n{css}</style>\n"
+    if own_css:
+        styles += f"<style>\n{own_css}</style>\n"
+    head_scripts = f"<script>{bundle('require.js')}</script>\n" if require else ""
+    scripts = _MATHJAX % bundle("mathjax.js") if math else ""
     if widget_state is not None:
-        scripts += _WIDGETS % (widget_state, _bundle("widgets.js"))
+        scripts += _WIDGETS % (widget_state, bundle("widgets.js"))
     if template is not None:
         from markupsafe import Markup
 
         parts = {
-            "head": f"{policy}<style>\n{css}</style>\n{head_scripts}",
+            "head": f"{policy}{styles}{head_scripts}",
             "header": header,
             "body": f"<main>\n{body}\n</main>\n",
             "scripts": scripts,
@@ -197,7 +207,7 @@ def assemble(
         f'<meta name="generator" content="ductaflow {__version__}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1.0">\n'
         f"<title>{html.escape(encodable(title), quote=False)}</title>\n"
-        f"<style>\n{css}</style>\n{head_scripts}</head>\n"
+        f"{styles}{head_scripts}</head>\n"
         '<body class="jp-Notebook mathjax_ignore" data-jp-theme-light="true" '
         'data-jp-theme-name="JupyterLab Light">\n'
         f"{header}<main>\n{body}\n</main>\n{scripts}</body>\n</html>\n"
@@ -214,5 +224,6 @@ def _template(path: Path, _version: int) -> Any:
 
 
 @lru_cache
-def _bundle(name: str) -> str:
+def bundle(name: str) -> str:
+    """One of `BUNDLES`."""
     return (STATIC / name).read_text("utf-8")

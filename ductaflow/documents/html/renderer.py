@@ -156,7 +156,8 @@ class HtmlRenderer:
         return pages.assemble(
             body,
             title=title,
-            css=self._lab.css if head is None else self._css_with(head),
+            css=self._lab.css if head is None else self._lab.css + HEADER_CSS,
+            own_css=pages.style_text(head.options.css) if head else "",
             header=header(head, [h for f in fragments for h in f.headings]) if head else "",
             template=head.options.template if head else None,
             math=math,
@@ -164,9 +165,6 @@ class HtmlRenderer:
             widget_state=state,
             may_run=may_run,
         )
-
-    def _css_with(self, head: Head) -> str:
-        return f"{self._lab.css}{HEADER_CSS}{pages.style_text(head.options.css)}"
 
     @property
     def _lab(self) -> Lab:
