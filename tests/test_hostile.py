@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jupytext
@@ -22,6 +23,8 @@ from ductaflow import (
     create_flow_run_script,
     create_standalone_python_script,
     export,
+    generate_status_report,
+    get_all_instances,
     make_new_ductaflow_instance,
     run_step_flow,
     sweep,
@@ -440,6 +443,19 @@ def test_commands_print_no_command_for_a_terminal(evil, capsys, monkeypatch, com
     assert commands(printed.err) == []
 
 
+def test_a_run_script_prints_no_command_for_a_terminal(evil):
+    script = create_flow_run_script("f", root=evil.root)
+    text = "\x1b]0;x\x07 \x1b[31mred\x1b[0m"
+    done = subprocess.run(
+        [sys.executable, script, "--instance", "of-script", "-p", f"text={json.dumps(text)}"],
+        capture_output=True, encoding="utf-8", cwd=evil.root, timeout=300, check=False,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "␛]0;x␇ \x1b[31mred\x1b[0m" in done.stderr
+    assert commands(done.stderr) == commands(done.stdout) == []
+
+
 @requires_posix
 @pytest.mark.parametrize(
     "command",
@@ -545,3 +561,86 @@ def test_a_spreadsheet_computes_nothing_of_a_csv(marked, visit, tmp_path):  # no
         assert formula not in cells
     assert {str(-n) for n in range(1, len(rows))} <= set(cells)  # numbers stay numbers
     assert "1e3" in cells
+
+
+def test_a_pipe_has_a_line_for_each_run_and_no_formula(project, capsys):
+    evil = '"=1+1\\tx\\n=2+2\\x1b[31mred"'
+    project.write("f", f"class Evil(Exception): pass\nEvil.__name__ = {evil}\nraise Evil('=3')")
+    for instance in ("+1+1", "-5", "plain"):
+        with pytest.raises(RunFailed):
+            run_step_flow("f", "f", instance, {})
+    capsys.readouterr()
+    assert main(["ls"]) == 0
+    head, *rows = [line.split("\t") for line in capsys.readouterr().out[:-1].split("\n")]
+    assert {len(row) for row in rows} == {len(head)}
+    assert [row[1] for row in rows] == ["'+1+1", "-5", "plain"]  # a number stays one
+    assert {row[5] for row in rows} == {r"'=1+1\tx\n=2+2\x1b[31mred: =3"}
+
+
+def test_show_has_a_line_for_each_value(project, capsys):
+    values = {"line": "a\nb\r\n  fake  1", "tab\tkey\n": "\x1b[2J", "plain": "a b", "list": ["\n"]}
+    project.write("f", "from ductaflow import record\nrecord(of=config['line'])")
+    project.run("f", values)
+    capsys.readouterr()
+    assert main(["show", "f/a"]) == 0
+    told = capsys.readouterr().out
+    config = told.partition("\nconfig\n")[2].partition("\n\n")[0].split("\n")
+    assert [re.split("  +", line.strip(), maxsplit=1) for line in config] == [
+        ["line", r"a\nb\r\n  fake  1"],
+        [r"tab\tkey\n", r"\x1b[2J"],
+        ["plain", "a b"],
+        ["list", r"['\n']"],
+    ]
+    assert told.partition("\nmetrics\n")[2].partition("\n\n")[0] == r"  of  a\nb\r\n  fake  1"
+
+
+@pytest.mark.browser
+def test_a_page_that_follows_a_sweep_runs_no_value(project, visit):  # noqa: F811
+    """Neither what is there when it is opened nor what comes while it is open."""
+    gate = project.root / "gate"
+    project.write(
+        "f",
+        f"from pathlib import Path\nimport time\nwhile n and not Path({str(gate)!r}).exists():\n"
+        "    time.sleep(0.02)",
+        FLOW,
+        "from ductaflow import record\nrecord(kind=text)",
+        "if n % 3 == 2:\n    raise ValueError(text)",
+        parameters='config = {"text": "", "n": 0}',
+    )
+    texts = [*MARKUP, *FORMULAS]
+    rows = [{"instance": f"i{n:02}", "text": t, "n": n, MARKUP[0]: t} for n, t in enumerate(texts)]
+    path = project.root / "runs" / "watch" / "index.html"
+    options = {"workers": 1, "progress": False, "live": "runs/watch", "root": project.root}
+    thread = threading.Thread(target=sweep, args=("f", rows), kwargs=options)
+    thread.start()
+    try:
+        status = path.parent / "index_files/status.js"
+        assert wait_until(lambda: path.exists() and status.exists())
+        page = visit(path).page
+        page.locator(".tabulator-row .light.running").first.wait_for()
+        gate.touch()
+        page.locator(".live", has_text="finished").wait_for()
+        page.locator("#tab-failures").click()
+        page.locator(".cause").first.wait_for()
+        assert page.evaluate("window.pwned") is None
+        assert page.locator("a[href^='javascript:'], iframe, [onerror], [onload]").count() == 0
+    finally:
+        gate.touch()
+        thread.join()
+
+
+@pytest.mark.browser
+def test_the_page_of_how_runs_went_runs_no_value(marked, visit):  # noqa: F811
+    told = [{"instance": t, "status": "failed", "error": t, "duration": 1} for t in MARKUP]
+    runs = [*get_all_instances("f", status=None, root=marked.root)]
+    path = marked.root / "runs" / "status.html"
+    path.write_text(generate_status_report([*runs, *told], marked.root / "runs"), "utf-8")
+    page = visit(path).page
+    for summary in page.locator("summary").all():
+        summary.click()
+    text = page.locator("body").inner_text()
+    assert all(markup.split("\n")[0] in text for markup in MARKUP)
+    assert page.evaluate("window.pwned") is None
+    harm = "[href^='javascript:'], script, iframe, svg, img, [onmouseover]"
+    assert page.locator(harm).count() == 0
+    assert page.locator("details").count() == len(runs) + len(told)

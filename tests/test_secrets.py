@@ -6,10 +6,12 @@ import base64
 import html
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -17,7 +19,7 @@ import pytest
 from conftest import Project
 
 import ductaflow
-from ductaflow import ConfigError, collate, explain, export, grid, secret, sweep
+from ductaflow import CellFailed, ConfigError, collate, explain, export, grid, secret, sweep
 from ductaflow.convert.runscript import create_flow_run_script
 from ductaflow.convert.standalone import create_standalone_python_script
 from ductaflow.secrets.machinekey import KEY_VARIABLE, key_file, keyed_hash, same_key
@@ -400,3 +402,121 @@ def test_shortened_numbered_and_half_escaped_ones_are_masked() -> None:
     tree = masker.tree({"n": 483920, "on": True, "m": 4839201, "x": [483920.5, 483920]})
     assert tree == {"n": "•••", "on": True, "m": 4839201, "x": [483920.5, "•••"]}
     assert masker.text("eyJhbGci is how many begin") == "eyJhbGci is how many begin"
+
+
+@pytest.mark.parametrize(
+    "coloured",
+    [
+        "\x1b[31msecr\x1b[0met-one",
+        "\x1b[1;31ms\x1b[0m\x1b[32mecret-on\x1b[Ke\x1b[0m",
+        "secr\x1b]8;;http://x\x1b\\et\x1b]8;;\x07-one",
+        "\x9b31msecret\x9b0m-one",
+        "sec\x1b(Bret-\x1b7one",
+        "\x1b[31m".join("secret-one"),
+    ],
+)
+def test_colours_inside_a_secret_hide_none_of_it(coloured: str) -> None:
+    """In one piece, and in a stream wherever that is cut."""
+    text = f"a {coloured} b\x1b[0m secret-only"
+    whole = Masker(["secret-one"], "•••").text(text)
+    for cut in range(len(text) + 1):
+        masker = Masker(["secret-one"], "•••")
+        parts = [masker.stream("stdout", part) for part in (text[:cut], text[cut:])]
+        assert "".join([*parts, masker.rest("stdout")]) == whole
+    assert whole.count("•••") == 1
+    assert whole.startswith("a ")
+    assert whole.endswith(" b\x1b[0m secret-only")
+    commands = r"\x1b\[[0-9;]*[mK]|\x9b[0-9]*m|\x1b\].*?(?:\x07|\x1b\\)|\x1b\(B|\x1b7"
+    plain = re.sub(commands, "", whole)
+    assert plain == "a ••• b secret-only"
+
+
+def test_bytes_have_none_and_keep_their_length() -> None:
+    masker = Masker(["gehéim-eins"], "•••")
+    for code in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le"):
+        data = b"\xff\xff" + "gehéim-eins".encode(code) + b"\xfe\xfe"
+        assert masker.binary(data) == b"\xff\xff" + b"*" * (len(data) - 4) + b"\xfe\xfe"
+    assert b"Z2Vow" not in masker.binary(base64.b64encode("gehéim-eins".encode()))
+    assert Masker([], "•••").binary(b"x") == b"x"
+
+
+def test_coloured_output_and_buffers_of_widgets_have_none(project: Project) -> None:
+    project.write(
+        "told",
+        "import base64, sys, time\nfor out in (sys.stdout, sys.stderr):\n"
+        "    for part in ('\\x1b[31m' + password[:5] + '\\x1b[0', 'm' + password[5:] + '\\n'):\n"
+        "        print(part, end='', file=out, flush=True)\n        time.sleep(0.2)",
+        "import ipywidgets as w\nimage, other = w.Image(value=password.encode()), w.Image()\nimage",
+        "other.value = password.encode('utf-16-le')",
+        "raise ValueError('\\x1b[1m' + password[:3] + '\\x1b[0m' + password[3:])",
+    )
+    with pytest.raises(CellFailed) as caught:
+        project.run("told", {"password": secret("env:PLANTED")})
+    notebook = json.loads(caught.value.run.notebook.read_text("utf-8"))
+    (state,) = notebook["metadata"]["widgets"].values()
+    buffers = [b for model in state["state"].values() for b in model.get("buffers", ())]
+    assert [set(base64.b64decode(buffer["data"])) for buffer in buffers] == [{ord("*")}] * 2
+    assert_nowhere(project.root / "runs", str(caught.value))
+    colours = re.compile(r"(?:\x1b|\\u001b|\\x1b)\[[0-9;]*m")
+    for path in (project.root / "runs").rglob("*"):
+        if path.is_file():
+            text = path.read_bytes().decode("utf-8", "replace")
+            assert "4nted" not in colours.sub("", text), path
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "others"),
+    [
+        ({"a": {"b": {"$secret": "env:PLANTED", "other": "hunter2"}}}, "`a.b`", "'other'"),
+        (
+            {"a": [{"other": "hunter2", "$secret": "env:PLANTED", "x": 1}]},
+            r"`a\[0\]`",
+            "'other', 'x'",
+        ),
+        ({"$secret": "env:PLANTED", "other": "hunter2"}, "the config", "'other'"),
+    ],
+)
+def test_a_secret_beside_other_keys_is_no_value(
+    project: Project, config: dict[str, Any], key: str, others: str
+) -> None:
+    project.write("f", "1")
+    with pytest.raises(ConfigError, match=rf"{key} has '\$secret' beside {others}; a secret") as e:
+        project.run("f", config)
+    assert "hunter2" not in str(e.value)
+    assert not (project.root / "runs/f").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "pandas"])
+def test_a_cell_of_a_table_may_be_a_secret(project: Project, kind: str) -> None:
+    project.write("f", "assert password.startswith('pl4nt')\nprint(password)")
+    frame = pd.DataFrame({"instance": ["a"], "password": ['{"$secret": "env:PLANTED"}']})
+    table = frame if kind == "pandas" else project.root / f"table.{kind}"
+    if kind == "csv":
+        frame.to_csv(table, index=False)
+    elif kind == "xlsx":
+        frame.to_excel(table, index=False)
+    (run,) = sweep("f", table, progress=False).ok
+    assert run.config == {"password": {"$secret": "env:PLANTED"}}
+    assert_nowhere(project.root / "runs")
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        (
+            '{"$secret": "env:PLANTED", "other": 1}',
+            r"row 0 .*`password` has '\$secret' beside 'other'",
+        ),
+        ("{“$secret”: “env:PLANTED”}", "row 0 .*`password`.*looks like a secret"),
+        ("{$secret: env:PLANTED}", "row 0 .*`password`.*looks like a secret"),
+        ('{"of": {"$secret": "env:PLANTED"}}', "row 0 .*`password`.*looks like a secret"),
+        ('{"$secret": "PLANTED"}', "row 0 .*`password`: a secret's source is"),
+    ],
+)
+def test_a_cell_that_is_nearly_a_secret_is_told(project: Project, cell: str, told: str) -> None:
+    project.write("f", "1")
+    frame = pd.DataFrame({"instance": ["a"], "password": [cell]})
+    with pytest.raises(ConfigError, match=told):
+        sweep("f", frame, progress=False)
+    (run,) = sweep("f", frame.assign(password="costs $secret {x}"), progress=False).ok
+    assert run.config == {"password": "costs $secret {x}"}

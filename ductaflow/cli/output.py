@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,7 @@ from ductaflow.files import jsonio
 from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.text.escapes import harmless, one_line
+from ductaflow.text.quoting import visible
 
 
 def on_terminal() -> bool:
@@ -55,6 +57,9 @@ def table(
 ) -> None:
     """Print rows: as a table on a terminal; in a pipe a line each, cells parted by tabs.
 
+    In a pipe, cells have line ends, tabs and the like as Python writes them, and a spreadsheet
+    takes none for a formula.
+
     Args:
         columns: Their keys in order, which are their headings too.
         rows: A `Status` is shown in its colour.
@@ -63,7 +68,7 @@ def table(
     """
     if not on_terminal():
         for row in [{c: c for c in columns}, *rows]:
-            say("\t".join(_plain(row.get(column)) for column in columns))
+            say("\t".join(_inert(_text(row.get(column))) for column in columns))
         return
     from rich import box
     from rich.cells import cell_len
@@ -98,12 +103,25 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
+    return one_line(_text(value))
+
+
+def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, Status):
         return value.label
-    text = f"{value:.2f}" if isinstance(value, float) else str(value)
-    return one_line(text)
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _inert(text: str) -> str:
+    """A cell for a spreadsheet; the apostrophe tells it that text follows."""
+    cell = visible(text)
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def styled(status: Status) -> str:

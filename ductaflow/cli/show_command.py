@@ -8,6 +8,7 @@ import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, run_facts, run_line, say
+from ductaflow.text.quoting import visible
 
 
 @click.command("show")
@@ -68,6 +69,7 @@ def _section(title: str, facts: Any) -> None:
         return
     if title:
         say(f"\n{title}")
-    width = max(map(len, facts))
-    for name, value in facts.items():
+    lines = [(visible(str(name)), visible(str(value))) for name, value in facts.items()]
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
         say(f"  {name:<{width}}  {value}")

@@ -41,9 +41,9 @@ def main() -> int:
         config = given_config(options.config, options.params) or None
         run = run_step_flow(FLOW, {step}, options.instance, config, root=ROOT)
     except DuctaflowError as error:
-        print(error, file=sys.stderr)
+        print(harmless(str(error)), file=sys.stderr)
         return 1
-    print(f"{{run.label}} {{run.status.label}} in {{run.duration:.1f}} s: {{run.html}}")
+    print(harmless(f"{{run.label}} {{run.status.label}} in {{run.duration:.1f}} s: {{run.html}}"))
     return 0
 
 
@@ -54,11 +54,13 @@ if __name__ == "__main__":
 _INSTALLED = """
 from ductaflow import DuctaflowError, run_step_flow
 from ductaflow.plans.values import given_config
+from ductaflow.text.escapes import harmless
 """
 _VENDORED = """
 sys.path.insert(0, str(ROOT / "code"))  # this project's own library
 from ductacore import DuctaflowError, run_step_flow
 from ductaflow.plans.values import given_config
+from ductaflow.text.escapes import harmless
 """
 
 

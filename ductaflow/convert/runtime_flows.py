@@ -57,6 +57,14 @@ def _nb_get_all_instances(step: str, *, status: Any = "success", root: Any = Non
         try:
             record = json.loads((place / "run.json").read_text("utf-8"))
             config = json.loads((place / "config.json").read_text("utf-8"))
+            once = record.pop("this_run", {})
+            for key in ("cells", "inputs", "outputs"):
+                if key in once:
+                    pairs = zip(record[key], once[key], strict=True)
+                    once[key] = [{**item, **more} for item, more in pairs]
+            once["kernel"] = {**record.get("kernel", {}), **once.get("kernel", {})}
+            once["notes"] = [*record.get("notes", []), *once.get("notes", [])]
+            record.update(once)
         except (OSError, ValueError):
             continue
         wanted = getattr(status, "value", status)

@@ -20,6 +20,7 @@ import attrs
 from ductaflow.documents.outputs import Output
 from ductaflow.documents.widgets import WIDGET_STATE_MIME
 from ductaflow.model.records import Cell, ErrorInfo, NbCell, Status, Tag
+from ductaflow.model.thisrun import THIS_RUN
 
 FAILING_ANCHOR: Final = "ductaflow-failing-cell"
 """The id that the banner's link leads to; JupyterLab and HTML exports both follow it."""
@@ -141,14 +142,16 @@ class Notebook:
         Args:
             index: The cell.
             count: Its prompt number, or None.
-            timing: ISO times under JupyterLab's keys, as `iopub.status.busy`; they become the
-                cell's `metadata.execution`.
+            timing: ISO times under JupyterLab's keys, as `iopub.status.busy`; the notebook's
+                metadata get them (`thisrun`).
         """
         slot = self._slots[index]
-        metadata = {k: v for k, v in slot.bare["metadata"].items() if k != "execution"}
+        slot.change(execution_count=count)
+        own = self.metadata.setdefault("ductaflow", {}).setdefault(THIS_RUN, {})
+        times = own.setdefault("cells", {})
+        times.pop(slot.bare["id"], None)
         if timing:
-            metadata["execution"] = dict(timing)
-        slot.change(execution_count=count, metadata=metadata)
+            times[slot.bare["id"]] = dict(timing)
 
     def insert(self, index: int, cell: Cell) -> None:
         """Put `cell` before the one at that index, or at the end."""

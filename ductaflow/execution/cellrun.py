@@ -334,7 +334,9 @@ class CellRun:
         elif masker:
             if message.channel == "iopub":  # replies overtake what is printed
                 self._show_held(message.parent)
-            message = attrs.evolve(message, content=masker.content(message.content))
+            buffers = [masker.binary(bytes(data)) for data in message.buffers]
+            content = masker.content(message.content)
+            message = attrs.evolve(message, content=content, buffers=buffers)
         self._take(message)
 
     def _show_held(self, parent: str | None = None) -> None:

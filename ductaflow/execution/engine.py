@@ -32,13 +32,14 @@ from ductaflow.execution.runsecrets import RunSecrets
 from ductaflow.files.mounts import silent
 from ductaflow.flows.commands import hint
 from ductaflow.flows.imports import imports
-from ductaflow.flows.papermeta import parameters_told, times_told
+from ductaflow.flows.papermeta import failure_told, parameters_told
 from ductaflow.flows.syntax import check_syntax
 from ductaflow.history.events import Audience, Watch
 from ductaflow.history.recordfile import write_record
 from ductaflow.model.ages import limit_told
 from ductaflow.model.facts import Reason
 from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
+from ductaflow.model.thisrun import THIS_RUN
 from ductaflow.plans.plan import options_told
 from ductaflow.project.layout import ArtifactPaths, kernel_environment
 from ductaflow.reuse import observation
@@ -316,17 +317,17 @@ def _metadata(plan: InstancePlan, spec: KernelSpec, record: RunRecord) -> dict[s
             "step": plan.step,
             "instance": plan.instance,
             "status": record.status.value,
-            "started": record.started,
+            THIS_RUN: {"started": record.started},
         },
     }
 
 
 def _parameters(plan: InstancePlan, record: RunRecord) -> dict[str, Any]:
-    """Where readers of papermill's notebooks look for parameters and times."""
+    """Where readers of papermill's notebooks look for parameters and whether it failed."""
     if plan.config is None:
         return {}
     told = parameters_told(plan.config, record.flow, f"{plan.flow.name}.ipynb")
-    return {"papermill": {**told, **times_told(record)}}
+    return {"papermill": {**told, **failure_told(record)}}
 
 
 def _conclude(
@@ -339,9 +340,10 @@ def _conclude(
     """Put the end of the run into the notebook and the log."""
     if outcome.observed.hosts and plan.config is not None:
         artifacts.tell((*plan.notes, *_network_notes(plan, outcome.observed)))
-    notebook.metadata["ductaflow"].update(status=record.status.value, duration=record.duration)
+    notebook.metadata["ductaflow"].update(status=record.status.value)
+    notebook.metadata["ductaflow"][THIS_RUN].update(duration=record.duration)
     if plan.config is not None:
-        notebook.metadata["papermill"].update(times_told(record))
+        notebook.metadata["papermill"].update(failure_told(record))
     for note in (*(n for n in plan.notes if n.kind == "command"), *outcome.notes):
         artifacts.log.say(f"note: {note.message}")
     if record.error is not None:

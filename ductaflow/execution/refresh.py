@@ -41,6 +41,7 @@ from ductaflow.model.records import (
     RunRecord,
     Tag,
 )
+from ductaflow.model.thisrun import THIS_RUN, cell_times
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse.interpreters import Interpreters
@@ -278,7 +279,7 @@ def _notebook(
             outputs = [output for each in before for output in each.get("outputs", ())]
             notebook.set_outputs(index, outputs)
             first = before[0]
-            timing = first["metadata"].get("execution")
+            timing = cell_times(metadata, first)
             notebook.set_execution(index, first.get("execution_count"), timing)
         if _inserted(cell):  # with the notes of the run
             was = next((c for c in old if cell.tags == _tags(c)), None)
@@ -298,17 +299,22 @@ def _metadata(plan: InstancePlan, old: Mapping[str, Any]) -> dict[str, Any]:
     """The notebook's metadata: the header as it is now, and what the run has added to it."""
     header = plan.flow.metadata.get("ductaflow")
     own = header if isinstance(header, Mapping) else {}
-    run = {k: v for k, v in old.get("ductaflow", {}).items() if k in _TOLD_OF_THE_RUN}
+    told = old.get("ductaflow", {})
+    run = {k: v for k, v in told.items() if k in _TOLD_OF_THE_RUN}
+    times = told.get(THIS_RUN)
+    times = times if isinstance(times, Mapping) else told  # as earlier versions have it
+    once = {k: v for k, v in times.items() if k in _TOLD_ONCE}
     kept = {name: old[name] for name in _OF_THE_RUN if name in old}
     if "flow" in run and run["flow"] != plan.flow_display:
         run["flow"] = plan.flow_display
         if isinstance(kept.get("papermill"), Mapping):
             where = {"input_path": plan.flow_display, "output_path": f"{plan.flow.name}.ipynb"}
             kept["papermill"] = {**kept["papermill"], **where}
-    return {**plan.flow.metadata, **kept, "ductaflow": {**own, **run}}
+    return {**plan.flow.metadata, **kept, "ductaflow": {**own, **run, THIS_RUN: once}}
 
 
-_TOLD_OF_THE_RUN = ("version", "flow", "step", "instance", "status", "started", "duration")
+_TOLD_OF_THE_RUN = ("version", "flow", "step", "instance", "status")
+_TOLD_ONCE = ("started", "duration")
 
 
 # --- what the record says of cells ---------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,10 @@ def read(path: Path) -> bytes:
     """
     there = kept(path)
     data = there.read_bytes()
-    return data if there == path else gzip.decompress(data)
+    try:
+        return data if there == path else gzip.decompress(data)
+    except (EOFError, zlib.error) as e:
+        raise OSError(f"{there} is damaged: {e}") from e
 
 
 def compress(path: Path) -> None:

@@ -35,5 +35,10 @@ def times_told(record: RunRecord) -> dict[str, Any]:
         "start_time": record.started,
         "end_time": record.finished,
         "duration": record.duration,
-        "exception": None if record.finished is None or record.status.ok else True,
+        **failure_told(record),
     }
+
+
+def failure_told(record: RunRecord) -> dict[str, Any]:
+    """Whether a run has failed; None while it runs, and if it has not."""
+    return {"exception": None if record.finished is None or record.status.ok else True}

@@ -8,15 +8,16 @@ from typing import Any
 
 from ductaflow.files import jsonio
 from ductaflow.model.records import Config, RunRecord
+from ductaflow.model.thisrun import apart, together
 
 
 def write_record(path: Path, record: RunRecord) -> None:
-    """Write `run.json`.
+    """Write `run.json`; what is of this run only is its last value (`thisrun`).
 
     Raises:
         ArtifactError: It cannot be written.
     """
-    jsonio.write_atomic(path, _lines(record.to_json()))
+    jsonio.write_atomic(path, _lines(apart(record.to_json())))
 
 
 def _lines(data: dict[str, Any]) -> str:
@@ -56,14 +57,14 @@ class DamagedRecord(ValueError):
 
 
 def load_record(path: Path) -> tuple[RunRecord, dict[str, Any]]:
-    """The record in a `run.json`, and the JSON it was made of.
+    """The record in a `run.json`, and the JSON it was made of, as `RunRecord.to_json` gives it.
 
     Raises:
         OSError: It cannot be read.
         DamagedRecord: It is not a record.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = together(json.loads(path.read_bytes()))
         return RunRecord.from_json(data), data
     except RecursionError:
         raise DamagedRecord("it is nested too deeply") from None

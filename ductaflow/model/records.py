@@ -12,6 +12,7 @@ import attrs
 
 from ductaflow.model.facts import FileFact, Reason
 from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.thisrun import together
 
 Config = dict[str, Any]
 """A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
@@ -19,7 +20,7 @@ Config = dict[str, Any]
 NbCell = dict[str, Any]
 """A notebook cell as nbformat 4.5 writes it, `source` and text as single strings."""
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
 
 METRICS_MIME = "application/vnd.ductaflow.metrics+json"
 """With it `record()` tells the conductor what a flow has measured."""
@@ -382,7 +383,7 @@ class RunRecord:
     partial: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON types."""
+        """The record as plain JSON types; `run.json` has some of it apart (`thisrun`)."""
         data = attrs.asdict(self)
         del data["partial"]
         data["status"] = self.status.value
@@ -392,11 +393,12 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRecord:
-        """The record from what `to_json` gave; keys of a later schema are ignored.
+        """The record from what `to_json` gave, or `run.json` has; later schemas' keys are ignored.
 
         Raises:
             KeyError, TypeError, ValueError: `data` is not a run record.
         """
+        data = together(data)
         values = _known(cls, data)
         values["status"] = Status.of(data["status"])
         values["cells"] = tuple(CellRecord(**_known(CellRecord, c)) for c in data.get("cells", ()))

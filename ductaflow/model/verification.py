@@ -70,6 +70,7 @@ class Verification:
             otherwise.
         reasons: Why it was not verified: it is stale, or cannot be run again safely.
         duration: Seconds that the new run took, or None.
+        left_out: What was not compared, and why.
     """
 
     step: str
@@ -79,6 +80,7 @@ class Verification:
     causes: tuple[Reason, ...] = ()
     reasons: tuple[Reason, ...] = ()
     duration: float | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -97,9 +99,10 @@ class Verification:
         """What was found, in one line."""
         if self.reasons:
             return f"{self.label} {self.outcome.label}: {'; '.join(map(str, self.reasons))}"
-        if self.outcome is not Outcome.DIFFERS:
-            return f"{self.label} {self.outcome.label}"
-        return f"{self.label} differs in {_joined([d.where for d in self.differences])}"
+        told = self.outcome.label
+        if self.outcome is Outcome.DIFFERS:
+            told = f"differs in {_joined([d.where for d in self.differences])}"
+        return "; ".join([f"{self.label} {told}", *self.left_out])
 
     def __str__(self) -> str:
         lines = [f"{self.outcome.symbol} {self.headline()}"]
@@ -186,7 +189,7 @@ class Verifications(Sequence[Verification]):
         return f"{len(self)} verified: {', '.join(told)}" if told else "nothing to verify"
 
     def __str__(self) -> str:
-        told = [item for item in self if not item.ok]
+        told = [item for item in self if not item.ok or item.left_out]
         return "\n".join([self.headline(), *map(str, told)])
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ductaflow.flows.papermeta import times_told
 from ductaflow.model.records import NbCell, RunRecord, Tag
+from ductaflow.model.thisrun import cell_times
 
 ERROR_TAG = "papermill-error-cell-tag"
 """What papermill tags the cells with that tell of a failure, and drops them by."""
@@ -34,6 +35,8 @@ def after_run(notebook: Any, record: RunRecord, failing: int | None) -> None:
             cell["metadata"]["tags"] = [*cell["metadata"]["tags"], ERROR_TAG]
             cell["metadata"]["papermill"] = cell_before_run()
             continue
+        if times := cell_times(notebook["metadata"], cell):
+            cell["metadata"]["execution"] = times  # where papermill has them
         now = _tell_cell(cell, index, failing, now)
 
 

@@ -92,6 +92,13 @@ class _Normaliser:
 
     def mapping(self, value: Mapping[Any, Any], path: KeyPath, above: tuple[int, ...]) -> Config:
         above = _enter(value, path, above)
+        if SECRET in value:
+            others = ", ".join(repr(key) for key in value if key != SECRET)
+            beside = f"{SECRET!r} beside {others}" if others else f"{SECRET!r} for all of it"
+            raise ConfigError(
+                f"{_at(path)} has {beside}; a secret is one value, and {SECRET!r} its only key: "
+                f'{{"password": {{"{SECRET}": "env:NAME"}}}}'
+            )
         result: Config = {}
         for key, item in value.items():
             if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""Texts without the secrets in them: plain, escaped, encoded, also in two parts of a stream."""
+"""Texts and bytes without the secrets in them: plain, escaped, encoded, coloured, in two parts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, final
 from urllib.parse import quote, quote_plus
 
@@ -17,6 +18,15 @@ _PROTOCOL = frozenset(
     {"status", "name", "execution_state", "execution_count", "comm_id", "observed"}
 )
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_ESCAPE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours and other commands to a terminal
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # links and titles
+    r"|\x1b[ -/]+[0-~]|\x1b[0-Z\\^-~]"
+)
+_PART_OF_ESCAPE = re.compile(
+    r"(?:\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[ -/]*)|\x9b[0-?]*[ -/]*)\Z"
+)
+_IN_BYTES = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")  # beside all forms in UTF-8
 _END = 8  # characters of a secret's beginning or end that tell that it was shortened
 _LINE = 12  # characters from which a line of a secret counts by itself
 _ENCODED = 8  # likewise of what a part of a base64 text has of it
@@ -38,14 +48,33 @@ class Masker:
         patterns = [*map(re.escape, self._forms), *map(_percent, long), *map(_shortened, long)]
         self._pattern = re.compile("|".join(filter(None, patterns)))
         self._numbers = {form for form in self._forms if _NUMBER.fullmatch(form)}
+        raw = {form.encode("utf-8", "surrogatepass") for form in self._forms}
+        raw |= {value.encode(code, "surrogatepass") for value in long for code in _IN_BYTES}
+        self._bytes = re.compile(b"|".join(map(re.escape, sorted(raw, key=lambda r: (-len(r), r)))))
         self._held: dict[str, str] = {}
 
     def __bool__(self) -> bool:
         return bool(self._forms)
 
     def text(self, text: str) -> str:
-        """A text, masked."""
-        return self._pattern.sub(self._mask, text) if self._forms else text
+        """A text, masked; what colours a part of a secret stays behind the mask."""
+        if not self._forms:
+            return text
+        text = self._pattern.sub(self._mask, text)
+        if "\x1b" not in text and "\x9b" not in text:
+            return text
+        plain, places = _without_escapes(text)
+        parts, end = [], 0
+        for match in self._pattern.finditer(plain):
+            begin = places[match.start()]
+            parts += [text[end:begin], self._mask]
+            end = places[match.end() - 1] + 1
+            parts += _ESCAPE.findall(text[begin:end])
+        return "".join([*parts, text[end:]])
+
+    def binary(self, data: bytes) -> bytes:
+        """Bytes, masked by as many asterisks, so that what they are of keeps its shape."""
+        return self._bytes.sub(lambda found: b"*" * len(found[0]), data) if self._forms else data
 
     def tree(self, value: Any) -> Any:
         """The same of every text in JSON-like data, keys too."""
@@ -77,10 +106,12 @@ class Masker:
         if not self._forms:
             return text
         text = self._held.pop(name, "") + text
-        cut = self._beginning(text)
-        for match in self._pattern.finditer(text):
+        plain, places = _without_escapes(text)
+        cut = self._beginning(plain)
+        for match in self._pattern.finditer(plain):
             if match.start() < cut < match.end():
                 cut = match.end()
+        cut = places[cut]
         if cut < len(text):
             self._held[name] = text[cut:]
         return self.text(text[:cut])
@@ -96,6 +127,23 @@ class Masker:
             if any(len(form) > length and form.startswith(end) for form in self._forms):
                 return len(text) - length
         return len(text)
+
+
+def _without_escapes(text: str) -> tuple[str, Sequence[int]]:
+    """A text without commands to a terminal, the beginning of one at its end among them.
+
+    Returns:
+        The text, and for each of its characters where it stood; last, where the whole ended.
+    """
+    if "\x1b" not in text and "\x9b" not in text:
+        return text, range(len(text) + 1)
+    places: list[int] = []
+    end = 0
+    for match in chain(_ESCAPE.finditer(text), _PART_OF_ESCAPE.finditer(text)):
+        places += range(end, match.start())
+        end = match.end()
+    places += range(end, len(text))
+    return "".join([text[place] for place in places]), [*places, len(text)]
 
 
 def _percent(value: str) -> str:

@@ -6,6 +6,7 @@ In a normalised config a secret is a reference, `{"$secret": "env:DB_PASSWORD"}`
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -90,6 +91,25 @@ def check_source(source: object) -> None:
 def is_reference(value: object) -> bool:
     """Whether a value of a config stands for a secret."""
     return isinstance(value, Mapping) and len(value) == 1 and SECRET in value
+
+
+def of_cell(text: str) -> object:
+    """What a cell of a table holds: a reference to a secret where its text is one in JSON.
+
+    Raises:
+        ConfigError: It has `$secret` in braces, and is no reference.
+    """
+    if SECRET not in text or not text.lstrip().startswith("{"):
+        return text
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and SECRET in found:
+        return found
+    raise ConfigError(
+        f'it looks like a secret and is none; write {{"{SECRET}": "env:NAME"}} as the whole cell'
+    )
 
 
 def reference(source: str) -> dict[str, str]:

@@ -220,6 +220,7 @@ def _run_again(
             *_cells_differ(plan, record, paths, new_paths, pair),
             *_files_differ(plan, record, now, folder, given, pair),
         )
+    fact = attrs.evolve(fact, left_out=_left_out(record, paths))
     if not found:
         return fact
     causes = tuple(_causes(plan, record, now))
@@ -347,6 +348,13 @@ def _run_differs(record: RunRecord, now: RunRecord) -> Iterator[Difference]:
         yield Difference("file", _some(outside), "was written, outside the instance's folder")
 
 
+def _left_out(record: RunRecord, paths: ArtifactPaths) -> tuple[str, ...]:
+    """What cannot be compared, because it was deleted on purpose."""
+    if "notebook" not in record.thinned or kept(paths.notebook).exists():
+        return ()
+    return ("its cells were not compared: its notebook has been deleted by thin",)
+
+
 def _cells_differ(
     plan: InstancePlan,
     record: RunRecord,
@@ -354,8 +362,8 @@ def _cells_differ(
     new_paths: ArtifactPaths,
     pair: Pair,
 ) -> Iterator[Difference]:
-    if "notebook" in record.thinned and not kept(paths.notebook).exists():
-        return  # there is nothing to compare with, on purpose
+    if _left_out(record, paths):
+        return
     try:
         before = json.loads(read(paths.notebook))
         after = json.loads(new_paths.notebook.read_bytes())

@@ -18,6 +18,7 @@ from ductaflow.plans.config import is_run, normalise
 from ductaflow.plans.notes import loops_over_config, mentioned
 from ductaflow.plans.parameters import read_defaults
 from ductaflow.project.layout import check_name
+from ductaflow.secrets.references import of_cell
 from ductaflow.tables.table import Row, Table, is_empty
 from ductaflow.tables.template import EMPTY, fields, fill, leaves, lookup
 from ductaflow.text.nearest import nearest
@@ -317,10 +318,21 @@ def _config_of(tasks: Tasks, number: int, name: str, row: Row) -> Config:
         raw = _filled(selected_columns(row, given), tasks.table)
     try:
         folder = tasks.folder / (name or "its-own") if tasks.folder is not None else None
+        if tasks.table.columns is not None and not callable(given):  # its cells hold no dicts
+            raw = {key: _secret_in(key, value) for key, value in raw.items()}
         return normalise(_nested(raw), folder)
     except ConfigError as e:
         where = f"row {number} of the control table" + (f" ({name})" if name else "")
         raise ConfigError(f"{where}: {e}") from None
+
+
+def _secret_in(key: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return of_cell(value)
+    except ConfigError as e:
+        raise ConfigError(f"the config's key `{key}`: {e}") from None
 
 
 def naming_columns(instance: NameSpec, flow: Flow) -> frozenset[str]:

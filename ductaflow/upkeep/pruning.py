@@ -9,7 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import final
 
 import attrs
@@ -24,6 +24,7 @@ from ductaflow.history.run import Run
 from ductaflow.history.standing import is_live
 from ductaflow.project.lasttable import NOT_IN_TABLE, forget, has_left
 from ductaflow.project.layout import check_name, instance_dir, project_root
+from ductaflow.project.settings import load_settings
 from ductaflow.reuse.moves import flow_of
 
 
@@ -75,6 +76,7 @@ def prune(
 
     Raises:
         NameRefused: The step's name is no folder name.
+        FlowNotFound: A flow is gone because its whole folder is, as where a drive is not mounted.
     """
     project = project_root(root)
     found = leftovers(project, None if step is None else check_name(step, "step"))
@@ -82,9 +84,14 @@ def prune(
 
 
 def leftovers(root: Path, step: str | None = None) -> list[Leftover]:
-    """The instances that are no longer wanted; see `prune`."""
+    """The instances that are no longer wanted; see `prune`.
+
+    Raises:
+        FlowNotFound: A flow is gone because its whole folder is.
+    """
     runs = list(all_runs(root))
-    known = [(run, reason) for run in runs if (reason := _why(run, root))]
+    asked = {run.label for run in runs if step in (None, run.step)}
+    known = [(run, reason) for run in runs if (reason := _why(run, root, run.label in asked))]
     labels = {run.label for run, _ in known}
     known += _renamed([run for run in runs if run.label not in labels], _read_from(runs, root))
     return sorted(
@@ -95,7 +102,11 @@ def leftovers(root: Path, step: str | None = None) -> list[Leftover]:
 
 def left_by_table(root: Path, step: str) -> list[Leftover]:
     """Those of a step that its last table has left."""
-    return [each for each in leftovers(root, step) if each.reason == NOT_IN_TABLE]
+    return [
+        Leftover(run, NOT_IN_TABLE, _obstacle(run))
+        for run in all_runs(root)
+        if run.step == step and _has_left_table(run, root)
+    ]
 
 
 def remove(found: Iterable[Leftover], root: Path) -> list[Leftover]:
@@ -113,9 +124,17 @@ def remove(found: Iterable[Leftover], root: Path) -> list[Leftover]:
 # --- which ---------------------------------------------------------------------------------------
 
 
-def _why(run: Run, root: Path) -> str:
-    """Why an instance is not wanted, told from itself; empty if it is."""
-    if has_left(root, run.step, run.instance, run.told.started):
+def _has_left_table(run: Run, root: Path) -> bool:
+    return has_left(root, run.step, run.instance, run.told.started)
+
+
+def _why(run: Run, root: Path, asked: bool) -> str:
+    """Why an instance is not wanted, told from itself; empty if it is.
+
+    Raises:
+        FlowNotFound: It is asked about, and the whole folder of its flow is gone.
+    """
+    if _has_left_table(run, root):
         return NOT_IN_TABLE
     record = run.brief
     if Path(record.flow).is_absolute():  # outside the project: maybe only not here
@@ -123,7 +142,43 @@ def _why(run: Run, root: Path) -> str:
     try:
         flow_of(record, root)
     except FlowNotFound as e:
-        return "" if "may have become" in str(e) else f"its flow {record.flow} is gone"
+        if "may have become" in str(e):
+            return ""
+        gone = _gone_folder(record.flow, root)
+        if gone and asked:
+            raise FlowNotFound(
+                f"nothing is pruned: {gone}, so it is not known whether {record.flow} of "
+                f"{run.label} is gone for good; bring the folder back (mount its drive, mend the "
+                "link), or delete folders of runs by hand"
+            ) from None
+        return "" if gone else f"its flow {record.flow} is gone"
+    return ""
+
+
+def _gone_folder(flow: str, root: Path) -> str:
+    """Which folder on the way to a flow is not there as a whole, in words; empty if all are.
+
+    A subfolder may have gone with its last flow, as git does it; a project's folder of flows has
+    not, and a link has led somewhere.
+    """
+    folders = PurePosixPath(flow).parents[:-1]  # from the innermost out, without the root
+    whole = {PurePosixPath(name) for name in load_settings(root).flows} | set(folders[-1:])
+    for folder in reversed(folders):
+        path = root / folder
+        link = path.is_symlink()
+        try:
+            if any(path.iterdir()):
+                continue
+        except FileNotFoundError:
+            if link:
+                return f"the link {folder} leads to {path.readlink()}, which is not there"
+            if folder in whole:
+                return f"the folder {folder} is not there"
+            return ""
+        except OSError as e:
+            return f"the folder {folder} cannot be read ({e.strerror or e})"
+        if link:
+            return f"the link {folder} leads to {path.readlink()}, which is empty"
     return ""
 
 

@@ -83,7 +83,7 @@ def test_a_run_script_is_short_and_clean(script):
     tree = ast.parse(text)
     assert ast.get_docstring(tree) == "Run flow/add up.py as an instance of its step."
     kinds = [type(node).__name__ for node in tree.body]
-    assert kinds == ["Expr", *["Import"] * 2, *["ImportFrom"] * 3, *["Assign"] * 3,
+    assert kinds == ["Expr", *["Import"] * 2, *["ImportFrom"] * 4, *["Assign"] * 3,
                      "FunctionDef", "If"]  # fmt: skip
 
 

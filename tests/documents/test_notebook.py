@@ -218,10 +218,13 @@ class TestCells:
         assert again.cell(1)["id"] == ids[1], "the same flow gets the same ids"
 
     def test_timing_is_replaced(self, rich: Notebook) -> None:
+        times = rich.metadata["ductaflow"]["this_run"]["cells"]
+        assert times == {"params": TIMING, "plot": TIMING}
         rich.set_execution(1, 5)
+        assert times == {"plot": TIMING}
         assert rich.cell(1)["metadata"] == {"tags": [Tag.PARAMETERS]}
         assert rich.cell(1)["execution_count"] == 5
-        assert rich.cell(3)["metadata"]["execution"] == TIMING
+        assert rich.cell(3)["metadata"] == {}, "nor does it keep what another run has left there"
 
     def test_metadata_is_its_own(self) -> None:
         given_metadata = {"ductaflow": {"status": "running"}}

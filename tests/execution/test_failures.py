@@ -168,7 +168,7 @@ def test_ctrl_c_saves_cleans_up_and_raises(project: Project) -> None:
     assert said.startswith("interrupted: long/a was interrupted")
     record = json.loads((log.parent / "run.json").read_text())
     assert record["status"] == "interrupted"
-    assert not process_alive(record["kernel"]["pid"])
+    assert not process_alive(record["this_run"]["kernel"]["pid"])
     notebook = nbformat.read(log.with_suffix(".ipynb"), 4)
     assert any("before" in o.get("text", "") for c in notebook.cells for o in c.get("outputs", ()))
 

@@ -29,6 +29,7 @@ from ductaflow.errors import InstanceBusy
 from ductaflow.execution.refresh import _make, refreshed
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
+from ductaflow.model.thisrun import THIS_RUN, cell_times
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
@@ -92,7 +93,7 @@ def code_cells(run: Run) -> list[dict[str, Any]]:
         {
             "outputs": cell.outputs,
             "count": cell.execution_count,
-            "times": cell.metadata.get("execution"),
+            "times": cell_times(notebook.metadata, cell),
         }
         for cell in notebook.cells
         if cell.cell_type == "code" and cell.execution_count
@@ -162,12 +163,7 @@ def test_the_notebook_is_that_of_a_run(project: Project, flow: Path) -> None:
     old = nbformat.read(project.run("flow"), 4)
     new = nbformat.read(project.run("flow", force=True), 4)
     for notebook in (old, new):
-        for key in ("started", "duration"):
-            del notebook.metadata.ductaflow[key]
-        for key in ("start_time", "end_time", "duration"):
-            del notebook.metadata.papermill[key]
-        for cell in notebook.cells:
-            cell.metadata.pop("execution", None)
+        del notebook.metadata.ductaflow[THIS_RUN]
     assert old == new
 
 

@@ -77,7 +77,8 @@ def test_a_run_leaves_all_its_artifacts(project: Project) -> None:
     assert "succeeded in" in log
     notebook = nbformat.read(run.notebook, 4)
     nbformat.validate(notebook)
-    timed = [c.metadata.execution for c in notebook.cells if c.cell_type == "code"]
+    times = notebook.metadata.ductaflow.this_run.cells
+    timed = [times[c.id] for c in notebook.cells if c.cell_type == "code"]
     assert all({"iopub.status.busy", "shell.execute_reply"} <= set(t) for t in timed)
     assert run.record.peak_memory > 10_000_000  # type: ignore[operator]
 

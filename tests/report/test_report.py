@@ -240,11 +240,12 @@ def test_a_run_whose_conductor_was_killed_does_not_run(project):
     project.write("calm")
     run = project.run("calm")
     record = json.loads((run.dir / "run.json").read_text("utf-8"))
+    conductor = run.record.conductor
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
 
     def light(pid):
-        changed = {**record, "status": "running", "conductor": {**record["conductor"], "pid": pid}}
+        changed = {**record, "status": "running", "conductor": {**conductor, "pid": pid}}
         (run.dir / "run.json").write_text(json.dumps(changed), "utf-8")
         return read_facts(run.dir, project.root).light
 

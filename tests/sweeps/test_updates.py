@@ -96,7 +96,10 @@ def test_reasons_in_data_and_in_words(chain: Project) -> None:
     assert "changed (from first/a, run " in words
     run = run_step_flow("second", "a", {"name": "b"})
     assert run.reasons == decision.reasons
-    assert json.loads(run.paths.record.read_text())["reasons"][0]["message"] == "cell 2 changed"
+    assert (
+        json.loads(run.paths.record.read_text())["this_run"]["reasons"][0]["message"]
+        == "cell 2 changed"
+    )
 
 
 def test_force_and_reuse(project: Project) -> None:

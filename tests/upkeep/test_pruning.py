@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from conftest import Project
 
 from ductaflow import check, collate, get_all_instances, prune, run_step_flow, runs_table, sweep
 from ductaflow.cli.main import main
+from ductaflow.errors import FlowNotFound
 from ductaflow.history.lock import instance_lock
 from ductaflow.project.lasttable import FOLDER
 
@@ -172,3 +175,44 @@ def test_what_others_read_from_is_no_renamed_step(project: Project) -> None:
     run_step_flow("down", "down", "d", {})
     run_step_flow("flow", "other", "z", {"x": 1})
     assert prune(dry_run=True) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+@pytest.mark.parametrize("how", ["gone", "dangling", "empty", "file", "inner link"])
+def test_a_folder_of_flows_that_is_not_there_prunes_nothing(
+    shrunk: Project, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow, aside = shrunk.root / "flow", shrunk.root / "aside"
+    if how == "inner link":
+        run_step_flow("flow/step.py", "other", "z", {})
+        aside.mkdir()
+        (aside / "inner.py").write_text((flow / "step.py").read_text() + "\nprint(2)\n")
+        (flow / "inner").symlink_to(aside)
+        run_step_flow("flow/inner/inner.py", "inner", "z", {})
+        aside.rename(shrunk.root / "elsewhere")
+    else:
+        flow.rename(aside)
+    if how == "dangling":
+        flow.symlink_to(shrunk.root / "unmounted")
+    elif how == "empty":
+        (shrunk.root / "mount").mkdir()
+        flow.symlink_to(shrunk.root / "mount")
+    elif how == "file":
+        flow.write_text("")
+    before = sorted(path.name for path in (shrunk.root / "runs").glob("*/*"))
+    with pytest.raises(FlowNotFound, match=r"nothing is pruned: the (folder|link) flow"):
+        prune()
+    assert main(["prune", "--yes"]) != 0
+    assert "nothing is pruned" in capsys.readouterr().err
+    assert sorted(path.name for path in (shrunk.root / "runs").glob("*/*")) == before
+    if how == "inner link":  # what is asked about another step can be told
+        assert [each.label for each in prune("step")] == ["step/c"]
+
+
+def test_a_subfolder_may_go_with_its_flow(project: Project) -> None:
+    project.write("stays", "1")
+    (project.root / "flow/sub").mkdir()
+    project.write("sub/goes", "2")
+    run_step_flow("flow/sub/goes.py", "goes", "z", {})
+    shutil.rmtree(project.root / "flow/sub")
+    assert [each.reason for each in prune()] == ["its flow flow/sub/goes.py is gone"]

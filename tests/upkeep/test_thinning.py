@@ -17,9 +17,12 @@ from ductaflow import (
     run_step_flow,
     sweep,
     thin,
+    verify,
 )
 from ductaflow.cli.main import group
+from ductaflow.files.compression import compressed
 from ductaflow.history.catalog import load_run
+from ductaflow.model.verification import Verifications
 
 FLOW = """\
 # %% [markdown]
@@ -198,3 +201,35 @@ def test_the_log_of_a_thinned_run_commands_no_terminal(run, capsys):
     result = CliRunner().invoke(group, ["log", "greet/one", "--root", str(made.dir.parents[2])])
     assert "begin ␛cE" in result.output
     assert not {"\x1b", "\x08", "\x9b"} & set(result.output)
+
+
+@pytest.mark.parametrize("deleted", [("report",), ("report", "log"), ALL])
+def test_a_thinned_run_is_verified(run, deleted):
+    """As far as it can be: what is not compared is said."""
+    made = run()
+    root = made.dir.parents[2]
+    thin([made], delete=deleted, compress=() if deleted == ALL else ("notebook",))
+    found = verify("greet", "one", root=root)
+    assert found.ok
+    missing = "its cells were not compared: its notebook has been deleted by thin"
+    assert (missing in found.headline()) == ("notebook" in deleted)
+    assert found.left_out == found.to_json()["left_out"] == ((missing,) if deleted == ALL else ())
+    assert (missing in str(Verifications((found,)))) == (deleted == ALL)
+
+
+def overwritten(data: bytes) -> bytes:
+    return data[:30] + b"x" * 40
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], overwritten, lambda data: b"PK" + data])
+def test_a_damaged_compressed_notebook_is_told(run, damage):
+    made = run()
+    thin([made], delete=())
+    packed = compressed(made.paths.notebook)
+    packed.write_bytes(damage(packed.read_bytes()))
+    found = verify("greet", "one", root=made.dir.parents[2])
+    assert [difference.where for difference in found.differences] == ["greet.ipynb"]
+    with pytest.raises(ArtifactError, match="has no notebook that can be read"):
+        made.read_notebook()
+    with pytest.raises(ArtifactError, match="no notebook of which a report could be made"):
+        make_report(made)

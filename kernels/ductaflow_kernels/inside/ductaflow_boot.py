@@ -116,7 +116,6 @@ def prepare(folder: str) -> Any:
     Returns:
         The application, for `complete`.
     """
-    from ipykernel.compiler import XCachingCompiler
     from ipykernel.zmqshell import ZMQInteractiveShell
 
     with _environment(IPYTHONDIR=folder):
@@ -130,7 +129,7 @@ def prepare(folder: str) -> Any:
             ipython_dir=folder,
             profile_dir=app.profile_dir,
             user_ns=app.user_ns,
-            compiler_class=XCachingCompiler,
+            compiler_class=kernel.compiler_class(),
         )
     app.shell = shell
     app.load_extensions()
@@ -213,6 +212,7 @@ def complete(app: Any, connection_file: str, folder: str) -> None:
 
     kernelapp.IOPubThread = iopub.iopub_thread_class(front_end=app.front_end)
     kernelapp.IOPubThread.folder = folder
+    app.shell.compile.front_end = app.front_end
     if not app.front_end:
         app.log.setLevel(app.log_level)  # else it writes every message that nobody will see
         iostream.OutStream = iopub.stream_class()

@@ -19,6 +19,7 @@ from typing import Any
 NAMES: Mapping[str, str] = {
     "ipykernel": "version_info",
     "ipykernel.compiler": "XCachingCompiler",
+    "ipykernel.compiler:XCachingCompiler": "get_code_name",
     "ipykernel.iostream": "BackgroundSocket IOPubThread OutStream",
     "ipykernel.iostream:IOPubThread": """
         _event_pipe _event_pipes _events _handle_event _handle_pipe_msg _master_pid _pipe_flag
