@@ -92,6 +92,8 @@ def _after_header(lines: Sequence[tuple[int, str]]) -> int:
 
 
 _NO_LINE_END = re.compile("(?<![\n\r])[\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""Characters at which `str.splitlines`, which jupytext uses, ends a line, and Python does not. At
+the beginning of a line they are left alone: there they stand between parts of a file."""
 
 
 def guard_line_ends(text: str) -> tuple[str, dict[int, str]]:

@@ -155,10 +155,6 @@ def _read_text(path: Path, text: str) -> dict[str, Any]:
     return notebook
 
 
-"""Characters at which `str.splitlines`, which jupytext uses, ends a line, and Python does not. At
-the beginning of a line they are left alone: there they stand between parts of a file."""
-
-
 def _read_ipynb(text: str) -> dict[str, Any]:
     notebook: dict[str, Any] = json.loads(text)
     if not isinstance(notebook, dict) or "nbformat" not in notebook:

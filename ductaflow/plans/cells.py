@@ -20,12 +20,8 @@ from ductaflow.plans.parameters import left_alone, read_defaults
 from ductaflow.plans.variables import flatten_source
 from ductaflow.secrets.references import expression, sources
 
-"""Up to so many variables are assigned one by one; more of them by one expression."""
-
 MAX_LITERAL = 100_000
 """Characters of a config that is written as Python; of a longer one IPython looks at each token."""
-
-"""What the table at the top shows at most: rows a table, tables, characters a value."""
 
 
 def prepare(flow: Flow, config: Config | None, notes: Sequence[Note] = ()) -> tuple[Cell, ...]:

@@ -10,12 +10,9 @@ from ductaflow.plans.config import dotted
 from ductaflow.secrets.references import SECRET, is_reference, shown
 
 MAX_ROWS = 100
-
-
 MAX_TABLES = 50
-
-
 MAX_VALUE = 200
+"""What the table at the top shows at most: rows a table, tables, characters a value."""
 
 
 _ENTITIES = {ord(c): f"&#{ord(c)};" for c in "&<>|`*_[]$\\~!#:@\"'"}

@@ -12,6 +12,9 @@ from typing import Any
 from ductaflow.model.records import Config
 from ductaflow.plans.literal import quoted
 
+MAX_ASSIGNMENTS = 200
+"""Up to so many variables are assigned one by one; more of them by one expression."""
+
 _HISTORY = re.compile(r"_+|_\d+|_i+\d*|_[iod]h|__\w*__")
 
 
@@ -59,9 +62,6 @@ def is_reserved(name: str) -> bool:
     both sides, and IPython's history (`_`, `_3`, `_i`, `_oh` and their kind).
     """
     return name in ("config", "get_ipython") or _HISTORY.fullmatch(name) is not None
-
-
-MAX_ASSIGNMENTS = 200
 
 
 def flatten(config: Config) -> dict[str, Any]:
