@@ -21,7 +21,7 @@ from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.history.recordfile import read_record
 from ductaflow.plans.config import normalise
-from ductaflow.project.layout import local_folder, main_script
+from ductaflow.project.root import local_folder, main_script
 
 PathLike = str | os.PathLike[str]
 

@@ -36,7 +36,7 @@ from packaging.requirements import Requirement
 from ductaflow import Run, run_step_flow
 from ductaflow.execution.runner import look
 from ductaflow.history.catalog import all_runs
-from ductaflow.project.layout import kernel_environment
+from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
 

@@ -24,7 +24,7 @@ def command(instances: tuple[str, ...], root: str | None, as_json: bool) -> int:
     accepted is told on stderr, and the others are accepted.
     """
     from ductaflow.errors import DuctaflowError
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.reuse.moves import flow_of
     from ductaflow.sweeps.updates import accept
 

@@ -24,7 +24,7 @@ def command(target: str | None, root: str | None, as_json: bool, **given: Any) -
     is up to date, else with 1.
     """
     from ductaflow.cli.tables import table_given
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.sweeps.currency import check
 
     project = project_root(root, target)

@@ -53,7 +53,7 @@ def all_checks(root: str | None) -> Iterator[Check]:
     yield from _packages()
     project = None
     try:
-        from ductaflow.project.layout import project_root
+        from ductaflow.project.root import project_root
 
         project = project_root(root)
     except DuctaflowError as e:

@@ -42,7 +42,8 @@ def command(
     What flows wrote stays, and so does the folder that it lies in. Runs that go on are left alone.
     """
     from ductaflow.history.standing import is_live
-    from ductaflow.project.layout import instance_dir, project_root
+    from ductaflow.project.layout import instance_dir
+    from ductaflow.project.root import project_root
 
     project = project_root(root)
     found = options.find_runs(project, instances, step)

@@ -15,7 +15,7 @@ from ductaflow.cli.output import say
 def command(instance: str, force: bool, root: str | None) -> None:
     """Set up a notebook, a script and VS Code for stepping through INSTANCE, in its own folder."""
     from ductaflow.convert.debugging import debug_flow
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.reuse.moves import flow_of
 
     project = project_root(root)

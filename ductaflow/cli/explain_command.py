@@ -34,7 +34,7 @@ def command(
 
     from ductaflow.flows.finding import resolve_flow
     from ductaflow.plans.values import given_config
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.sweeps.updates import explain
 
     project = project_root(root, flow)

@@ -32,7 +32,7 @@ def command(
     from ductaflow.delivery.delivery import export
     from ductaflow.history.entries import Entry
     from ductaflow.history.runs import Runs
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
 
     project = project_root(root)
     found = options.find_runs(project, instances, step)

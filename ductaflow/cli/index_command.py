@@ -18,7 +18,7 @@ from ductaflow.cli.output import dump, say
 def command(steps: tuple[str, ...], out: Path | None, root: str | None, as_json: bool) -> None:
     """Make the page that leads to all runs, or to those of STEPS."""
     import ductaflow
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
 
     collate = ductaflow.__getattr__("collate")
     page = collate(list(steps) or None, out=out, root=project_root(root))

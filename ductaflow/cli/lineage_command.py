@@ -15,7 +15,7 @@ from ductaflow.cli.output import dump, say
 def command(instance: str, root: str | None, as_json: bool) -> None:
     """Show which runs INSTANCE has read from, and which have read from it, at any distance."""
     from ductaflow.history.lineage import lineage
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
 
     project = project_root(root)
     (run,) = options.find_runs(project, (instance,))

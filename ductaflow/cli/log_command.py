@@ -26,7 +26,7 @@ def command(instance: str, follow: bool, root: str | None) -> int:
     from ductaflow.errors import ArtifactError
     from ductaflow.history.catalog import load_run
     from ductaflow.history.standing import is_live
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
 
     (run,) = options.find_runs(project_root(root), (instance,))
     if not run.paths.log.exists():  # it was thinned, or is not there

@@ -40,7 +40,7 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
     """List the runs of all steps, or of STEP."""
     from ductaflow.history.standing import standing_runs
     from ductaflow.project.lasttable import NOT_IN_TABLE, has_left
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.text.times import local_time
 
     conditions = [_condition(text) for text in where]

@@ -14,7 +14,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of flows, for a shell that completes."""
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
 
     root = project_root(ctx.params.get("root"))
     names = [flow.relative_to(root).as_posix() for flow in flow_files(root)]
@@ -33,7 +33,8 @@ def flow_files(root: Path) -> list[Path]:
 
 def _instances(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """`step/instance` names, for a shell that completes."""
-    from ductaflow.project.layout import iter_instances, iter_steps, project_root
+    from ductaflow.project.layout import iter_instances, iter_steps
+    from ductaflow.project.root import project_root
 
     root = project_root(ctx.params.get("root"))
     names = [f"{s}/{folder.name}" for s in iter_steps(root) for folder in iter_instances(root, s)]

@@ -21,7 +21,8 @@ def command(step: str | None, dry_run: bool, yes: bool, root: str | None, as_jso
     whose flow is gone; those of a step that was renamed. What runs stays, and so does what was
     never in a table. It ends with 1 if something could not be removed.
     """
-    from ductaflow.project.layout import check_name, project_root
+    from ductaflow.project.names import check_name
+    from ductaflow.project.root import project_root
     from ductaflow.upkeep.pruning import leftovers, remove
 
     project = project_root(root)

@@ -21,7 +21,7 @@ def command(instances: tuple[str, ...], step: str | None, root: str | None, as_j
     from ductaflow.documents.html import lacks_parts
     from ductaflow.files.compression import kept
     from ductaflow.history.standing import is_live
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.upkeep.thinning import make_report
 
     project = project_root(root)

@@ -35,7 +35,7 @@ def command(
 
     from ductaflow.errors import DuctaflowError
     from ductaflow.model.records import ErrorInfo, Status
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.reuse.moves import flow_of
     from ductaflow.sweeps.calls import sweep_part
 

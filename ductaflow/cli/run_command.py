@@ -45,7 +45,7 @@ def command(
     from ductaflow.flows.finding import resolve_flow
     from ductaflow.plans.values import given_config
     from ductaflow.progress.sweepprogress import Surface, surface
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
 
     project = project_root(root, flow)
     path = resolve_flow(flow, project, Path.cwd())

@@ -18,7 +18,7 @@ from ductaflow.text.quoting import visible
 def command(instance: str, root: str | None, as_json: bool) -> None:
     """Show the run INSTANCE: `step/instance`, its folder, or a name that one step alone has."""
     from ductaflow.errors import ArtifactError
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.tables.template import leaves
     from ductaflow.text.times import local_time
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @options.json_option
 def command(step: str | None, watch: bool, interval: float, root: str | None, as_json: bool) -> int:
     """Show how many runs of each step stand how, and what runs now."""
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
 
     project = project_root(root)
     shown: Any = None

@@ -44,7 +44,7 @@ def command(
     """
     from ductaflow.cli.tables import table_given
     from ductaflow.errors import SweepFailed
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.sweeps.calls import sweep
 
     if verify is not None and not 0 <= verify <= 1:

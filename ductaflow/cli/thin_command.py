@@ -46,7 +46,7 @@ def command(
     With --delete, --compress or --share only what these name. Thinned runs are still reused, and
     `ductaflow report` makes a report anew.
     """
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.upkeep.thinning import thin
 
     runs = options.find_runs(project_root(root), instances, step)

@@ -31,7 +31,7 @@ def command(
     """
     import os
 
-    from ductaflow.project.layout import project_root
+    from ductaflow.project.root import project_root
     from ductaflow.project.settings import load_settings
     from ductaflow.project.workers import worker_count
     from ductaflow.sweeps.audits import checked_fraction, sampled, verify_runs

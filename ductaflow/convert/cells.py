@@ -13,7 +13,7 @@ from ductaflow.convert.imports import guarded_imports, translated_import
 from ductaflow.convert.magics import Plain, Refused, cell_magic, line_magic, shell_line
 from ductaflow.errors import ConversionError
 from ductaflow.flows.syntax import parse_python
-from ductaflow.model.records import Cell, Tag
+from ductaflow.model.flows import Cell, Tag
 
 _SHOWS_NOTHING = frozenset({"print", "display", "plt.show", "globals().update", "vars().update"})
 

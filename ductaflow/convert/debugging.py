@@ -17,7 +17,8 @@ from ductaflow.execution.workbench import write_notebook
 from ductaflow.files import jsonio
 from ductaflow.history.lock import instance_lock
 from ductaflow.plans.plan import make_options, plan_instance
-from ductaflow.project.layout import ArtifactPaths, project_root
+from ductaflow.project.layout import ArtifactPaths
+from ductaflow.project.root import project_root
 from ductaflow.project.settings import load_settings
 from ductaflow.text.quoting import vs_code
 

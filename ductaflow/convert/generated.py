@@ -9,7 +9,7 @@ from pathlib import Path
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError, ConversionError
 from ductaflow.files import jsonio
-from ductaflow.model.records import Flow
+from ductaflow.model.flows import Flow
 from ductaflow.text.quoting import visible
 
 _SEAL = re.compile(rb"^(?P<comment>#|rem) text sha256: (?P<hash>[0-9a-f]{64})\r?\n", re.MULTILINE)

@@ -13,8 +13,8 @@ from ductaflow.flows.finding import resolve_flow
 from ductaflow.flows.parameterscell import require_parameters
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import check_syntax, language
-from ductaflow.model.records import Flow
-from ductaflow.project.layout import check_encodable, find_root, local_folder, project_root
+from ductaflow.model.flows import Flow
+from ductaflow.project.root import check_encodable, find_root, local_folder, project_root
 from ductaflow.project.settings import load_settings
 
 PathLike = str | os.PathLike[str]

@@ -30,7 +30,7 @@ from ductaflow.files.compression import compressed
 from ductaflow.history.lineage import root_of
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
-from ductaflow.project.layout import project_root, target_folder
+from ductaflow.project.root import project_root, target_folder
 from ductaflow.tables.table import Row
 from ductaflow.tables.template import Piece, pieces
 

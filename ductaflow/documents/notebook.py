@@ -19,7 +19,8 @@ import attrs
 
 from ductaflow.documents.outputs import Output
 from ductaflow.documents.widgets import WIDGET_STATE_MIME
-from ductaflow.model.records import Cell, ErrorInfo, NbCell, Status, Tag
+from ductaflow.model.flows import Cell, NbCell, Tag
+from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.model.thisrun import THIS_RUN
 
 FAILING_ANCHOR: Final = "ductaflow-failing-cell"

@@ -21,10 +21,13 @@ from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.flows.syntax import language
 from ductaflow.history.recordfile import write_record
+from ductaflow.model.flows import Cell, NbCell, Tag
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.records import Cell, InstancePlan, NbCell, Note, RunRecord, Tag
+from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.records import RunRecord
 from ductaflow.plans.configtable import config_table
-from ductaflow.project.layout import INDEX_PAGE, ArtifactPaths, runs_dir
+from ductaflow.project.layout import ArtifactPaths, runs_dir
+from ductaflow.project.names import INDEX_PAGE
 from ductaflow.text.times import local_time
 
 SAVE_EVERY = 1.0  # seconds between saves of the running notebook

@@ -28,16 +28,9 @@ from ductaflow.flowkit.metrics import scalars, scraps
 from ductaflow.flows.imports import leaves_environment_alone
 from ductaflow.flows.tracebacks import annotate_traceback, failing_line
 from ductaflow.history.events import Audience, Watch
-from ductaflow.model.records import (
-    METRICS_MIME,
-    Cell,
-    CellRecord,
-    ErrorInfo,
-    InstancePlan,
-    Note,
-    Status,
-    Tag,
-)
+from ductaflow.model.flows import Cell, Tag
+from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.records import METRICS_MIME, CellRecord, ErrorInfo, Status
 from ductaflow.reuse.observation import NOTHING, Observation
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells

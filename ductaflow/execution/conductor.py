@@ -18,19 +18,16 @@ from ductaflow.flows.finding import resolve_flow
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
 from ductaflow.model.ages import Age
+from ductaflow.model.flows import Flow
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.records import Flow, InstancePlan
+from ductaflow.model.plans import InstancePlan
 from ductaflow.plans.plan import make_options, names_of, plan_instance
 from ductaflow.progress.echo import Echo
-from ductaflow.project.layout import (
-    ArtifactPaths,
-    check_encodable,
-    check_name,
-    instance_dir,
-    kernel_environment,
-    local_folder,
-)
-from ductaflow.project.layout import project_root as find_project_root
+from ductaflow.project.environment import kernel_environment
+from ductaflow.project.layout import ArtifactPaths, instance_dir
+from ductaflow.project.names import check_name
+from ductaflow.project.root import check_encodable, local_folder
+from ductaflow.project.root import project_root as find_project_root
 from ductaflow.project.settings import load_settings
 
 if TYPE_CHECKING:

@@ -38,10 +38,12 @@ from ductaflow.history.events import Audience, Watch
 from ductaflow.history.recordfile import write_record
 from ductaflow.model.ages import limit_told
 from ductaflow.model.facts import Reason
-from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunRecord, Status
+from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.model.thisrun import THIS_RUN
 from ductaflow.plans.plan import options_told
-from ductaflow.project.layout import ArtifactPaths, kernel_environment
+from ductaflow.project.environment import kernel_environment
+from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse import observation
 from ductaflow.reuse.hosts import listed
 

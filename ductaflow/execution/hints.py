@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ductaflow.model.records import Config, InstancePlan
+from ductaflow.model.plans import Config, InstancePlan
 from ductaflow.plans.literal import quoted
 from ductaflow.plans.variables import variables
 

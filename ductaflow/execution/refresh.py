@@ -29,18 +29,10 @@ from ductaflow.flows.syntax import language
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record, write_record
 from ductaflow.history.run import Run
+from ductaflow.model.flows import INSERTED_TAGS, Cell, Flow, NbCell, Tag
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.records import (
-    INSERTED_TAGS,
-    Cell,
-    CellRecord,
-    Flow,
-    InstancePlan,
-    NbCell,
-    Note,
-    RunRecord,
-    Tag,
-)
+from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.records import CellRecord, RunRecord
 from ductaflow.model.thisrun import THIS_RUN, cell_times
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths

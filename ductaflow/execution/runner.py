@@ -33,10 +33,13 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import damage, read_record
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision, Reason
-from ductaflow.model.records import Flow, InstancePlan, RunRecord
+from ductaflow.model.flows import Flow
+from ductaflow.model.plans import InstancePlan
+from ductaflow.model.records import RunRecord
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.plans.plan import lay_out
-from ductaflow.project.layout import ArtifactPaths, kernel_environment
+from ductaflow.project.environment import kernel_environment
+from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse.interpreters import Interpreters, kernel_spec
 from ductaflow.reuse.moves import paths_left, remove_left
 

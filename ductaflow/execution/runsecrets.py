@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from ductaflow.model.facts import FileFact
-from ductaflow.model.records import Cell, InstancePlan, Note, RunRecord, Tag
+from ductaflow.model.flows import Cell, Tag
+from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.records import RunRecord
 from ductaflow.plans.literal import quoted
 from ductaflow.secrets.masking import SHORTEST, Masker
 from ductaflow.secrets.references import MASK, expression, shown, sources, value_of

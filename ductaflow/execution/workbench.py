@@ -11,7 +11,8 @@ from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.run import Run
-from ductaflow.model.records import InstancePlan, RunRecord, Status
+from ductaflow.model.plans import InstancePlan
+from ductaflow.model.records import RunRecord, Status
 from ductaflow.plans.plan import lay_out
 from ductaflow.project.layout import ArtifactPaths
 

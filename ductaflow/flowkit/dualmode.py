@@ -17,7 +17,7 @@ from typing import Any
 from ductaflow.errors import ConfigError
 from ductaflow.files import jsonio
 from ductaflow.plans.config import dotted, merged, normalise
-from ductaflow.project.layout import project_root
+from ductaflow.project.root import project_root
 from ductaflow.secrets.references import revealed
 
 PROJECT_ROOT_KEY = "_project_root"

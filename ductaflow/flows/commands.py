@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from ductaflow.model.records import Cell, Flow, Note, Uncommented
+from ductaflow.model.flows import Cell, Flow, Uncommented
+from ductaflow.model.plans import Note
 
 
 def _words(text: str) -> frozenset[str]:

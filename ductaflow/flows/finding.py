@@ -12,7 +12,6 @@ from ductaflow.project.settings import load_settings
 
 FLOW_FOLDERS = ("flow", "flows")
 
-
 FLOW_SUFFIXES = (".py", ".md", ".ipynb", ".Rmd", ".qmd", ".R", ".jl")
 
 

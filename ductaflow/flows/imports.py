@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ductaflow.flows.syntax import language, parse_python
-from ductaflow.model.records import Flow
+from ductaflow.model.flows import Flow
 
 # Many libraries read the environment once, when they are imported. What a flow imports after it
 # has touched the environment must find it as the flow has set it.

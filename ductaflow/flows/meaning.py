@@ -12,7 +12,7 @@ import re
 import tokenize
 
 from ductaflow.flows.syntax import language, parse_python, transform
-from ductaflow.model.records import Cell, Flow, Tag
+from ductaflow.model.flows import Cell, Flow, Tag
 
 _COUNTING_TAGS = (Tag.RAISES, Tag.PARAMETERS)
 """A traceback that is allowed is shown with its source; the config is injected after the other."""

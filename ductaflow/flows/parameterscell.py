@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ductaflow.errors import ParametersCellError
-from ductaflow.model.records import Cell, Flow, Tag
+from ductaflow.model.flows import Cell, Flow, Tag
 
 _PARAMETERS_LINES = {
     "percent": '# %% tags=["parameters"]\nconfig = {}\n# %%',

@@ -22,7 +22,7 @@ from ductaflow.flows.commands import uncommented
 from ductaflow.flows.finding import FLOW_FOLDERS, absolute, not_found
 from ductaflow.flows.lines import LINE_END, align, guard_line_ends
 from ductaflow.flows.parameterscell import parameters_cells
-from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Tag
+from ductaflow.model.flows import INSERTED_TAGS, Cell, Flow, Tag
 
 _CACHED_VERSIONS = 64
 
@@ -199,12 +199,3 @@ def _cell_ids(cells: Sequence[Mapping[str, Any]], *, keep: bool) -> list[str]:
         taken.add(cell_id)
         ids.append(cell_id)
     return ids
-
-
-# --- lines -----------------------------------------------------------------------------------
-
-
-# --- the parameters cell ---------------------------------------------------------------------
-
-
-# --- finding ---------------------------------------------------------------------------------

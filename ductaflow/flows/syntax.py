@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import attrs
 
-from ductaflow.model.records import Flow, Tag
+from ductaflow.model.flows import Flow, Tag
 
 _CACHED_VERSIONS = 64
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from ductaflow.flows.syntax import compile_error, line_before_transform, transform
-from ductaflow.model.records import Cell
+from ductaflow.model.flows import Cell
 
 
 def locate(cell: Cell, line: int, shown: str) -> str:
@@ -38,7 +38,6 @@ def _source_line(source: str, line: int) -> int:
 
 
 _ANSI = r"(?:\x1b\[[0-9;]*m)*"
-
 
 _FRAME = re.compile(
     rf"^[ ]*{_ANSI}[ ]*Cell{_ANSI}[ ]{_ANSI}In\[(\d+)\]{_ANSI}, line (\d+){_ANSI}", re.MULTILINE

@@ -16,13 +16,9 @@ from ductaflow.history.recordfile import read_record
 from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.project.lasttable import has_left
-from ductaflow.project.layout import (
-    ArtifactPaths,
-    check_name,
-    iter_steps,
-    project_root,
-    step_dir,
-)
+from ductaflow.project.layout import ArtifactPaths, iter_steps, step_dir
+from ductaflow.project.names import check_name
+from ductaflow.project.root import project_root
 from ductaflow.tables.template import leaves
 from ductaflow.text.nearest import nearest
 

@@ -12,7 +12,8 @@ from ductaflow.files import jsonio
 from ductaflow.history.recordfile import read_config, read_record
 from ductaflow.history.run import Run
 from ductaflow.model.facts import Reason
-from ductaflow.model.records import Config, ErrorInfo, RunRecord, Status
+from ductaflow.model.plans import Config
+from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.text.hrefs import href
 

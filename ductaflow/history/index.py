@@ -22,7 +22,8 @@ from ductaflow.history.briefs import from_brief, to_brief
 from ductaflow.history.listing import listed, listed_html
 from ductaflow.history.recordfile import read_config, read_record
 from ductaflow.history.run import Outline, Run
-from ductaflow.model.records import Config, RunRecord, Status
+from ductaflow.model.plans import Config
+from ductaflow.model.records import RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths, iter_instance_names, runs_dir
 
 FILE = ".ductaflow.sqlite"

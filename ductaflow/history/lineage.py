@@ -12,7 +12,8 @@ import attrs
 from ductaflow.errors import DuctaflowError
 from ductaflow.history.catalog import all_runs
 from ductaflow.history.run import Run
-from ductaflow.project.layout import instance_of, is_project, project_root, runs_dir, runs_name
+from ductaflow.project.layout import instance_of, runs_dir, runs_name
+from ductaflow.project.root import is_project, project_root
 from ductaflow.text.hrefs import anchor
 
 Label = str  # step/instance

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.files import jsonio
-from ductaflow.model.records import Config, RunRecord
+from ductaflow.model.plans import Config
+from ductaflow.model.records import RunRecord
 from ductaflow.model.thisrun import apart, together
 
 

@@ -13,7 +13,8 @@ from ductaflow.errors import ArtifactError
 from ductaflow.files.compression import kept, read
 from ductaflow.history.recordfile import read_record
 from ductaflow.model.facts import Reason
-from ductaflow.model.records import Config, ErrorInfo, Note, RunRecord, Status
+from ductaflow.model.plans import Config, Note
+from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.text.hrefs import anchor
 

@@ -18,7 +18,7 @@ from ductaflow.history.entries import FACTS, Entry, html_row
 from ductaflow.history.run import Run
 from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.model.verification import Verifications
-from ductaflow.project.layout import OWN_COPY
+from ductaflow.project.environment import OWN_COPY
 from ductaflow.tables.table import Kind, Row, Table
 from ductaflow.tables.template import leaves
 

@@ -1,49 +1,25 @@
-"""Frozen facts that every other module speaks in: cells, flows, plans, records."""
+"""What came of a run: its status, its cells, its error, its record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ductaflow.model.facts import FileFact, Reason
-from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.plans import Note
 from ductaflow.model.thisrun import together
-
-Config = dict[str, Any]
-"""A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
-
-NbCell = dict[str, Any]
-"""A notebook cell as nbformat 4.5 writes it, `source` and text as single strings."""
 
 RECORD_SCHEMA = 2
 
 METRICS_MIME = "application/vnd.ductaflow.metrics+json"
 """With it `record()` tells the conductor what a flow has measured."""
 
-
 SCRAP_MIME = "application/scrapbook.scrap.json+json"
 """What scrapbook's readers find values in."""
-
-
-class Tag:
-    """Cell tags that mean something to ductaflow."""
-
-    PARAMETERS = "parameters"
-    INJECTED = "injected-parameters"
-    FLATTEN = "ductaflow-flatten"
-    CONFIG_TABLE = "ductaflow-config"
-    BANNER = "ductaflow-banner"
-    RAISES = "raises-exception"
-    SKIP = "skip-execution"
-
-
-INSERTED_TAGS = frozenset({Tag.INJECTED, Tag.FLATTEN, Tag.CONFIG_TABLE, Tag.BANNER})
-"""Cells with one of these were put in and are replaced on a re-run with a config."""
 
 
 class Status(Enum):
@@ -92,178 +68,6 @@ class Status(Enum):
     def bad(self) -> bool:
         """Whether the run ended otherwise."""
         return self not in (Status.SUCCEEDED, Status.PLANNED, Status.RUNNING)
-
-
-@attrs.frozen
-class Cell:
-    """One cell of a flow, or one that ductaflow inserted.
-
-    Attributes:
-        kind: `code`, `markdown` or `raw`.
-        source: The text as the notebook shows it (commented magics are active here).
-        number: 1-based position in the flow file; 0 for an inserted cell.
-        line: 1-based line of the flow file where `source` begins; None where lines mean
-            nothing (`.ipynb`, inserted cells).
-        id: The cell's id in the notebook, stable for one flow version.
-        metadata: The cell's metadata, tags included.
-        attachments: A markdown cell's attachments, as in nbformat.
-    """
-
-    kind: str
-    source: str
-    number: int = 0
-    line: int | None = None
-    id: str = ""
-    metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    attachments: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """The cell's tags."""
-        return tuple(self.metadata.get("tags", ()))
-
-    @property
-    def runs(self) -> bool:
-        """Whether the kernel gets this cell."""
-        return self.kind == "code" and Tag.SKIP not in self.tags and bool(self.source.strip())
-
-
-@attrs.frozen
-class Uncommented:
-    """A comment of a flow file that jupytext takes for a command.
-
-    Attributes:
-        cell: The cell's number.
-        line: The file's line.
-        written: The comment as it stands there.
-        taken: What it is in the cell.
-    """
-
-    cell: int
-    line: int
-    written: str
-    taken: str
-
-
-@attrs.frozen
-class Flow:
-    """One version of a flow file, parsed.
-
-    Attributes:
-        path: The file, absolute.
-        name: Its stem: the name of its notebook, HTML and log.
-        cells: Its cells, without what an earlier execution had inserted.
-        parameters: Index into `cells` of the parameters cell; None if there is none.
-        metadata: The notebook's metadata (the YAML header, or the `.ipynb`'s own).
-        sha256: Hash of the file's bytes.
-        written: Its cells with those that an earlier execution had inserted; see `flow.as_written`.
-        uncommented: Its comments that are commands in its cells.
-    """
-
-    path: Path
-    name: str
-    cells: tuple[Cell, ...]
-    parameters: int | None
-    metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
-    sha256: str = ""
-    written: tuple[Cell, ...] = attrs.field(default=(), repr=False)
-    uncommented: tuple[Uncommented, ...] = attrs.field(default=(), repr=False)
-
-
-@attrs.frozen
-class Note:
-    """Something about a run that its reader should know, though it ran.
-
-    Attributes:
-        kind: A short machine word, as `unused-key`, `collision`, `shadow`.
-        message: One sentence for a person.
-        key: The dotted config key that it is about, or the empty string.
-    """
-
-    kind: str
-    message: str
-    key: str = ""
-
-
-@attrs.frozen
-class RunOptions:
-    """How to run, apart from what.
-
-    Attributes:
-        timeout: Seconds for the whole instance; None for no limit.
-        cell_timeout: Seconds for any one cell; None for no limit.
-        kernel_name: A kernelspec's name; None for the conductor's own interpreter.
-        html: Whether to write the HTML report, and how it looks.
-        preload: Modules to import ahead besides those that the flow imports; None to import none.
-        nested_workers: How many workers a sweep inside the flow takes; None for its own default.
-        reuse: Whether an earlier run may serve in its place, if nothing has changed.
-        force: Whether to run though nothing has changed.
-        ignore: Kinds of change that do not count, as `python`, `package`, `variable`.
-        max_age: Seconds for which a run that connected to other hosts is reused; None for ever.
-        defaults: Whether the config is the flow's default, updated by what is given; else it is
-            what is given alone.
-    """
-
-    timeout: float | None = None
-    cell_timeout: float | None = None
-    kernel_name: str | None = None
-    html: bool | HtmlOptions = True
-    preload: tuple[str, ...] | None = ()
-    nested_workers: int | None = None
-    reuse: bool = True
-    force: bool = False
-    ignore: tuple[str, ...] = ()
-    max_age: float | None = None
-    defaults: bool = True
-
-    @property
-    def looks(self) -> HtmlOptions | None:
-        """How the HTML report looks; None if there is to be none."""
-        if isinstance(self.html, HtmlOptions):
-            return self.html
-        return HtmlOptions() if self.html else None
-
-
-@attrs.frozen
-class InstancePlan:
-    """All that is needed to execute one instance.
-
-    Attributes:
-        flow: The parsed flow.
-        config: The normalised config; None where nothing is injected.
-        step: The step's name; empty for a run outside `runs/`.
-        instance: The instance's name; empty likewise.
-        directory: Where it runs and leaves its artifacts, absolute.
-        root: The project root, absolute.
-        options: How to run it.
-        fingerprints: Hashes of what goes in; see `fingerprint.fingerprints`.
-        cells: The flow's cells with the config, injected and flattening cells in place.
-        notes: What planning noticed.
-        given: What was given of the config; None for all of it.
-    """
-
-    flow: Flow
-    config: Config | None = attrs.field(hash=False)
-    step: str
-    instance: str
-    directory: Path
-    root: Path
-    options: RunOptions = RunOptions()
-    fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
-    cells: tuple[Cell, ...] = attrs.field(default=(), repr=False)
-    notes: tuple[Note, ...] = ()
-    given: Config | None = attrs.field(default=None, repr=False, hash=False)
-
-    @property
-    def flow_display(self) -> str:
-        """The flow's path for people: relative to the root where it lies inside it."""
-        path, root = self.flow.path, self.root
-        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-    @property
-    def label(self) -> str:
-        """What people call it: `step/instance`, or the flow's name."""
-        return f"{self.step}/{self.instance}" if self.step else self.flow.name
 
 
 @attrs.frozen

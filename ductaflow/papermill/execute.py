@@ -22,7 +22,9 @@ from ductaflow.flows.papermeta import parameters_told
 from ductaflow.flows.reading import as_written
 from ductaflow.flows.syntax import language as language_of
 from ductaflow.history.recordfile import read_record
-from ductaflow.model.records import Cell, Config, Flow, InstancePlan, RunOptions, RunRecord, Tag
+from ductaflow.model.flows import Cell, Flow, Tag
+from ductaflow.model.plans import Config, InstancePlan, RunOptions
+from ductaflow.model.records import RunRecord
 from ductaflow.papermill import metadata
 from ductaflow.papermill.console import Console, Writable, progress_bar
 from ductaflow.papermill.exceptions import PapermillException, PapermillExecutionError
@@ -38,7 +40,8 @@ from ductaflow.papermill.notebooks import (
 from ductaflow.plans.config import normalise
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.plans.literal import to_python
-from ductaflow.project.layout import ArtifactPaths, check_encodable, project_root
+from ductaflow.project.layout import ArtifactPaths
+from ductaflow.project.root import check_encodable, project_root
 from ductaflow.reuse.interpreters import kernel_spec
 from ductaflow.secrets.references import expression
 

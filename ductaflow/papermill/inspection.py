@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ductaflow.flows.syntax import comments_of, language, parse_python
-from ductaflow.model.records import Flow
+from ductaflow.model.flows import Flow
 from ductaflow.papermill.notebooks import Source, filled, read_notebook
 
 logger = logging.getLogger("papermill")

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from ductaflow.flows.papermeta import times_told
-from ductaflow.model.records import NbCell, RunRecord, Tag
+from ductaflow.model.flows import NbCell, Tag
+from ductaflow.model.records import RunRecord
 from ductaflow.model.thisrun import cell_times
 
 ERROR_TAG = "papermill-error-cell-tag"

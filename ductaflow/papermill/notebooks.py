@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from ductaflow.files import jsonio
 from ductaflow.flows.reading import parse_flow
-from ductaflow.model.records import Flow
+from ductaflow.model.flows import Flow
 from ductaflow.papermill.exceptions import (
     PapermillMissingParameterException,
     PapermillOptionalDependencyException,

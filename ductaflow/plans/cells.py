@@ -12,7 +12,8 @@ from itertools import chain, count
 from ductaflow.errors import ConfigError
 from ductaflow.flows.parameterscell import require_parameters
 from ductaflow.flows.syntax import language
-from ductaflow.model.records import Cell, Config, Flow, Note, Tag
+from ductaflow.model.flows import Cell, Flow, Tag
+from ductaflow.model.plans import Config, Note
 from ductaflow.plans.configtable import config_table
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.plans.literal import to_python
@@ -89,6 +90,3 @@ def config_source(config: Config) -> str:
         data = json.dumps(config).replace("'", "\\u0027")  # it stands only in strings
         text = f"__import__('json').loads(r'''{data}''')"
     return f"# This instance's config, in place of the default above.\nconfig = {text}"
-
-
-# --- the table at the top --------------------------------------------------------------------

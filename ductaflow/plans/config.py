@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.errors import ConfigError
-from ductaflow.model.records import Config
+from ductaflow.model.plans import Config
 from ductaflow.secrets.references import SECRET, Secret, check_source, is_reference, reference
 
 MAX_DEPTH = 100
@@ -327,6 +327,3 @@ _KINDS = {
 def kind_of(value: Any) -> str:
     """What kind of value it is, of a config that is normalised, in a word or two."""
     return _KINDS[str if is_reference(value) else type(value)]
-
-
-# --- variables -------------------------------------------------------------------------------

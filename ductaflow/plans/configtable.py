@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ductaflow.model.records import Config, Note
+from ductaflow.model.plans import Config, Note
 from ductaflow.plans.config import dotted
 from ductaflow.secrets.references import SECRET, is_reference, shown
 
@@ -13,7 +13,6 @@ MAX_ROWS = 100
 MAX_TABLES = 50
 MAX_VALUE = 200
 """What the table at the top shows at most: rows a table, tables, characters a value."""
-
 
 _ENTITIES = {ord(c): f"&#{ord(c)};" for c in "&<>|`*_[]$\\~!#:@\"'"}
 

@@ -16,7 +16,8 @@ from ductaflow.files.hashes import Content, content, once
 from ductaflow.flows.meaning import meanings
 from ductaflow.flows.syntax import language, parse_python
 from ductaflow.model.facts import FileFact, Role
-from ductaflow.model.records import Config, Flow
+from ductaflow.model.flows import Flow
+from ductaflow.model.plans import Config
 from ductaflow.model.rules import RULES_TOLD
 from ductaflow.secrets.machinekey import keyed_hash
 from ductaflow.secrets.references import hashes as secret_hashes

@@ -14,10 +14,10 @@ import attrs
 from ductaflow.flows.finding import resolve_flow
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import comments_of, language, parse_python, transform
-from ductaflow.model.records import Flow
+from ductaflow.model.flows import Flow
 from ductaflow.plans.config import kind_of
 from ductaflow.plans.parameters import CONFIG, read_defaults, syntax_tree
-from ductaflow.project.layout import project_root
+from ductaflow.project.root import project_root
 
 _OPENERS = re.compile(r"open|load\w*|read\w*|imread|i?glob|listdir|scandir|connect|File")
 _OF_PATHS = frozenset({"open", "read_text", "read_bytes", "glob", "rglob", "iterdir"})

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from ductaflow.errors import ConfigError
-from ductaflow.model.records import Config
+from ductaflow.model.plans import Config
 
 
 @attrs.frozen

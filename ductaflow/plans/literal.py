@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ductaflow.model.records import Config
+from ductaflow.model.plans import Config
 from ductaflow.secrets.references import SECRET, is_reference
 
 _WIDTH = 88

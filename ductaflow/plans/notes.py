@@ -13,7 +13,8 @@ from typing import Any
 import attrs
 
 from ductaflow.flows.syntax import language, parse_python
-from ductaflow.model.records import Config, Flow, Note
+from ductaflow.model.flows import Flow
+from ductaflow.model.plans import Config, Note
 from ductaflow.plans.config import dotted, kind_of
 from ductaflow.plans.literal import quoted
 from ductaflow.plans.parameters import Defaults, left_alone, read_defaults

@@ -17,7 +17,8 @@ import attrs
 
 from ductaflow.errors import ConfigError
 from ductaflow.flows.syntax import language, parse_python, transform
-from ductaflow.model.records import Cell, Config, Flow
+from ductaflow.model.flows import Cell, Flow
+from ductaflow.model.plans import Config
 from ductaflow.plans.config import merged, normalise
 from ductaflow.plans.variables import variable_name
 

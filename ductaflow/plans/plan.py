@@ -14,14 +14,15 @@ from ductaflow.flows.commands import command_notes
 from ductaflow.flows.parameterscell import require_parameters
 from ductaflow.flows.reading import as_written
 from ductaflow.model.ages import Age, seconds_of
+from ductaflow.model.flows import Flow
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.records import Config, Flow, InstancePlan, RunOptions
+from ductaflow.model.plans import Config, InstancePlan, RunOptions
 from ductaflow.plans.cells import prepare
 from ductaflow.plans.config import normalise
 from ductaflow.plans.fingerprint import fingerprints
 from ductaflow.plans.notes import config_notes
 from ductaflow.plans.parameters import complete
-from ductaflow.project.layout import check_name
+from ductaflow.project.names import check_name
 from ductaflow.project.settings import DEFAULTS, Settings
 
 

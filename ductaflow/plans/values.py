@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from ductaflow.errors import ConfigError
-from ductaflow.model.records import Config, Flow
+from ductaflow.model.flows import Flow
+from ductaflow.model.plans import Config
 from ductaflow.plans.config import normalise
 from ductaflow.plans.parameters import complete
 

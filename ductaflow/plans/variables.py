@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ductaflow.model.records import Config
+from ductaflow.model.plans import Config
 from ductaflow.plans.literal import quoted
 
 MAX_ASSIGNMENTS = 200

@@ -19,7 +19,9 @@ import ductaflow
 from ductaflow._version import __version__
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
-from ductaflow.project.layout import OWN_COPY, check_name, local_folder
+from ductaflow.project.environment import OWN_COPY
+from ductaflow.project.names import check_name
+from ductaflow.project.root import local_folder
 from ductaflow.text.quoting import visible
 
 _TEMPLATE = Path(__file__).parents[1] / "static" / "template"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ductaflow.project.layout import WORKERS_VARIABLE
+from ductaflow.project.environment import WORKERS_VARIABLE
 
 
 def cores() -> int:

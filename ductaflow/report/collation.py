@@ -16,17 +16,9 @@ from ductaflow.errors import ArtifactError, DuctaflowError
 from ductaflow.files import jsonio
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
-from ductaflow.project.layout import (
-    INDEX_FILES,
-    INDEX_PAGE,
-    SUMMARY,
-    check_name,
-    iter_instances,
-    iter_steps,
-    project_root,
-    runs_dir,
-    target_folder,
-)
+from ductaflow.project.layout import iter_instances, iter_steps, runs_dir
+from ductaflow.project.names import INDEX_FILES, INDEX_PAGE, SUMMARY, check_name
+from ductaflow.project.root import project_root, target_folder
 from ductaflow.project.settings import load_settings
 from ductaflow.report.facts import InstanceFacts, Light, read_facts
 from ductaflow.report.graph import Graph, graph_of

@@ -15,8 +15,9 @@ from ductaflow.history.recordfile import DamagedRecord, load_record, read_config
 from ductaflow.history.run import Run
 from ductaflow.history.standing import standing
 from ductaflow.model.records import RunRecord, Status
+from ductaflow.project.environment import kernel_environment
 from ductaflow.project.lasttable import NOT_IN_TABLE, has_left
-from ductaflow.project.layout import ArtifactPaths, kernel_environment
+from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse.decision import ACCEPTABLE
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import standing_of

@@ -29,8 +29,10 @@ from ductaflow.history.events import (
     InstanceStarted,
     OutputLine,
 )
-from ductaflow.model.records import Flow, RunRecord, Status
-from ductaflow.project.layout import instance_dir, runs_dir, target_folder
+from ductaflow.model.flows import Flow
+from ductaflow.model.records import RunRecord, Status
+from ductaflow.project.layout import instance_dir, runs_dir
+from ductaflow.project.root import target_folder
 from ductaflow.project.settings import load_settings
 from ductaflow.report.collation import FULL_FIGURES, Site, select
 from ductaflow.report.facts import InstanceFacts, Light, facts_of, read_facts

@@ -23,7 +23,7 @@ from ductaflow.documents.html.page import script_json
 from ductaflow.documents.runlog import strip_ansi
 from ductaflow.files import jsonio
 from ductaflow.files.compression import kept, read
-from ductaflow.model.records import INSERTED_TAGS
+from ductaflow.model.flows import INSERTED_TAGS
 from ductaflow.report.facts import InstanceFacts
 
 FIGURES = 12  # of one instance

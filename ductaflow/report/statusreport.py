@@ -14,7 +14,7 @@ from ductaflow.files import jsonio
 from ductaflow.history.catalog import load_run
 from ductaflow.history.run import Run
 from ductaflow.model.records import Status
-from ductaflow.project.layout import local_folder
+from ductaflow.project.root import local_folder
 from ductaflow.text.times import local_time
 
 _WORDS = {"success": Status.SUCCEEDED, "succeeded": Status.SUCCEEDED, "ok": Status.SUCCEEDED,

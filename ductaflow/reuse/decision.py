@@ -27,7 +27,8 @@ from ductaflow.files.mounts import silent
 from ductaflow.history.recordfile import read_config, read_record
 from ductaflow.model.ages import age_told, limit_told
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
-from ductaflow.model.records import InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.model.plans import InstancePlan, RunOptions
+from ductaflow.model.records import RunRecord, Status
 from ductaflow.model.rules import changed_rules
 from ductaflow.plans.fingerprint import (
     code_hash,

@@ -13,7 +13,9 @@ from ductaflow_kernels.spec import KernelSpec, find_spec, own_interpreter
 from ductaflow.errors import UnknownKernel
 from ductaflow.flows.syntax import language
 from ductaflow.model.facts import CacheDecision, Interpreter
-from ductaflow.model.records import Flow, InstancePlan, RunRecord
+from ductaflow.model.flows import Flow
+from ductaflow.model.plans import InstancePlan
+from ductaflow.model.records import RunRecord
 from ductaflow.reuse.decision import decide
 
 

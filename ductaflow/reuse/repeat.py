@@ -14,7 +14,8 @@ from ductaflow.flows.syntax import language
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
+from ductaflow.model.plans import InstancePlan, RunOptions
+from ductaflow.model.records import RunRecord
 from ductaflow.plans.plan import plan_instance
 from ductaflow.project.settings import load_settings
 from ductaflow.reuse.interpreters import Interpreters

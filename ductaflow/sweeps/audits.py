@@ -31,17 +31,13 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
 from ductaflow.history.run import Run
 from ductaflow.model.facts import FileFact, Reason, Role
-from ductaflow.model.records import InstancePlan, RunOptions, RunRecord
+from ductaflow.model.plans import InstancePlan, RunOptions
+from ductaflow.model.records import RunRecord
 from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
 from ductaflow.plans.plan import lay_out
-from ductaflow.project.layout import (
-    ArtifactPaths,
-    instance_dir,
-    kernel_environment,
-    project_root,
-    runs_dir,
-    runs_name,
-)
+from ductaflow.project.environment import kernel_environment
+from ductaflow.project.layout import ArtifactPaths, instance_dir, runs_dir, runs_name
+from ductaflow.project.root import project_root
 from ductaflow.reuse.comparison import Pair, compare_files, compare_notebooks
 from ductaflow.reuse.hosts import listed
 from ductaflow.reuse.interpreters import Interpreters, kernel_spec

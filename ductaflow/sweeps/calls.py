@@ -27,7 +27,9 @@ from ductaflow.history.run import Run
 from ductaflow.history.runs import Call, Runs
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.project.layout import check_name, instance_dir, project_root, step_dir
+from ductaflow.project.layout import instance_dir, step_dir
+from ductaflow.project.names import check_name
+from ductaflow.project.root import project_root
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import share, worker_count
 from ductaflow.reuse.interpreters import kernel_spec

@@ -20,7 +20,8 @@ from ductaflow.history.recordfile import damage
 from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.project.lasttable import read_last_table
-from ductaflow.project.layout import iter_instances, iter_steps, project_root, runs_dir
+from ductaflow.project.layout import iter_instances, iter_steps, runs_dir
+from ductaflow.project.root import project_root
 from ductaflow.sweeps.calls import sweep
 from ductaflow.sweeps.tasks import ConfigSpec, NameSpec
 from ductaflow.sweeps.updates import update

@@ -16,10 +16,13 @@ from ductaflow.history.entries import Entry
 from ductaflow.history.index import Index
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision
-from ductaflow.model.records import Flow, InstancePlan, RunOptions, RunRecord, Status
+from ductaflow.model.flows import Flow
+from ductaflow.model.plans import InstancePlan, RunOptions
+from ductaflow.model.records import RunRecord, Status
 from ductaflow.plans.parameters import complete
 from ductaflow.plans.plan import plan_given
-from ductaflow.project.layout import ArtifactPaths, instance_in, kernel_environment, step_dir
+from ductaflow.project.environment import kernel_environment
+from ductaflow.project.layout import ArtifactPaths, instance_in, step_dir
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.sweeps.tasks import Task, Tasks
 

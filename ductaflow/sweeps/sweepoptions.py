@@ -13,7 +13,8 @@ import attrs
 from ductaflow.history.events import Listener
 from ductaflow.model.ages import Age
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.records import ErrorInfo, RunOptions
+from ductaflow.model.plans import RunOptions
+from ductaflow.model.records import ErrorInfo
 from ductaflow.plans.plan import make_options
 from ductaflow.project.settings import Settings
 from ductaflow.sweeps.tasks import ConfigSpec, NameSpec, OnlySpec

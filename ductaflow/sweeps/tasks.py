@@ -13,11 +13,12 @@ import attrs
 
 from ductaflow.errors import ConfigError, NameRefused, TableError
 from ductaflow.files import jsonio
-from ductaflow.model.records import Config, Flow
+from ductaflow.model.flows import Flow
+from ductaflow.model.plans import Config
 from ductaflow.plans.config import is_run, normalise
 from ductaflow.plans.notes import loops_over_config, mentioned
 from ductaflow.plans.parameters import read_defaults
-from ductaflow.project.layout import check_name
+from ductaflow.project.names import check_name
 from ductaflow.secrets.references import of_cell
 from ductaflow.tables.table import Row, Table, is_empty
 from ductaflow.tables.template import EMPTY, fields, fill, leaves, lookup

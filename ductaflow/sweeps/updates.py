@@ -34,10 +34,13 @@ from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
 from ductaflow.model.ages import Age
 from ductaflow.model.facts import CacheDecision, Reason
-from ductaflow.model.records import ErrorInfo, InstancePlan, Note, RunOptions, RunRecord, Status
+from ductaflow.model.plans import InstancePlan, Note, RunOptions
+from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.plans.plan import make_options, names_of, plan_instance
 from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
-from ductaflow.project.layout import instance_dir, kernel_environment, project_root, runs_dir
+from ductaflow.project.environment import kernel_environment
+from ductaflow.project.layout import instance_dir, runs_dir
+from ductaflow.project.root import project_root
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import worker_count
 from ductaflow.reuse.decision import ACCEPTABLE, renewed

@@ -23,7 +23,9 @@ from ductaflow.history.recordfile import read_record
 from ductaflow.history.run import Run
 from ductaflow.history.standing import is_live
 from ductaflow.project.lasttable import NOT_IN_TABLE, forget, has_left
-from ductaflow.project.layout import check_name, instance_dir, project_root
+from ductaflow.project.layout import instance_dir
+from ductaflow.project.names import check_name
+from ductaflow.project.root import project_root
 from ductaflow.project.settings import load_settings
 from ductaflow.reuse.moves import flow_of
 

@@ -28,7 +28,9 @@ from ductaflow.history.run import Run
 from ductaflow.history.standing import is_live, standing_runs
 from ductaflow.model.ages import seconds_of
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.project.layout import ArtifactPaths, check_name, instance_dir, project_root
+from ductaflow.project.layout import ArtifactPaths, instance_dir
+from ductaflow.project.names import check_name
+from ductaflow.project.root import project_root
 from ductaflow.reuse.repeat import recorded_options
 
 DELETABLE: Final = ("report", "notebook", "log")

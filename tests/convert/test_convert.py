@@ -19,7 +19,7 @@ from ductaflow.convert.cells import plain_cell
 from ductaflow.convert.edits import indented
 from ductaflow.convert.embed import needed_by, runtime
 from ductaflow.errors import ConversionError
-from ductaflow.model.records import Cell, Tag
+from ductaflow.model.flows import Cell, Tag
 from ductaflow.plans.values import parse_value
 from ductaflow.plans.variables import flatten
 

@@ -12,7 +12,7 @@ from browser import chromium, visit  # noqa: F401
 from test_html import RICH
 
 from ductaflow.documents.html import HtmlRenderer
-from ductaflow.model.records import Note
+from ductaflow.model.plans import Note
 from ductaflow.plans.configtable import config_table
 
 pytestmark = pytest.mark.browser

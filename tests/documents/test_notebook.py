@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from ductaflow.documents import notebook as notebook_module
 from ductaflow.documents.notebook import FAILING_ANCHOR, Notebook, failure_cells, read_notebook
 from ductaflow.documents.widgets import WIDGET_STATE_MIME
-from ductaflow.model.records import Cell, ErrorInfo, Status, Tag
+from ductaflow.model.flows import Cell, Tag
+from ductaflow.model.records import ErrorInfo, Status
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 METADATA = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}, "ductaflow": {"a": [1]}}

@@ -31,7 +31,7 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
 from ductaflow.model.thisrun import THIS_RUN, cell_times
 from ductaflow.plans.plan import lay_out
-from ductaflow.project.layout import kernel_environment
+from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
 

@@ -23,7 +23,7 @@ from ductaflow.flows.parameterscell import _PARAMETERS_LINES, require_parameters
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import check_syntax, language, parse_python
 from ductaflow.flows.tracebacks import annotate_traceback, locate
-from ductaflow.model.records import Cell
+from ductaflow.model.flows import Cell
 
 PERCENT = '''\
 # ---

@@ -12,7 +12,8 @@ from conftest import Project
 from ductaflow import collate, explain, get_all_instances, runs_table, sweep
 from ductaflow.history.recordfile import DamagedRecord, load_record, read_record, write_record
 from ductaflow.model.facts import FileFact, Reason
-from ductaflow.model.records import CellRecord, ErrorInfo, Note, RunRecord, Status
+from ductaflow.model.plans import Note
+from ductaflow.model.records import CellRecord, ErrorInfo, RunRecord, Status
 
 WHOLE = RunRecord(
     status=Status.FAILED,

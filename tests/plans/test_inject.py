@@ -11,7 +11,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbconvert.filters import markdown2html
 
 from ductaflow.errors import ParametersCellError
-from ductaflow.model.records import INSERTED_TAGS, Cell, Flow, Note
+from ductaflow.model.flows import INSERTED_TAGS, Cell, Flow
+from ductaflow.model.plans import Note
 from ductaflow.plans.cells import config_source, prepare
 from ductaflow.plans.config import normalise
 from ductaflow.plans.configtable import MAX_ROWS, MAX_TABLES, config_table

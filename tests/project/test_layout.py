@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 
 from ductaflow.errors import DuctaflowError, NameRefused
-from ductaflow.project.layout import (
-    MAX_NAME,
-    ArtifactPaths,
-    check_name,
-    find_root,
-    instance_dir,
-    iter_instances,
-    iter_steps,
-    main_script,
-)
+from ductaflow.project.layout import ArtifactPaths, instance_dir, iter_instances, iter_steps
+from ductaflow.project.names import MAX_NAME, check_name
+from ductaflow.project.root import find_root, main_script
 
 # --- names
 

@@ -13,7 +13,8 @@ from ductaflow import HtmlOptions, collate, get_all_instances, run_step_flow, sw
 from ductaflow.cli.main import group
 from ductaflow.errors import SettingsError
 from ductaflow.plans.plan import make_options
-from ductaflow.project.layout import find_root, instance_dir, runs_dir
+from ductaflow.project.layout import instance_dir, runs_dir
+from ductaflow.project.root import find_root
 from ductaflow.project.settings import Settings, load_settings
 
 

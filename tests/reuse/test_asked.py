@@ -21,7 +21,7 @@ from ductaflow_kernels.sources import spawned as sources
 from ductaflow import accept, run_step_flow, sweep
 from ductaflow.execution.runner import look
 from ductaflow.plans.fingerprint import names_hash
-from ductaflow.project.layout import kernel_environment
+from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.places import is_system
 from ductaflow.reuse.repeat import plan_again

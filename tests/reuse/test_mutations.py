@@ -19,7 +19,7 @@ from ductaflow_kernels.sources.spawned import PrespawnedSource
 from ductaflow import sweep
 from ductaflow.execution.runner import look
 from ductaflow.history.catalog import all_runs
-from ductaflow.project.layout import kernel_environment
+from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
 

@@ -28,7 +28,7 @@ from ductaflow import Run, accept, run_step_flow
 from ductaflow.execution.runner import look
 from ductaflow.flows.pythontext import asked_by, trees_of
 from ductaflow.flows.shelltext import variables_in
-from ductaflow.project.layout import kernel_environment
+from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.environment import answers, differences
 from ductaflow.reuse.environmentuse import taken_by
 from ductaflow.reuse.interpreters import Interpreters

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ductaflow import ConfigError, NameRefused, TableError, grid, zip_grid
-from ductaflow.project.layout import check_name
+from ductaflow.project.names import check_name
 from ductaflow.sweeps.tasks import Tasks, name_from, plan_tasks
 from ductaflow.tables.table import read_table
 from ductaflow.tables.template import fill

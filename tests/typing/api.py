@@ -47,7 +47,8 @@ from ductaflow import (
 from ductaflow.delivery.delivery import Delivery
 from ductaflow.history.events import Event
 from ductaflow.model.facts import Reason
-from ductaflow.model.records import ErrorInfo, Note, RunRecord
+from ductaflow.model.plans import Note
+from ductaflow.model.records import ErrorInfo, RunRecord
 
 config: dict[str, Any] = {"seed": 1, "paths": {"out": Path("out")}}
 

@@ -1,0 +1,111 @@
+"""What an instance is to run with: its config, its options, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ductaflow.model.flows import Cell, Flow
+from ductaflow.model.htmloptions import HtmlOptions
+
+Config = dict[str, Any]
+"""A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
+
+
+@attrs.frozen
+class Note:
+    """Something about a run that its reader should know, though it ran.
+
+    Attributes:
+        kind: A short machine word, as `unused-key`, `collision`, `shadow`.
+        message: One sentence for a person.
+        key: The dotted config key that it is about, or the empty string.
+    """
+
+    kind: str
+    message: str
+    key: str = ""
+
+
+@attrs.frozen
+class RunOptions:
+    """How to run, apart from what.
+
+    Attributes:
+        timeout: Seconds for the whole instance; None for no limit.
+        cell_timeout: Seconds for any one cell; None for no limit.
+        kernel_name: A kernelspec's name; None for the conductor's own interpreter.
+        html: Whether to write the HTML report, and how it looks.
+        preload: Modules to import ahead besides those that the flow imports; None to import none.
+        nested_workers: How many workers a sweep inside the flow takes; None for its own default.
+        reuse: Whether an earlier run may serve in its place, if nothing has changed.
+        force: Whether to run though nothing has changed.
+        ignore: Kinds of change that do not count, as `python`, `package`, `variable`.
+        max_age: Seconds for which a run that connected to other hosts is reused; None for ever.
+        defaults: Whether the config is the flow's default, updated by what is given; else it is
+            what is given alone.
+    """
+
+    timeout: float | None = None
+    cell_timeout: float | None = None
+    kernel_name: str | None = None
+    html: bool | HtmlOptions = True
+    preload: tuple[str, ...] | None = ()
+    nested_workers: int | None = None
+    reuse: bool = True
+    force: bool = False
+    ignore: tuple[str, ...] = ()
+    max_age: float | None = None
+    defaults: bool = True
+
+    @property
+    def looks(self) -> HtmlOptions | None:
+        """How the HTML report looks; None if there is to be none."""
+        if isinstance(self.html, HtmlOptions):
+            return self.html
+        return HtmlOptions() if self.html else None
+
+
+@attrs.frozen
+class InstancePlan:
+    """All that is needed to execute one instance.
+
+    Attributes:
+        flow: The parsed flow.
+        config: The normalised config; None where nothing is injected.
+        step: The step's name; empty for a run outside `runs/`.
+        instance: The instance's name; empty likewise.
+        directory: Where it runs and leaves its artifacts, absolute.
+        root: The project root, absolute.
+        options: How to run it.
+        fingerprints: Hashes of what goes in; see `fingerprint.fingerprints`.
+        cells: The flow's cells with the config, injected and flattening cells in place.
+        notes: What planning noticed.
+        given: What was given of the config; None for all of it.
+    """
+
+    flow: Flow
+    config: Config | None = attrs.field(hash=False)
+    step: str
+    instance: str
+    directory: Path
+    root: Path
+    options: RunOptions = RunOptions()
+    fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    cells: tuple[Cell, ...] = attrs.field(default=(), repr=False)
+    notes: tuple[Note, ...] = ()
+    given: Config | None = attrs.field(default=None, repr=False, hash=False)
+
+    @property
+    def flow_display(self) -> str:
+        """The flow's path for people: relative to the root where it lies inside it."""
+        path, root = self.flow.path, self.root
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    @property
+    def label(self) -> str:
+        """What people call it: `step/instance`, or the flow's name."""
+        return f"{self.step}/{self.instance}" if self.step else self.flow.name
