@@ -27,7 +27,8 @@ from ductaflow._version import __version__
 from ductaflow.documents.notebook import Notebook, failure_cells
 from ductaflow.errors import ArtifactError
 from ductaflow.execution.artifacts import Artifacts
-from ductaflow.execution.cellrun import CellRun, Outcome, Stop
+from ductaflow.execution.cellrun import CellRun
+from ductaflow.execution.outcome import Outcome, Stop
 from ductaflow.execution.runsecrets import RunSecrets
 from ductaflow.files.mounts import silent
 from ductaflow.flows.commands import hint

@@ -22,8 +22,8 @@ from ductaflow.errors import (
     RunFailed,
     RunTimedOut,
 )
-from ductaflow.execution.cellrun import Stop
 from ductaflow.execution.engine import describe, execute
+from ductaflow.execution.outcome import Stop
 from ductaflow.execution.refresh import refreshed
 from ductaflow.flowkit.declarations import depends_on
 from ductaflow.flows.syntax import language

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import final
 
 import attrs
+from ductaflow_kernels.session.messages import Message
 
 from ductaflow.model.facts import FileFact
 from ductaflow.model.flows import Cell, Tag
@@ -95,3 +97,49 @@ class RunSecrets:
 _IN_A_PATH = "the name of a file that it used has a secret in it, so no later call reuses this run"
 NO_SECRETS = RunSecrets()
 """Those of a run that has none."""
+
+
+@final
+class MaskedMessages:
+    """A kernel's messages without a run's secrets.
+
+    What may be the beginning of one in a stream is held back until it is known.
+    """
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+        self._last_of_stream: dict[str, Message] = {}
+
+    def of(self, message: Message) -> Iterator[Message]:
+        """What is to be taken in now that a message has come.
+
+        Args:
+            message: As the kernel has sent it.
+        """
+        if not self._masker:
+            yield message
+        elif message.type == "stream":
+            name = str(message.content.get("name"))
+            text = self._masker.stream(name, str(message.content.get("text")))
+            message = attrs.evolve(message, content={**message.content, "text": text})
+            self._last_of_stream[name] = message
+            if text:
+                yield message
+        else:
+            if message.channel == "iopub":  # replies overtake what is printed
+                yield from self.rest(message.parent)
+            buffers = [self._masker.binary(bytes(data)) for data in message.buffers]
+            content = self._masker.content(message.content)
+            yield attrs.evolve(message, content=content, buffers=buffers)
+
+    def rest(self, parent: str | None = None) -> Iterator[Message]:
+        """What was held back of streams, for it is the beginning of no secret.
+
+        Args:
+            parent: The request that it must belong to; None for any.
+        """
+        for name, last in self._last_of_stream.items():
+            if parent in (None, last.parent):
+                text = self._masker.rest(name)
+                if text:
+                    yield attrs.evolve(last, content={**last.content, "text": text})

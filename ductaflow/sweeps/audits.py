@@ -22,8 +22,8 @@ import attrs
 from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.execution.cellrun import Stop
 from ductaflow.execution.engine import describe, execute
+from ductaflow.execution.outcome import Stop
 from ductaflow.execution.runner import interruptible
 from ductaflow.files.compression import kept, read
 from ductaflow.history.catalog import load_run

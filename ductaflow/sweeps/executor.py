@@ -23,7 +23,7 @@ from ductaflow_kernels.processes.machine import start_thread
 
 from ductaflow.delivery.delivery import export_run
 from ductaflow.errors import DuctaflowError, InstanceBusy
-from ductaflow.execution.cellrun import Stop
+from ductaflow.execution.outcome import Stop
 from ductaflow.execution.runner import interruptible, run_now
 from ductaflow.history.entries import Entry
 from ductaflow.history.events import Event, InstanceFinished, InstanceStarted

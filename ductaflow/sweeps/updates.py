@@ -19,7 +19,7 @@ import attrs
 from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
-from ductaflow.execution.cellrun import Stop
+from ductaflow.execution.outcome import Stop
 from ductaflow.execution.refresh import refreshed
 from ductaflow.execution.runner import interruptible, look, run_now
 from ductaflow.flows.finding import resolve_flow

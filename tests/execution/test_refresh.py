@@ -460,7 +460,7 @@ def test_killed_between_two_files(project: Project, flow: Path, step: str) -> No
     edit(flow, *WORDS)
     script = (
         "import os, signal\n"
-        "from ductaflow import jsonio, run_step_flow\n"
+        "from ductaflow import run_step_flow\nfrom ductaflow.files import jsonio\n"
         "write = jsonio.write_atomic\n"
         "def killed(path, data, **more):\n"
         "    write(path, data, **more)\n"

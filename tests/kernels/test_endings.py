@@ -17,7 +17,7 @@ from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from kernel_client import SOURCES
 
 from ductaflow import CellFailed, KernelFailed, Run, RunFailed, Status
-from ductaflow.execution import cellrun, runner
+from ductaflow.execution import finish, runner
 
 
 @pytest.fixture(scope="module", params=[n for n in SOURCES if n != "cold"], autouse=True)
@@ -139,7 +139,7 @@ def test_what_is_still_waited_for_is_shown_and_then_given_up(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads that print are heard; those that do nothing are not trusted."""
-    monkeypatch.setattr(cellrun, "IDLE_FOR", 2.0)
+    monkeypatch.setattr(finish, "IDLE_FOR", 2.0)
     project.write(
         "late",
         "import os, threading, time; print(os.environ.get('RATE'))",
@@ -166,7 +166,7 @@ def test_what_is_still_waited_for_is_shown_and_then_given_up(
 def test_a_handler_that_does_not_end_is_interrupted(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cellrun, "IDLE_FOR", 1.0)
+    monkeypatch.setattr(finish, "IDLE_FOR", 1.0)
     wait = "import atexit, time\nf = open('out.txt', 'w'); _ = f.write('kept')\n"
     run, _ = ran(project, "stuck", wait + "_ = atexit.register(time.sleep, 600)")
     assert (run.dir / "out.txt").read_text() == "kept"

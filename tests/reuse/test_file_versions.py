@@ -317,7 +317,7 @@ def test_many_processes_keep_hashes_at_once(tmp_path: Path) -> None:
         put(tmp_path / f"{number}.txt", str(number))
     code = f"""
 import os
-from ductaflow import hashes
+from ductaflow.files import hashes
 hashes.keep_in({str(tmp_path)!r})
 for number in range(40):
     path = {str(tmp_path)!r} + f"/{{number}}.txt"
