@@ -43,7 +43,7 @@ class NameRefused(DuctaflowError):
 
 
 class TableError(DuctaflowError):
-    """A control table, or what is asked of it: a column, a name, a grid; nothing has started."""
+    """The control table, or something asked of it, is invalid; nothing has started."""
 
 
 class ExportError(DuctaflowError):

@@ -34,7 +34,7 @@ from kernel_client import Interpreter
 from packaging.requirements import Requirement
 
 from ductaflow import Run, run_step_flow
-from ductaflow.execution.runner import look
+from ductaflow.execution.runner import find_reusable
 from ductaflow.history.catalog import all_runs
 from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
@@ -169,7 +169,7 @@ def stale(root: Path) -> dict[str, str]:
     interpreters = Interpreters(kernel_environment(root))
     found = {}
     for run in all_runs(root):
-        _, decision = look(plan_again(run, root), interpreters)
+        _, decision = find_reusable(plan_again(run, root), interpreters)
         if not decision.reuse:
             found[run.config["how"]] = str(decision)
     return found

@@ -146,7 +146,7 @@ def _forking() -> Check:
         return Check("kernels", "ok", "forked from a warm template")
     where = f"{platform.system()} {platform.release()}"
     return Check(
-        "kernels", "hint", f"started ahead of need: {where} cannot fork them",
+        "kernels", "hint", f"started in advance: {where} cannot fork them",
         "for the fastest starts use Linux 5.3 or later",
     )  # fmt: skip
 

@@ -48,7 +48,7 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
     runs = list(standing_runs(project, step))
 
     def left(run: Run) -> bool:
-        return has_left(project, run.step, run.instance, run.told.started)
+        return has_left(project, run.step, run.instance, run.known.started)
 
     if conditions:
         runs = _chosen(runs, conditions)

@@ -65,7 +65,7 @@ def command(
         except DuctaflowError as e:  # of these; the others go on
             error = ErrorInfo("flow", type(e).__name__, str(e))
             done += [
-                attrs.evolve(run, told=attrs.evolve(run.record, status=Status.FAILED, error=error))
+                attrs.evolve(run, known=attrs.evolve(run.record, status=Status.FAILED, error=error))
                 for run in group
             ]
     if as_json:

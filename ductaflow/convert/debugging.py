@@ -50,7 +50,7 @@ def debug_flow(
         The folder.
 
     Raises:
-        FlowError: The flow is not there, or is no flow with one parameters cell.
+        FlowError: The flow is not there, or is not a flow with one parameters cell.
         ConversionError: Something in the flow has no meaning in a script; a debug file was edited;
             or a path has `${`, a variable to VS Code.
         ConfigError: There is no config, or the folder holds another one.

@@ -58,9 +58,9 @@ def create_flow_bat_runner(
         The `.bat` file; the others lie beside it.
 
     Raises:
-        FlowError: The flow is not there, or is no flow with one parameters cell.
-        ConversionError: The flow is no Python that compiles, a file was edited, or a name cannot be
-            written in a batch file.
+        FlowError: The flow is not there, or is not a flow with one parameters cell.
+        ConversionError: The flow is not Python that compiles, a file was edited, or a name cannot
+            be written in a batch file.
         ArtifactError: A file cannot be written.
     """
     source = find_source(flow_path, output_dir, root)

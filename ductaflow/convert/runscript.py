@@ -86,8 +86,8 @@ def create_flow_run_script(
         The script.
 
     Raises:
-        FlowError: The flow is not there, or is no flow with one parameters cell.
-        ConversionError: The flow is no Python that compiles, or the script was edited.
+        FlowError: The flow is not there, or is not a flow with one parameters cell.
+        ConversionError: The flow is not Python that compiles, or the script was edited.
         ArtifactError: The script cannot be written.
     """
     source = find_source(flow_path, output_dir, root)

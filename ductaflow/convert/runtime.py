@@ -129,7 +129,7 @@ def _nb_value(text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError:
-            raise SystemExit(f"{text} is no JSON; quotes go around texts in lists") from None
+            raise SystemExit(f"{text} is not valid JSON; texts in lists need quotes") from None
     return text
 
 

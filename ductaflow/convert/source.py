@@ -60,8 +60,8 @@ def find_source(flow: PathLike, output_dir: PathLike | None, root: PathLike | No
         root: The project root; found from where the flow lies if left out.
 
     Raises:
-        FlowError: It is not there, or is no flow with one parameters cell.
-        ConversionError: It is no Python that compiles.
+        FlowError: It is not there, or is not a flow with one parameters cell.
+        ConversionError: It is not Python that compiles.
     """
     given = project_root(root)
     path = check_encodable(resolve_flow(flow, given, Path.cwd()))

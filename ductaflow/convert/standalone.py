@@ -58,7 +58,7 @@ def create_standalone_python_script(
         The script.
 
     Raises:
-        FlowError: The flow is not there, or is no flow with one parameters cell.
+        FlowError: The flow is not there, or is not a flow with one parameters cell.
         ConversionError: Something in it has no meaning in a script, of which the message names cell
             and line; or the script was edited.
         ConfigError: There is no config, or it cannot be normalised.

@@ -310,7 +310,7 @@ def _manifest(run: Run, files: Mapping[str, Any]) -> str:
             "ductaflow": __version__,
             "step": run.step,
             "instance": run.instance,
-            "started": run.told.started,
+            "started": run.known.started,
             "delivered": datetime.now(timezone.utc).isoformat(),
             "files": dict(files),
         }

@@ -130,7 +130,7 @@ class UrlStore:
             import fsspec
         except ImportError as e:
             raise ExportError(
-                f"delivering to {url} takes fsspec: pip install 'ductaflow[remote]'"
+                f"delivering to {url} needs fsspec: pip install 'ductaflow[remote]'"
             ) from e
         try:
             fs, path = fsspec.core.url_to_fs(url)

@@ -43,7 +43,7 @@ class CellRun:
         plan: InstancePlan,
         artifacts: Artifacts,
         stop: Stop,
-        teller: Audience | None = None,
+        publisher: Audience | None = None,
         watch: Watch | None = None,
         secrets: RunSecrets = NO_SECRETS,
     ) -> None:
@@ -54,7 +54,7 @@ class CellRun:
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
-        self._teller = teller
+        self._publisher = publisher
         self._watch = watch
         self._number_of_cells = max((cell.number for cell in plan.cells), default=0)
         self._reached = 0  # the number of the flow's cell that runs, or ran last
@@ -95,8 +95,8 @@ class CellRun:
         for message in self._masked.rest():
             self._take(message)
         self._artifacts.follow(time.monotonic())
-        if self._teller is not None:
-            self._teller.close()
+        if self._publisher is not None:
+            self._publisher.close()
         return self._outcome()
 
     def _done(self) -> bool:
@@ -256,8 +256,8 @@ class CellRun:
             self._artifacts.changed(state.index)
             self._artifacts.settled(state.index)
             self._tell_widgets()
-            if self._teller is not None:
-                self._teller.cell(state.record())
+            if self._publisher is not None:
+                self._publisher.cell(state.record())
         if not self._managed:
             self._send()
 
@@ -289,16 +289,16 @@ class CellRun:
             name, text = str(message.content.get("name")), str(message.content.get("text"))
             self._artifacts.log.stream(name, text, time.monotonic())
             self._warned.stream(name, text)
-            if self._teller is not None:
-                self._teller.stream(name, text)
+            if self._publisher is not None:
+                self._publisher.stream(name, text)
         elif message.type in ("error", "execute_result", "display_data"):
             if message.type == "error":
                 if state is not None and state.fails:
                     self._shown = self._shown or (state, {**message.content})
                 self._annotate(message)
             self._artifacts.log.output(message.type, message.content)
-            if self._teller is not None:
-                self._teller.output(message.type, message.content)
+            if self._publisher is not None:
+                self._publisher.output(message.type, message.content)
         changed = self._folder.apply(state.index if state else None, message)
         for index in changed:
             self._artifacts.notebook.set_outputs(index, partial(self._folder.outputs, index))

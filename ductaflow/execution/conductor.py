@@ -101,8 +101,8 @@ def run_step_flow(
     Raises:
         RunFailed: A cell raised, or does not compile; a time limit was reached; the kernel died.
             All that the run left is saved, and the error's `run` leads to it.
-        FlowError: The flow file is not there, or is no flow with one parameters cell.
-        ConfigError: A value in the config is nothing that JSON can hold.
+        FlowError: The flow file is not there, or is not a flow with one parameters cell.
+        ConfigError: The config contains a value that JSON cannot represent.
         NameRefused: The step's or the instance's name is no portable folder name.
         UnknownKernel: There is no kernelspec of that name.
         InstanceBusy: The instance is being run already.

@@ -33,16 +33,16 @@ from ductaflow.execution.runsecrets import RunSecrets
 from ductaflow.files.mounts import silent
 from ductaflow.flows.commands import hint
 from ductaflow.flows.imports import imports
-from ductaflow.flows.papermeta import failure_told, parameters_told
+from ductaflow.flows.papermeta import failure_metadata, parameters_metadata
 from ductaflow.flows.syntax import check_syntax
 from ductaflow.history.events import Audience, Watch
 from ductaflow.history.recordfile import write_record
-from ductaflow.model.ages import limit_told
+from ductaflow.model.ages import format_limit
 from ductaflow.model.facts import Reason
 from ductaflow.model.plans import InstancePlan, Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.model.thisrun import THIS_RUN
-from ductaflow.plans.plan import options_told
+from ductaflow.plans.plan import options_summary
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse import observation
@@ -67,7 +67,7 @@ def execute(
     spec: KernelSpec,
     pool: Kernels,
     stop: Stop,
-    teller: Audience | None = None,
+    publisher: Audience | None = None,
     reasons: tuple[Reason, ...] = (),
     watch: Watch | None = None,
     *,
@@ -81,7 +81,7 @@ def execute(
         spec: The kernel to run it on.
         pool: Where that kernel comes from.
         stop: Set by the caller, from any thread, to end the run early.
-        teller: Told of cells and output as they come.
+        publisher: Told of cells and output as they come.
         reasons: Why it runs, for the record.
         watch: Told where the run is.
         check: Whether cells must compile before the first one runs.
@@ -100,7 +100,9 @@ def execute(
     artifacts = Artifacts.begin(plan, paths, notebook, record)
     try:
         artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
-        outcome = _attempt(plan, spec, pool, artifacts, stop, teller, watch, secrets, check=check)
+        outcome = _attempt(
+            plan, spec, pool, artifacts, stop, publisher, watch, secrets, check=check
+        )
         outcome = attrs.evolve(
             outcome,
             notes=(*secrets.notes_masked(outcome.notes), *secrets.notes),
@@ -143,7 +145,7 @@ def _attempt(
     pool: Kernels,
     artifacts: Artifacts,
     stop: Stop,
-    teller: Audience | None,
+    publisher: Audience | None,
     watch: Watch | None,
     secrets: RunSecrets,
     *,
@@ -176,7 +178,7 @@ def _attempt(
         if stop.requests:
             return _INTERRUPTED
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
-        outcome = CellRun(session, plan, artifacts, stop, teller, watch, secrets).run()
+        outcome = CellRun(session, plan, artifacts, stop, publisher, watch, secrets).run()
         if observe is not None:
             uses = session.uses()
             told = silent(use.path for use in uses or ())
@@ -222,7 +224,7 @@ def _preload_notes(session: KernelSession) -> list[Note]:
     new = {name: why for name, why in session.left_out.items() if name not in _reported}
     _reported.update(new)
     return [
-        Note("preload", f"{name.replace(':', '.')} is not imported ahead of need: {why}")
+        Note("preload", f"{name.replace(':', '.')} is not imported in advance: {why}")
         for name, why in new.items()
     ]
 
@@ -235,7 +237,7 @@ def _network_notes(plan: InstancePlan, observed: observation.Observation) -> lis
     till = (
         "it is reused for ever unless max_age is set"
         if limit is None
-        else f"it is reused until it is {limit_told(limit)} old (max_age)"
+        else f"it is reused until it is {format_limit(limit)} old (max_age)"
     )
     told = f"It read from {listed(observed.hosts)}, which cannot be asked whether it would answer"
     return [Note("network", f"{told} the same again: {till}.")]
@@ -269,7 +271,7 @@ def _first_record(plan: InstancePlan, spec: KernelSpec, reasons: tuple[Reason, .
         reasons=reasons,
         fingerprints=plan.fingerprints,
         given=plan.given,
-        options=options_told(plan.options),
+        options=options_summary(plan.options),
         conductor={"pid": os.getpid(), "host": socket.gethostname()},
         kernel={"name": spec.name, "interpreter": spec.argv[0]},
         environment={"ductaflow": __version__, "platform": platform.platform()},
@@ -329,8 +331,8 @@ def _parameters(plan: InstancePlan, record: RunRecord) -> dict[str, Any]:
     """Where readers of papermill's notebooks look for parameters and whether it failed."""
     if plan.config is None:
         return {}
-    told = parameters_told(plan.config, record.flow, f"{plan.flow.name}.ipynb")
-    return {"papermill": {**told, **failure_told(record)}}
+    told = parameters_metadata(plan.config, record.flow, f"{plan.flow.name}.ipynb")
+    return {"papermill": {**told, **failure_metadata(record)}}
 
 
 def _conclude(
@@ -346,7 +348,7 @@ def _conclude(
     notebook.metadata["ductaflow"].update(status=record.status.value)
     notebook.metadata["ductaflow"][THIS_RUN].update(duration=record.duration)
     if plan.config is not None:
-        notebook.metadata["papermill"].update(failure_told(record))
+        notebook.metadata["papermill"].update(failure_metadata(record))
     for note in (*(n for n in plan.notes if n.kind == "command"), *outcome.notes):
         artifacts.log.say(f"note: {note.message}")
     if record.error is not None:

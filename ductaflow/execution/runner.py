@@ -27,7 +27,7 @@ from ductaflow.execution.outcome import Stop
 from ductaflow.execution.refresh import refreshed
 from ductaflow.flowkit.declarations import depends_on
 from ductaflow.flows.syntax import language
-from ductaflow.history.events import Audience, Listener, Teller, Watch
+from ductaflow.history.events import Audience, Listener, Publisher, Watch
 from ductaflow.history.index import Index
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import damage, read_record
@@ -77,10 +77,10 @@ def run_to_end(
     return run
 
 
-def look(
+def find_reusable(
     plan: InstancePlan, interpreters: Interpreters, index: Index | None = None
 ) -> tuple[Run | None, CacheDecision]:
-    """The last run of a plan's instance, and whether it serves in the place of a new one.
+    """The last run of a plan's instance, and whether it can be reused.
 
     Args:
         plan: What is wanted.
@@ -111,7 +111,7 @@ def run_plan(
     if not plan.step:
         return run_now(plan, stop, (), listen, paths=paths, audience=audience, watch=watch)
     interpreters = Interpreters(kernel_environment(plan.root, plan.options.nested_workers))
-    last, decision = look(plan, interpreters)
+    last, decision = find_reusable(plan, interpreters)
     if last is not None and decision.reuse:
         return refreshed(plan, last, interpreters)
     return run_now(
@@ -151,7 +151,7 @@ def run_now(
         check_language(plan.flow, spec)
     paths = paths or ArtifactPaths.of(plan.directory, plan.flow.name)
     if audience is None and listen is not None:
-        audience = Teller(plan.step, plan.instance, listen)
+        audience = Publisher(plan.step, plan.instance, listen)
     with instance_lock(paths):
         before = read_record(paths.record) if plan.step else None
         record = execute(lay_out(plan), paths, spec, shared_pool(), stop, audience, reasons, watch)

@@ -60,13 +60,13 @@ def command_notes(flow: Flow) -> tuple[Note, ...]:
         "load_ext" in cell.source for cell in flow.cells
     )
     return tuple(
-        Note("command", f"{flow.path.name}:{line.line}: {told(line)}")
+        Note("command", f"{flow.path.name}:{line.line}: {describe(line)}")
         for line in flow.uncommented
         if not _is_meant(line.taken, extended=extended)
     )
 
 
-def told(line: Uncommented) -> str:
+def describe(line: Uncommented) -> str:
     """What a comment is taken for, and how to write it."""
     shown = line.taken
     plain = shown if _SHELL.match(shown) or _MAGIC.match(shown) or "?" in shown else f"!{shown}"
@@ -80,7 +80,7 @@ def told(line: Uncommented) -> str:
 def hint(lines: Iterable[Uncommented], line: int | None) -> str:
     """What to add to the message of an error at a line; empty unless a comment there caused it."""
     found = next((one for one in lines if one.line == line), None)
-    return "" if found is None else f". Here {told(found)}"
+    return "" if found is None else f". Here {describe(found)}"
 
 
 def _what(command: str) -> str:

@@ -9,7 +9,7 @@ from ductaflow._version import __version__
 from ductaflow.model.records import RunRecord
 
 
-def parameters_told(
+def parameters_metadata(
     parameters: Mapping[str, Any], source: str | None, target: str | None
 ) -> dict[str, Any]:
     """What is known before the first cell runs.
@@ -29,16 +29,16 @@ def parameters_told(
     }
 
 
-def times_told(record: RunRecord) -> dict[str, Any]:
+def times_metadata(record: RunRecord) -> dict[str, Any]:
     """How a run goes: its times, and once it has ended whether it failed."""
     return {
         "start_time": record.started,
         "end_time": record.finished,
         "duration": record.duration,
-        **failure_told(record),
+        **failure_metadata(record),
     }
 
 
-def failure_told(record: RunRecord) -> dict[str, Any]:
+def failure_metadata(record: RunRecord) -> dict[str, Any]:
     """Whether a run has failed; None while it runs, and if it has not."""
     return {"exception": None if record.finished is None or record.status.ok else True}

@@ -51,7 +51,7 @@ class Asked:
 
 @lru_cache(maxsize=256)
 def asked_by(source: str) -> Asked:
-    """What a cell, or a module, asks for by its text; nothing if it is no Python.
+    """What a cell, or a module, asks for by its text; nothing if it is not Python.
 
     Args:
         source: The text; magics and shell commands included.

@@ -158,7 +158,7 @@ def _read_text(path: Path, text: str) -> dict[str, Any]:
 def _read_ipynb(text: str) -> dict[str, Any]:
     notebook: dict[str, Any] = json.loads(text)
     if not isinstance(notebook, dict) or "nbformat" not in notebook:
-        raise ValueError("it is no Jupyter notebook")
+        raise ValueError("it is not a Jupyter notebook")
     if notebook["nbformat"] != 4:
         import nbformat
 

@@ -42,7 +42,7 @@ def get_all_instances(
         The runs; none if the step has never run.
 
     Raises:
-        NameRefused: The step's name is no folder name.
+        NameRefused: The step's name is not a valid folder name.
         ValueError: There is no such status.
     """
     wanted = Status.of(status) if isinstance(status, str) else status
@@ -90,7 +90,7 @@ def runs_table(
 
     Raises:
         TableError: The condition cannot be understood.
-        NameRefused: The step's name is no folder name.
+        NameRefused: The step's name is not a valid folder name.
         ImportError: pandas is not installed.
     """
     import pandas

@@ -37,8 +37,8 @@ class Entry:
         directory: Its folder.
         status: How it ended.
         started: ISO time at which it began.
-        reused: Whether an earlier run served.
-        attempts: How often it was tried; 0 if an earlier run served.
+        reused: Whether an earlier run was reused.
+        attempts: How often it was tried; 0 if an earlier run was reused.
         duration: Seconds, or None.
         peak_memory: Bytes, or None.
         error: Why it failed, or could not be delivered, without the traceback; or None.

@@ -100,7 +100,7 @@ class Audience(Protocol):
 
 @final
 @attrs.define(eq=False)
-class Teller:
+class Publisher:
     """Tells a listener what one instance does.
 
     Attributes:

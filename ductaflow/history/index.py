@@ -21,7 +21,7 @@ from ductaflow.flowkit.declarations import is_observed, reads
 from ductaflow.history.briefs import from_brief, to_brief
 from ductaflow.history.listing import listed, listed_html
 from ductaflow.history.recordfile import read_config, read_record
-from ductaflow.history.run import Outline, Run
+from ductaflow.history.run import Run, RunSummary
 from ductaflow.model.plans import Config
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths, iter_instance_names, runs_dir
@@ -57,7 +57,7 @@ COLUMNS = (
 
 
 @final
-class Outlines(Sequence[Run]):
+class RunSummaries(Sequence[Run]):
     """Runs told of in outline; there may be very many, so each is made when it is asked for."""
 
     def __init__(self, rows: Sequence[tuple[Any, ...]], step: str, folder: str) -> None:
@@ -71,12 +71,12 @@ class Outlines(Sequence[Run]):
     @overload
     def __getitem__(self, index: int) -> Run: ...
     @overload
-    def __getitem__(self, index: slice) -> Outlines: ...
-    def __getitem__(self, index: int | slice) -> Run | Outlines:
+    def __getitem__(self, index: slice) -> RunSummaries: ...
+    def __getitem__(self, index: int | slice) -> Run | RunSummaries:
         if isinstance(index, slice):
-            return Outlines(self._rows[index], self._step, self._folder)
+            return RunSummaries(self._rows[index], self._step, self._folder)
         instance, _, _, status, flow, started, duration = self._rows[index]
-        told = Outline(Status.of(status), flow, self._step, instance, started, duration)
+        told = RunSummary(Status.of(status), flow, self._step, instance, started, duration)
         paths = ArtifactPaths(self._folder + instance, PurePosixPath(flow).stem)
         return Run(told, paths)
 
@@ -163,7 +163,7 @@ class Index:
             reads(*(f"{folder}{row[0]}{os.sep}run.json" for row in rows))
         return rows
 
-    def runs(self, step: str, status: Status | None = None) -> Outlines:
+    def runs(self, step: str, status: Status | None = None) -> RunSummaries:
         """The runs of a step as they are now, by name.
 
         Args:
@@ -173,7 +173,7 @@ class Index:
         rows = self.read(step, _OUTLINE)
         if status is not None:
             rows = [row for row in rows if row[3] == status.value]
-        return Outlines(rows, step, self._folder(step))
+        return RunSummaries(rows, step, self._folder(step))
 
     def recorded(self, step: str) -> Iterator[Run]:
         """As `runs`, but with their records, without the longer parts."""

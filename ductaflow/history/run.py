@@ -21,8 +21,8 @@ from ductaflow.text.hrefs import anchor
 _NOTES = 10  # shown in a notebook
 
 
-class Outline(NamedTuple):
-    """What is told of a run where there are very many; named as in `RunRecord`."""
+class RunSummary(NamedTuple):
+    """The few facts that a listing of many runs needs; named as in `RunRecord`."""
 
     status: Status
     flow: str
@@ -37,13 +37,13 @@ class Run:
     """One run of a flow. `os.fspath(run)` is its executed notebook.
 
     Attributes:
-        told: What is known of it at once: its record, maybe without the longer parts, or less.
+        known: What is known of it at once: its record, maybe without the longer parts, or less.
         paths: Where its artifacts lie.
-        reused: Whether an earlier run served, so that nothing was executed.
+        reused: Whether an earlier run was reused, so that nothing was executed.
         planned: The config of a run that is planned only; None for all others.
     """
 
-    told: RunRecord | Outline
+    known: RunRecord | RunSummary
     paths: ArtifactPaths
     reused: bool = False
     planned: Config | None = attrs.field(default=None, repr=False, hash=False)
@@ -51,35 +51,35 @@ class Run:
     @property
     def record(self) -> RunRecord:
         """All that `run.json` says."""
-        told = self.told
-        if isinstance(told, Outline):
-            return read_record(self.paths.record) or RunRecord(**told._asdict(), partial=True)
-        return (read_record(self.paths.record) or told) if told.partial else told
+        known = self.known
+        if isinstance(known, RunSummary):
+            return read_record(self.paths.record) or RunRecord(**known._asdict(), partial=True)
+        return (read_record(self.paths.record) or known) if known.partial else known
 
     @property
     def brief(self) -> RunRecord:
         """Its record, maybe without the longer parts: see `RunRecord.partial`."""
-        return self.record if isinstance(self.told, Outline) else self.told
+        return self.record if isinstance(self.known, RunSummary) else self.known
 
     @property
     def status(self) -> Status:
         """How it ended."""
-        return self.told.status
+        return self.known.status
 
     @property
     def ok(self) -> bool:
         """Whether it succeeded."""
-        return self.told.status.ok
+        return self.known.status.ok
 
     @property
     def step(self) -> str:
         """The step's name; empty outside `runs/`."""
-        return self.told.step
+        return self.known.step
 
     @property
     def instance(self) -> str:
         """The instance's name; empty outside `runs/`."""
-        return self.told.instance
+        return self.known.instance
 
     @property
     def dir(self) -> Path:
@@ -153,11 +153,11 @@ class Run:
     @property
     def duration(self) -> float | None:
         """Seconds from start to end."""
-        return self.told.duration
+        return self.known.duration
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
-        """Why it was executed; none if an earlier run served."""
+        """Why it was executed; none if an earlier run was reused."""
         return () if self.reused else self.record.reasons
 
     @property
@@ -173,7 +173,7 @@ class Run:
     @property
     def label(self) -> str:
         """`step/instance`, or the flow where there is none."""
-        return f"{self.step}/{self.instance}" if self.step else self.told.flow
+        return f"{self.step}/{self.instance}" if self.step else self.known.flow
 
     def __fspath__(self) -> str:
         return str(self.notebook)
@@ -223,7 +223,7 @@ class Run:
 
     def _accepted(self) -> str:
         """That its last change was accepted, if it was."""
-        notes = self.told.notes if isinstance(self.told, RunRecord) else ()
+        notes = self.known.notes if isinstance(self.known, RunRecord) else ()
         return notes[-1].message if notes and notes[-1].kind == "accepted" else ""
 
     def _repr_html_(self) -> str:

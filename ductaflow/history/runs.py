@@ -135,7 +135,7 @@ class Runs(Sequence[Run]):
 
     @property
     def reused(self) -> Runs:
-        """Those for which an earlier run served."""
+        """Those for which an earlier run was reused."""
         return self._where(lambda entry: entry.reused)
 
     def causes(self) -> list[Cause]:

@@ -45,7 +45,7 @@ def standing(run: Run) -> Run:
         "ConductorGone",
         f"process {run.record.conductor.get('pid')}, which ran it, ended before it did",
     )
-    return attrs.evolve(run, told=attrs.evolve(run.record, status=Status.DIED, error=info))
+    return attrs.evolve(run, known=attrs.evolve(run.record, status=Status.DIED, error=info))
 
 
 def is_live(run: Run) -> bool:

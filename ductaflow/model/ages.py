@@ -43,7 +43,7 @@ def seconds_of(value: object, name: str) -> float:
     return float(seconds)
 
 
-def limit_told(seconds: float) -> str:
+def format_limit(seconds: float) -> str:
     """A limit as people write it: `1d`, `90s`."""
     for unit, size in _UNITS.items():
         if seconds >= size and seconds % size == 0:
@@ -51,7 +51,7 @@ def limit_told(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
-def age_told(seconds: float) -> str:
+def format_age(seconds: float) -> str:
     """An age in words, in whole units: `2 days`, `1 hour`."""
     for unit, size in _UNITS.items():
         if seconds >= size or unit == "s":

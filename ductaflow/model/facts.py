@@ -1,4 +1,4 @@
-"""What a run is known to depend on and to have left, and what an earlier run's worth hangs on."""
+"""What a run depends on and has left, and the facts that decide whether it can be reused."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Interpreter:
 
 @attrs.frozen(repr=False)
 class CacheDecision:
-    """Whether an earlier run serves in the place of a new one.
+    """Whether an earlier run can be reused.
 
     Attributes:
         reuse: Whether it does.

@@ -64,7 +64,7 @@ class HtmlOptions:
     @template.validator
     def _check_file(self, field: attrs.Attribute[Path | None], value: Path | None) -> None:
         if value is not None and not value.is_file():
-            raise ValueError(f"{field.name}= names {value}, which is no file")
+            raise ValueError(f"{field.name}= names {value}, which is not a file")
 
     @logo.validator
     def _check_logo(self, _: object, value: Path | None) -> None:
@@ -74,7 +74,7 @@ class HtmlOptions:
     @fold_lines.validator
     def _check_lines(self, _: object, value: object) -> None:
         if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"fold_lines is {value!r}; it is a whole number from 1 on, or None")
+            raise ValueError(f"fold_lines must be a positive integer or None, not {value!r}")
 
     @property
     def logo_uri(self) -> str | None:

@@ -66,7 +66,7 @@ class Status(Enum):
 
     @property
     def bad(self) -> bool:
-        """Whether the run ended otherwise."""
+        """Whether the run ended without success."""
         return self not in (Status.SUCCEEDED, Status.PLANNED, Status.RUNNING)
 
 

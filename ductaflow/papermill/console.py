@@ -92,7 +92,7 @@ def progress_bar(wanted: bool | Mapping[str, Any], total: int) -> Any:
     """
     if not isinstance(wanted, (bool, Mapping)):
         raise TypeError(
-            f"progress_bar is {wanted!r}; it is True, False or a dict of tqdm's options"
+            f"progress_bar must be True, False or a dict of tqdm's options, not {wanted!r}"
         )
     if wanted is False:
         return None

@@ -18,7 +18,7 @@ from ductaflow_kernels.spec import KernelSpec
 from ductaflow.documents.notebook import Notebook
 from ductaflow.execution.runner import run_cells
 from ductaflow.flows.commands import command_notes
-from ductaflow.flows.papermeta import parameters_told
+from ductaflow.flows.papermeta import parameters_metadata
 from ductaflow.flows.reading import as_written
 from ductaflow.flows.syntax import language as language_of
 from ductaflow.history.recordfile import read_record
@@ -126,7 +126,8 @@ def execute_notebook(
         flow = attrs.evolve(flow, metadata={**flow.metadata, "kernelspec": meta})
     cells, values = _with_parameters(flow, given, report_mode=report_mode)
     flow = attrs.evolve(
-        flow, metadata={**flow.metadata, "papermill": parameters_told(values, name or None, target)}
+        flow,
+        metadata={**flow.metadata, "papermill": parameters_metadata(values, name or None, target)},
     )
     for note in command_notes(flow):
         logger.warning("%s", note.message)
@@ -158,14 +159,16 @@ def _cell_timeout(options: Mapping[str, Any]) -> float | None:
     for option, value in options.items():
         if option == "autosave_cell_every":
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-                raise TypeError(f"autosave_cell_every is {value!r}; it is a number of seconds")
+                raise TypeError(f"autosave_cell_every must be a number of seconds, not {value!r}")
         elif option not in ("execution_timeout", "timeout"):
             raise TypeError(f"execute_notebook on ductaflow's kernels: {option}= {_NOT_OURS}")
     limit = options.get("execution_timeout") or options.get("timeout")
     if limit is None or limit == math.inf or limit == -1:
         return None
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0:
-        raise TypeError(f"execution_timeout is {limit!r}; it is a number of seconds above 0")
+        raise TypeError(
+            f"execution_timeout must be a number of seconds greater than 0, not {limit!r}"
+        )
     return limit
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ductaflow.flows.papermeta import times_told
+from ductaflow.flows.papermeta import times_metadata
 from ductaflow.model.flows import NbCell, Tag
 from ductaflow.model.records import RunRecord
 from ductaflow.model.thisrun import cell_times
@@ -29,7 +29,7 @@ def after_run(notebook: Any, record: RunRecord, failing: int | None) -> None:
         record: The record of its run.
         failing: The index of the cell that ended it, or None.
     """
-    notebook["metadata"]["papermill"].update(times_told(record))
+    notebook["metadata"]["papermill"].update(times_metadata(record))
     now = record.started
     for index, cell in enumerate(notebook["cells"]):
         if is_banner(cell):

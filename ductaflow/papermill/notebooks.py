@@ -64,7 +64,7 @@ def read_notebook(source: Source, name: str) -> Flow:
     Raises:
         FileNotFoundError, OSError: It cannot be read.
         PapermillOptionalDependencyException: A URL needs a package.
-        FlowError: It is no notebook.
+        FlowError: It is not a notebook.
     """
     if isinstance(source, Mapping):
         return parse_flow(Path.cwd() / "notebook.ipynb", jsonio.dumps(source).encode())
@@ -121,7 +121,7 @@ def _file_system(url: str) -> tuple[Any, str]:
         import fsspec
     except ImportError as e:
         raise PapermillOptionalDependencyException(
-            f"{url} takes fsspec: pip install 'ductaflow[remote]'"
+            f"{url} needs fsspec: pip install 'ductaflow[remote]'"
         ) from e
     try:
         files, path = fsspec.core.url_to_fs(url)

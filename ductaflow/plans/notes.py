@@ -131,8 +131,8 @@ def _config_is_a_parameter() -> str:
 def _kept(name: str, others: list[tuple[str, ...]]) -> str:
     named = ", ".join(f"`{_expression(path)}`" for path in others[:3])
     return (
-        f"The variable `{name}` is the parameters cell's own; {named} can be had from `config` "
-        "alone."
+        f"The variable `{name}` is the parameters cell's own; {named} is only available "
+        "through `config`."
     )
 
 
@@ -141,7 +141,7 @@ def _collision(name: str, holder: tuple[str, ...], others: list[tuple[str, ...]]
     rest = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
     return (
         f"The variable `{name}` holds `{_expression(holder)}`; "
-        f"{named}{rest} can be had from `config` alone."
+        f"{named}{rest}: only available through `config`."
     )
 
 
@@ -162,7 +162,7 @@ def _shadows(config: Config) -> Iterator[_Finding]:
 
 def _reserved(path: tuple[str, ...]) -> str:
     return (
-        f"The key `{dotted(path)}` becomes no variable, for the notebook itself uses "
+        f"The key `{dotted(path)}` is not made a variable, because the notebook itself uses "
         f"`{path[-1]}`; it is in `{_expression(path)}`."
     )
 
@@ -183,7 +183,9 @@ def _not_identifiers(config: Config) -> Iterator[_Finding]:
 
 
 def _not_identifier(path: tuple[str, ...]) -> str:
-    return f"The key `{dotted(path)}` is no variable name; it is in `{_expression(path)}`."
+    return (
+        f"The key `{dotted(path)}` is not a variable name; its value is in `{_expression(path)}`."
+    )
 
 
 def _is_data(part: Mapping[str, Any]) -> bool:

@@ -56,7 +56,7 @@ def read_defaults(flow: Flow) -> Defaults:
         return Defaults(unread=f"it is not read in {language(flow)}" if _says_more(cell) else "")
     tree = syntax_tree(cell)
     if tree is None:
-        return Defaults(unread="the cell is no Python that compiles")
+        return Defaults(unread="the cell is not Python that compiles")
     found = assignments(tree)
     literals = {
         name: value

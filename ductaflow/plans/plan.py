@@ -195,8 +195,8 @@ def make_options(
     )
 
 
-def options_told(options: RunOptions) -> Config:
-    """The options with which a run can be made again, in JSON's types: those not as by default."""
+def options_summary(options: RunOptions) -> Config:
+    """The options that differ from the defaults, in JSON's types; they repeat a run."""
     values = attrs.asdict(options, filter=lambda field, value: value != field.default)
     return normalise({k: v for k, v in values.items() if k not in _OF_A_CALL})
 
@@ -209,7 +209,7 @@ def _limit(name: str, seconds: float | None) -> float | None:
     if seconds is None or seconds == math.inf:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, Real):
-        raise TypeError(f"{name} is {seconds!r}; it is a number of seconds")
+        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}")
     if not seconds > 0:
-        raise ValueError(f"{name} is {seconds!r}; it is a number of seconds above 0")
+        raise ValueError(f"{name} must be a number of seconds greater than 0, not {seconds!r}")
     return seconds

@@ -106,7 +106,7 @@ def read_config(file: Path) -> dict[str, Any]:
         try:
             config = json.loads(text)
         except ValueError as e:
-            raise ConfigError(f"{file} is no JSON: {e}") from None
+            raise ConfigError(f"{file} is not valid JSON: {e}") from None
     if not isinstance(config, dict):
         raise ConfigError(f"{file} holds a {type(config).__name__}; a config is a dict")
     return config

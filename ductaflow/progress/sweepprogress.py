@@ -31,7 +31,7 @@ class Tally:
         total: How many instances there are; None if that is not known.
         began: When it began, as all times here by the monotonic clock in seconds.
         counts: How many have ended in each way.
-        reused: For how many an earlier run served.
+        reused: For how many an earlier run was reused.
         running: When each that runs now began.
         stopping: Whether those that run have been told to end.
     """

@@ -47,7 +47,7 @@ def _folders(value: Any) -> tuple[str, ...]:
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 1:
-        raise ValueError("a whole number from 1 on")
+        raise ValueError("a positive integer")
     return value
 
 
@@ -234,7 +234,7 @@ def _read(own: Path, pyproject: Path) -> Settings:
     where = str(own) if own_table else f"{pyproject}: [tool.ductaflow]"
     table = own_table or shared
     if not isinstance(table, dict):
-        raise SettingsError(f"{where} is {table!r}; it is a table of settings")
+        raise SettingsError(f"{where} must be a table of settings, not {table!r}")
     if "html" in table:
         table = {**table, "html": _from_folder(table["html"], own.parent)}
     return Settings(**{name: _checked(name, value, where) for name, value in table.items()})
@@ -256,7 +256,7 @@ def _parse(file: Path) -> dict[str, Any]:
     try:
         table: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
-        raise SettingsError(f"{file} is no TOML: {e}") from e
+        raise SettingsError(f"{file} is not valid TOML: {e}") from e
     return table
 
 
@@ -269,8 +269,8 @@ def _checked(name: str, value: Any, where: str) -> Any:
     try:
         return field.metadata["check"](value)
     except ValueError as e:
-        shown = f": {name} is" if where not in VARIABLES else " is"
-        raise SettingsError(f"{where}{shown} {value!r}; it is {e}") from None
+        shown = "" if where in VARIABLES else f": {name}"
+        raise SettingsError(f"{where}{shown} must be {e}, not {value!r}") from None
 
 
 def _from_text(name: str, text: str) -> Any:

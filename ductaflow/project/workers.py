@@ -23,7 +23,7 @@ def share(environment: Mapping[str, str], usual: int | None = None) -> int:
         usual: What the project's settings say; None for all cores.
 
     Raises:
-        ValueError: What it holds is not a whole number from 1 on.
+        ValueError: What it holds is not a positive integer.
     """
     text = environment.get(WORKERS_VARIABLE)
     if not text:
@@ -43,12 +43,12 @@ def worker_count(
         usual: See `share`.
 
     Raises:
-        ValueError: It is not a whole number from 1 on.
+        ValueError: It is not a positive integer.
     """
     return share(environment, usual) if asked is None else _checked(asked, "workers", asked)
 
 
 def _checked(number: object, where: str, given: object) -> int:
     if type(number) is not int or number < 1:
-        raise ValueError(f"{where} is {given!r}; it is a whole number from 1 on")
+        raise ValueError(f"{where} must be a positive integer, not {given!r}")
     return number

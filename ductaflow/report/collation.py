@@ -67,7 +67,7 @@ def collate(
     Raises:
         DuctaflowError: There is no such step, or no instance; or `out` is a URL, or a relative path
             that leads out of the project.
-        NameRefused: A step's name is no folder name.
+        NameRefused: A step's name is not a valid folder name.
         ArtifactError: The folder cannot be written, or the styles that a report shares, of which
             it is to get its own copy, are not there.
     """
@@ -122,7 +122,7 @@ def select(what: What, root: Path) -> Iterator[InstanceFacts]:
 
     Raises:
         DuctaflowError: There is no such step.
-        NameRefused: A step's name is no folder name.
+        NameRefused: A step's name is not a valid folder name.
     """
     for folder in _folders(what, root):
         facts = read_facts(folder, root)

@@ -25,7 +25,7 @@ from ductaflow.files.hashes import keep_in
 from ductaflow.files.links import ROOT, lead, portable, retargeted
 from ductaflow.files.mounts import silent
 from ductaflow.history.recordfile import read_config, read_record
-from ductaflow.model.ages import age_told, limit_told
+from ductaflow.model.ages import format_age, format_limit
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
 from ductaflow.model.plans import InstancePlan, RunOptions
 from ductaflow.model.records import RunRecord, Status
@@ -38,7 +38,7 @@ from ductaflow.plans.fingerprint import (
     names_hash,
     same_grammar,
 )
-from ductaflow.plans.plan import options_told
+from ductaflow.plans.plan import options_summary
 from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.reuse import importables
 from ductaflow.reuse.environment import OTHER_KEY, answers, differences
@@ -310,10 +310,10 @@ def _packages(record: RunRecord, options: RunOptions, interpreter: Interpreter) 
     now = versions(record.packages, interpreter.folders)
     for module, was in record.packages.items():
         if now.get(module, "") != was and f"package:{module}" not in options.ignore:
-            yield Reason("package", _versions_told(module, was, now.get(module, "")))
+            yield Reason("package", _describe_versions(module, was, now.get(module, "")))
 
 
-def _versions_told(module: str, was: str, now: str) -> str:
+def _describe_versions(module: str, was: str, now: str) -> str:
     if is_question(module):
         return f"{module} are not the same any more"
     return f"{module} was {was or 'not installed'}, is {now or 'not installed'}"
@@ -381,7 +381,7 @@ def _check_present(_: FileFact, path: str, __: RunRecord) -> str:
 
 
 def _check_missing(_: FileFact, path: str, __: RunRecord) -> str:
-    return "is there now" if os.path.lexists(path) else ""
+    return "now exists" if os.path.lexists(path) else ""
 
 
 def _check_folder(fact: FileFact, path: str, record: RunRecord) -> str:
@@ -492,14 +492,15 @@ def _age(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
     age = (datetime.now(timezone.utc) - datetime.fromisoformat(record.started)).total_seconds()
     if age >= limit:
         hosts = listed(record.hosts)
-        why = f"it is {age_told(age)} old, max_age is {limit_told(limit)}, and it read from {hosts}"
+        old, most = format_age(age), format_limit(limit)
+        why = f"it is {old} old, max_age is {most}, and it read from {hosts}"
         yield Reason("age", why)
 
 
 @lru_cache(maxsize=64)
 def _looks(options: RunOptions) -> Any:
     """How a report is to look."""
-    return _seen(options_told(options).get("html"))
+    return _seen(options_summary(options).get("html"))
 
 
 def _seen(told: Any) -> Any:
@@ -516,7 +517,7 @@ def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> I
     if "notebook" not in gone and not any(map(os.path.exists, (notebook, notebook + SUFFIX))):
         yield Reason("report", f"{paths.flow}.ipynb is gone")
     if plan.options.html and _looks(plan.options) != _seen(record.options.get("html")):
-        yield Reason("report", "the report is to look otherwise")
+        yield Reason("report", "the report's options changed")
     elif (
         plan.options.html
         and "report" not in gone

@@ -60,14 +60,14 @@ def _kinds(folder: str) -> set[str]:
     return {stem.partition(".")[0] for stem, suffix in names if suffix in _SUFFIXES}
 
 
-def told(found: Mapping[str, str]) -> str:
+def describe(found: Mapping[str, str]) -> str:
     """Answers as a record has them."""
     return " ".join(f"{name}={found[name]}" for name in sorted(found))
 
 
 def renewed(answer: str, folder: str) -> str:
     """What a record would have now of what was asked."""
-    return told(found_in(folder, [name for name, _ in _parsed(answer)[0]]))
+    return describe(found_in(folder, [name for name, _ in _parsed(answer)[0]]))
 
 
 def changes(answer: str, folder: str) -> Iterator[str]:

@@ -32,7 +32,7 @@ from ductaflow.plans.fingerprint import KERNELS, code_hash, file_fact, listing_h
 from ductaflow.project.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.reuse.environment import answers, asked
 from ductaflow.reuse.hosts import hosts_of
-from ductaflow.reuse.importables import UNKNOWN, found_in, told
+from ductaflow.reuse.importables import UNKNOWN, describe, found_in
 from ductaflow.reuse.packages import versions
 from ductaflow.reuse.places import caches, interpreter_places, is_system
 
@@ -420,7 +420,7 @@ class _View:
         for name, there in asked.items():
             if there not in (None, bool(found[name])) and not self._has_changed(path, name):
                 found[name] = UNKNOWN
-        self._add(Role.IMPORTS, path, answer=told(found))
+        self._add(Role.IMPORTS, path, answer=describe(found))
 
     def _has_changed(self, folder: str, name: str) -> bool:
         """Whether the run itself has made or removed a module."""

@@ -1,4 +1,4 @@
-"""What it takes to make a run again: its flow as it is now, its config, its options."""
+"""The plan that repeats an earlier run: its flow as it is now, its config, its options."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
 
 
 def recorded_options(record: RunRecord) -> dict[str, Any]:
-    """The options with which a run was made, those not as by default, for `RunOptions`."""
+    """The options of a run that differ from the defaults, for `RunOptions`."""
     known = {field.name for field in attrs.fields(RunOptions)}
     values = {name: value for name, value in record.options.items() if name in known}
     for name in ("preload", "ignore"):

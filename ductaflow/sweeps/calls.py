@@ -1,6 +1,6 @@
 """Run a flow once for each row of a table: in parallel, watched, and to the end.
 
-The calls, and all that is looked at before the first instance starts; `crew` does the work.
+The calls, and all that is looked at before the first instance starts; `executor` does the work.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import share, worker_count
 from ductaflow.reuse.interpreters import kernel_spec
 from ductaflow.sweeps.audits import checked_fraction, sampled, verify_runs
-from ductaflow.sweeps.executor import Crew
-from ductaflow.sweeps.planning import Outlook
+from ductaflow.sweeps.executor import SweepExecutor
+from ductaflow.sweeps.planning import SweepPlan
 from ductaflow.sweeps.sweepoptions import RETRIED, RetrySpec, SweepOptions
 from ductaflow.sweeps.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
 from ductaflow.tables.table import Row, read_table
@@ -103,7 +103,7 @@ def sweep(
         limit: At most so many.
         dry_run: Run nothing: the result has the runs as they would be, with `status` `planned` or
             `reused`.
-        on_error: `continue` with the others, or `stop` starting any.
+        on_error: `continue` with the others, or `stop`: start no further instances.
         retries: How often to try an instance again that failed in a way of `retry_on`.
         retry_on: Kinds of failure (`died`, `start`, `timeout`, `cell`, `busy`), and exceptions that
             a cell raises, by name or as classes: `ConnectionError`.
@@ -140,7 +140,7 @@ def sweep(
         TableError: The table has no rows, or not what is asked of it.
         FlowError: The flow is not there, does not parse, or has not one parameters cell.
         NameRefused: A name is no portable folder name.
-        ConfigError: A value in a config is nothing that JSON can hold.
+        ConfigError: A config contains a value that JSON cannot represent.
         UnknownKernel: There is no kernelspec of that name.
         ExportError: `export_to` would lead a row out of its root.
         SweepFailed: With `on_error="stop"`, an instance failed.
@@ -151,7 +151,7 @@ def sweep(
         raise ValueError("dry_run runs nothing, so verify has nothing to compare")
     if prune and dry_run:
         raise ValueError("dry_run removes nothing; prune(dry_run=True) says what would go")
-    crew = _prepare(
+    executor = _prepare(
         flow, table, root,
         SweepOptions(
             step=step, instance=instance, config=config, workers=workers, only=only, limit=limit,
@@ -163,8 +163,8 @@ def sweep(
         ),
     )  # fmt: skip
     if dry_run:
-        return _runs(crew, crew.outlook.planned())
-    return _done(crew, fraction)
+        return _runs(executor, executor.sweep.planned())
+    return _done(executor, fraction)
 
 
 def sweep_part(flow: PathLike, table: Any, *, root: Path, **options: Any) -> Runs:
@@ -183,22 +183,22 @@ def sweep_part(flow: PathLike, table: Any, *, root: Path, **options: Any) -> Run
     return _done(_prepare(flow, table, root, SweepOptions(**options, part=True)), 0)
 
 
-def _done(crew: Crew, fraction: float) -> Runs:
+def _done(executor: SweepExecutor, fraction: float) -> Runs:
     """The runs of a sweep, brought to its end."""
     entries: list[Entry] = []
     try:
-        with interruptible(crew.stop):
-            for entry, _ in crew.work():
+        with interruptible(executor.stop):
+            for entry, _ in executor.work():
                 entries.append(entry)
     except KeyboardInterrupt as e:
-        runs = _runs(crew, [*entries, *crew.late])
+        runs = _runs(executor, [*entries, *executor.late])
         raise SweepInterrupted(
             f"{e or 'interrupted'}: {runs!r}; the same call goes on where it stopped", runs
         ) from None
-    runs = _runs(crew, entries)
+    runs = _runs(executor, entries)
     if fraction:
-        runs = _verified(crew, runs, fraction)
-    if crew.options.on_error == "stop" and runs.failed:
+        runs = _verified(executor, runs, fraction)
+    if executor.options.on_error == "stop" and runs.failed:
         raise SweepFailed(runs.summary(), runs)
     return runs
 
@@ -224,14 +224,16 @@ def sweep_iter(flow: PathLike, table: Any, **options: Any) -> Iterator[Run]:
     for name in options:
         if name not in known:
             raise TypeError(f"sweep_iter has no option {name!r}; {nearest(name, known)}")
-    crew = _prepare(flow, table, root, SweepOptions(**options))
-    return (run for _, run in crew.work())
+    executor = _prepare(flow, table, root, SweepOptions(**options))
+    return (run for _, run in executor.work())
 
 
 # --- before anything starts ---------------------------------------------------------------------
 
 
-def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOptions) -> Crew:
+def _prepare(
+    flow: PathLike, table: Any, root: PathLike | None, options: SweepOptions
+) -> SweepExecutor:
     project = project_root(root, flow)
     settings = load_settings(project)
     workers = worker_count(options.workers, os.environ, settings.workers)
@@ -264,7 +266,7 @@ def _prepare(flow: PathLike, table: Any, root: PathLike | None, options: SweepOp
     if tasks.count is not None:
         workers = max(1, min(workers, tasks.count))
     run_options = options.run_options(settings, max(1, budget // workers))
-    return Crew(Outlook(parsed, step, project, tasks, run_options), options, workers)
+    return SweepExecutor(SweepPlan(parsed, step, project, tasks, run_options), options, workers)
 
 
 def _target(
@@ -276,17 +278,19 @@ def _target(
     return lambda name, row: place(target_of(template, row, step=step, instance=name, flow=flow))
 
 
-def _verified(crew: Crew, runs: Runs, fraction: float) -> Runs:
+def _verified(executor: SweepExecutor, runs: Runs, fraction: float) -> Runs:
     """The runs, some of those reused verified."""
     chosen = sampled(runs.reused, fraction)
-    options = crew.outlook.options
-    found = verify_runs(chosen, crew.outlook.root, options, min(crew.workers, max(1, len(chosen))))
+    options = executor.sweep.options
+    found = verify_runs(
+        chosen, executor.sweep.root, options, min(executor.workers, max(1, len(chosen)))
+    )
     return attrs.evolve(runs, verified=found)
 
 
-def _runs(crew: Crew, entries: Sequence[Entry]) -> Runs:
+def _runs(executor: SweepExecutor, entries: Sequence[Entry]) -> Runs:
     ordered = sorted(entries, key=lambda entry: entry.number)
-    outlook = crew.outlook
-    files = crew.options.export_files
+    sweep_plan = executor.sweep
+    files = executor.options.export_files
     call = Call(files if isinstance(files, str) else tuple(files))
-    return Runs(tuple(ordered), outlook.root, outlook.tasks.table, call)
+    return Runs(tuple(ordered), sweep_plan.root, sweep_plan.tasks.table, call)

@@ -35,7 +35,7 @@ from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.plans.notes import LOOKED_AT, for_people
 from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.lasttable import write_last_table
-from ductaflow.sweeps.planning import Due, Outlook
+from ductaflow.sweeps.planning import Candidate, SweepPlan
 from ductaflow.sweeps.sweepoptions import SweepOptions
 from ductaflow.sweeps.tasks import Task
 from ductaflow.upkeep.pruning import left_by_table, remove
@@ -66,23 +66,23 @@ class _Left:
 
 @final
 @attrs.define(eq=False)
-class Crew:
+class SweepExecutor:
     """The workers of one sweep, and what its caller does with what they send.
 
     Attributes:
-        outlook: What is to be done.
+        sweep: What is to be done.
         options: How.
         workers: How many work at once.
         stop: Asks all that run to end.
         late: Of a sweep that was cut short, what ended after the caller had stopped listening.
     """
 
-    outlook: Outlook
+    sweep: SweepPlan
     options: SweepOptions
     workers: int
     stop: Stop = attrs.field(factory=Stop)
     late: list[Entry] = attrs.field(factory=list)
-    _source: Iterator[Due] = attrs.field(init=False)
+    _source: Iterator[Candidate] = attrs.field(init=False)
     _queue: queue.Queue[Event | list[_Ended] | _Left] = attrs.field(
         factory=lambda: queue.Queue(_AHEAD)
     )
@@ -95,13 +95,13 @@ class Crew:
 
     def work(self) -> Iterator[tuple[Entry, Run]]:
         """Run it all; each run as it ends. Closing the iterator ends those that still run."""
-        outlook = self.outlook
+        sweep = self.sweep
         try:
-            with Index(outlook.root) as index:
-                index.refresh(outlook.step)
-                self._source = outlook.due(index)
+            with Index(sweep.root) as index:
+                index.refresh(sweep.step)
+                self._source = sweep.candidates(index)
                 self._open_page()
-                self._note_table(outlook.tasks.every)
+                self._note_table(sweep.tasks.every)
                 names, failed = [], False
                 for entry, run in self._work_through():
                     names.append(entry.instance)
@@ -110,39 +110,39 @@ class Crew:
                 if failed and self.options.on_error == "stop":
                     return
                 whole = self.options.only is None and self.options.limit is None
-                if outlook.tasks.every is None and whole:  # a generator's are known only now
+                if sweep.tasks.every is None and whole:  # a generator's are known only now
                     self._note_table(names)
                 if self.options.prune:
-                    remove(left_by_table(outlook.root, outlook.step), outlook.root)
+                    remove(left_by_table(sweep.root, sweep.step), sweep.root)
         finally:
             if self._live is not None:
                 self._live.close()
-            with Index(outlook.root) as index:  # anew: its folder may not have been there
-                index.refresh(outlook.step)
+            with Index(sweep.root) as index:  # anew: its folder may not have been there
+                index.refresh(sweep.step)
 
     def _note_table(self, names: Iterable[str] | None) -> None:
         if names is not None and not self.options.part:
-            outlook = self.outlook
+            sweep = self.sweep
             write_last_table(
-                outlook.root,
-                outlook.step,
-                outlook.flow_display,
+                sweep.root,
+                sweep.step,
+                sweep.flow_display,
                 names,
                 alone=self.options.prune,
             )
 
     def _open_page(self) -> None:
-        outlook = self.outlook
+        sweep = self.sweep
         if self.options.live:
             from ductaflow.report.live import LiveIndex
 
-            names = (outlook.tasks.names or {}).values()
+            names = (sweep.tasks.names or {}).values()
             self._live = LiveIndex.open(
-                self.options.live, outlook.root, outlook.step, outlook.flow, names
+                self.options.live, sweep.root, sweep.step, sweep.flow, names
             )
 
     def _work_through(self) -> Iterator[tuple[Entry, Run]]:
-        tally = Tally(self.outlook.tasks.count, time.monotonic())
+        tally = Tally(self.sweep.tasks.count, time.monotonic())
         display = choose_display(self.options.progress)
         with shared_pool().reserve(self.workers):
             errors: list[BaseException] = []
@@ -165,7 +165,7 @@ class Crew:
                             for line in self._told_of(ended):
                                 display.say(line)
                             self._tell(
-                                InstanceFinished(self.outlook.step, ended.entry.instance, ended.run)
+                                InstanceFinished(self.sweep.step, ended.entry.instance, ended.run)
                             )
                             over.popleft()
                             yield ended.entry, ended.run
@@ -183,7 +183,7 @@ class Crew:
         if errors:
             raise errors[0]
         if self.stop.requests:
-            raise KeyboardInterrupt(f"the sweep of {self.outlook.step} was interrupted")
+            raise KeyboardInterrupt(f"the sweep of {self.sweep.step} was interrupted")
 
     def _told_of(self, ended: _Ended) -> Iterator[str]:
         """What people see at once of a run that has ended."""
@@ -252,9 +252,9 @@ class Crew:
     def _work(self) -> None:
         error: BaseException | None = None
         try:
-            while (due := self._next()) is not None:
-                run, attempts = self._one(due)
-                task = due.task
+            while (candidate := self._next()) is not None:
+                run, attempts = self._one(candidate)
+                task = candidate.task
                 entry = self._deliver(task, run, Entry.of(run, task.number, attempts))
                 if self.options.on_error == "stop" and entry.failed:
                     self._no_more.set()
@@ -263,42 +263,42 @@ class Crew:
             error = e
         self._queue.put(_Left(error))
 
-    def _next(self) -> Due | None:
+    def _next(self) -> Candidate | None:
         """The next task for which there is something to do; those before it are over.
 
         One thread looks at a time: nearly all of it is Python's own work.
         """
-        served: list[_Ended] = []
+        reusable: list[_Ended] = []
         with self._next_lock:
             try:
                 while not (self.stop.requests or self._no_more.is_set()):
-                    due = next(self._source, None)
-                    if due is None or due.served is None or due.outdated:
-                        return due
+                    candidate = next(self._source, None)
+                    if candidate is None or candidate.reusable is None or candidate.outdated:
+                        return candidate
                     if self.options.export_to is not None:
-                        return due
-                    entry = Entry.of(due.served, due.task.number, attempts=0)
-                    served.append(_Ended(entry, due.served))
-                    if len(served) >= self.outlook.at_once:
-                        self._queue.put(served)
-                        served = []
+                        return candidate
+                    entry = Entry.of(candidate.reusable, candidate.task.number, attempts=0)
+                    reusable.append(_Ended(entry, candidate.reusable))
+                    if len(reusable) >= self.sweep.at_once:
+                        self._queue.put(reusable)
+                        reusable = []
                 return None
             finally:
-                if served:
-                    self._queue.put(served)
+                if reusable:
+                    self._queue.put(reusable)
 
-    def _one(self, due: Due) -> tuple[Run, int]:
+    def _one(self, candidate: Candidate) -> tuple[Run, int]:
         """Run a task, unless its last run serves, and again if need be; with how many attempts."""
-        task, plan = due.task, due.plan
-        served = self.outlook.served(due)
-        if served is not None:
-            return served, 0
+        task, plan = candidate.task, candidate.plan
+        reusable = self.sweep.reused(candidate)
+        if reusable is not None:
+            return reusable, 0
         attempt = 1
         while True:
-            self._queue.put(InstanceStarted(self.outlook.step, task.instance, attempt))
+            self._queue.put(InstanceStarted(self.sweep.step, task.instance, attempt))
             if isinstance(plan, DuctaflowError):
                 return self._failed(task, plan), attempt
-            run = self._attempt(task, plan, due.decision)
+            run = self._attempt(task, plan, candidate.decision)
             if attempt > self.options.retries or not self.options.retried(run.error):
                 return run, attempt
             self._pause(min(LONGEST_WAIT, self.options.retry_wait * 2 ** (attempt - 1)))
@@ -318,7 +318,7 @@ class Crew:
         """A run that did not come about."""
         kind = "busy" if isinstance(error, InstanceBusy) else "artifact"
         info = ErrorInfo(kind, type(error).__name__, str(error))
-        return self.outlook.unrun(task, Status.FAILED, error=info)
+        return self.sweep.not_run(task, Status.FAILED, error=info)
 
     def _deliver(self, task: Task, run: Run, entry: Entry) -> Entry:
         template = self.options.export_to
@@ -326,7 +326,7 @@ class Crew:
             return entry
         target = task.target or ""
         try:
-            export_run(run, target, self.options.export_files, self.outlook.root)
+            export_run(run, target, self.options.export_files, self.sweep.root)
         except DuctaflowError as e:
             error = ErrorInfo("export", type(e).__name__, str(e))
             return attrs.evolve(entry, exported=target, error=error)

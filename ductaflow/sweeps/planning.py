@@ -1,4 +1,4 @@
-"""What a sweep has before it: each task with its plan, and whether its last run serves."""
+"""The work of a sweep: each task with its plan, and whether its last run can be reused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 
 from ductaflow.errors import DuctaflowError
 from ductaflow.execution.refresh import is_outdated, refreshed
-from ductaflow.execution.runner import look
+from ductaflow.execution.runner import find_reusable
 from ductaflow.history.entries import Entry
 from ductaflow.history.index import Index
 from ductaflow.history.run import Run
@@ -31,7 +31,7 @@ _AT_ONCE = 64  # tasks whose records are looked up together
 
 @final
 @attrs.frozen
-class Due:
+class Candidate:
     """A task, and what is known of it before it is begun.
 
     Attributes:
@@ -47,24 +47,24 @@ class Due:
     last: Run | None = None
 
     @property
-    def served(self) -> Run | None:
-        """The run that serves in the place of a new one, or None."""
+    def reusable(self) -> Run | None:
+        """The run that can be reused, or None."""
         return self.last if self.decision.reuse else None
 
     @property
     def outdated(self) -> bool:
         """Whether the run that serves shows another text than that of its flow as it is now."""
-        served = self.served
+        reusable = self.reusable
         return (
-            served is not None
+            reusable is not None
             and isinstance(self.plan, InstancePlan)
-            and is_outdated(self.plan, served)
+            and is_outdated(self.plan, reusable)
         )
 
 
 @final
 @attrs.define(eq=False)
-class Outlook:
+class SweepPlan:
     """The instances of one sweep as they stand.
 
     Attributes:
@@ -96,32 +96,32 @@ class Outlook:
 
     @property
     def at_once(self) -> int:
-        """How many tasks may be looked at before anybody hears of the first.
+        """How many tasks may be looked at before the first is reported.
 
         One where the rows come from a generator: the next may depend on what became of the last.
         """
         return 1 if self.tasks.count is None else _AT_ONCE
 
-    def due(self, index: Index) -> Iterator[Due]:
+    def candidates(self, index: Index) -> Iterator[Candidate]:
         """Each task as it stands when its turn comes."""
         tasks = iter(self.tasks)
         while some := list(itertools.islice(tasks, self.at_once)):
             index.read_ahead(self.step, [task.instance for task in some])
-            yield from (self._due(task, index) for task in some)
+            yield from (self._candidate(task, index) for task in some)
 
     def planned(self) -> list[Entry]:
         """The runs as they would be; nothing is run."""
         with Index(self.root) as index:
             index.refresh(self.step)
-            return [self._planned(due) for due in self.due(index)]
+            return [self._planned(candidate) for candidate in self.candidates(index)]
 
-    def served(self, due: Due) -> Run | None:
+    def reused(self, candidate: Candidate) -> Run | None:
         """The run that serves for a task, showing its flow as it is now; None if none serves."""
-        if due.served is None or isinstance(due.plan, DuctaflowError):
+        if candidate.reusable is None or isinstance(candidate.plan, DuctaflowError):
             return None
-        return refreshed(due.plan, due.served, self._interpreters)
+        return refreshed(candidate.plan, candidate.reusable, self._interpreters)
 
-    def unrun(self, task: Task, status: Status, **facts: Any) -> Run:
+    def not_run(self, task: Task, status: Status, **facts: Any) -> Run:
         """A run that there is not, or not yet.
 
         Args:
@@ -137,20 +137,20 @@ class Outlook:
         )
         return Run(record, paths, planned=config)
 
-    def _due(self, task: Task, index: Index) -> Due:
+    def _candidate(self, task: Task, index: Index) -> Candidate:
         try:
             directory = instance_in(self._folder, task.instance)
             plan = plan_given(
                 self.flow, task.config, self.step, task.instance, directory, self.root, self.options
             )
         except DuctaflowError as e:
-            return Due(task, e, CacheDecision(reuse=False))
-        last, decision = look(plan, self._interpreters, index)
-        return Due(task, plan, decision, last)
+            return Candidate(task, e, CacheDecision(reuse=False))
+        last, decision = find_reusable(plan, self._interpreters, index)
+        return Candidate(task, plan, decision, last)
 
-    def _planned(self, due: Due) -> Entry:
-        if isinstance(due.plan, DuctaflowError):
-            raise due.plan
-        reasons = due.decision.reasons
-        run = due.served or self.unrun(due.task, Status.PLANNED, reasons=reasons)
-        return Entry.of(run, due.task.number, attempts=0)
+    def _planned(self, candidate: Candidate) -> Entry:
+        if isinstance(candidate.plan, DuctaflowError):
+            raise candidate.plan
+        reasons = candidate.decision.reasons
+        run = candidate.reusable or self.not_run(candidate.task, Status.PLANNED, reasons=reasons)
+        return Entry.of(run, candidate.task.number, attempts=0)

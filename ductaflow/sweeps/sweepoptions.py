@@ -68,18 +68,20 @@ class SweepOptions:
     @on_error.validator
     def _check_on_error(self, _: object, value: object) -> None:
         if value not in ("continue", "stop"):
-            raise ValueError(f"on_error is {value!r}; it is 'continue' or 'stop'")
+            raise ValueError(f"on_error must be 'continue' or 'stop', not {value!r}")
 
     @limit.validator
     @retries.validator
     def _check_count(self, field: attrs.Attribute[Any], value: object) -> None:
         if value is not None and (type(value) is not int or value < 0):
-            raise ValueError(f"{field.name} is {value!r}; it is a whole number from 0 on")
+            raise ValueError(f"{field.name} must be an integer that is not negative, not {value!r}")
 
     @retry_wait.validator
     def _check_seconds(self, field: attrs.Attribute[Any], value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise ValueError(f"{field.name} is {value!r}; it is a number of seconds from 0 on")
+            raise ValueError(
+                f"{field.name} must be a number of seconds that is not negative, not {value!r}"
+            )
 
     @retry_on.validator
     def _check_kinds(self, _: object, value: tuple[str, ...]) -> None:

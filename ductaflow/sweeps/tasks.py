@@ -140,8 +140,8 @@ def plan_tasks(
 
     Raises:
         TableError: A column is missing, a name or a target is not unique, or no row is asked for.
-        NameRefused: A name is no folder name.
-        ConfigError: A value in a config is nothing that JSON can hold.
+        NameRefused: A name is not a valid folder name.
+        ConfigError: A config contains a value that JSON cannot represent.
     """
     left_out = naming_columns(instance, flow) if flow is not None else frozenset()
     tasks = Tasks(table, instance, config, only, limit, target, left_out=left_out, folder=folder)
@@ -163,7 +163,7 @@ def plan_tasks(
             names[number] = name
     _check_only(only, every)
     if not names and limit != 0:
-        raise TableError(f"only= wants none of the {len(seen)} instances, so there is none to run")
+        raise TableError(f"only= selects none of the {len(seen)} instances")
     return attrs.evolve(tasks, names=names, every=tuple(every))
 
 

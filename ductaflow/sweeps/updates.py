@@ -21,7 +21,7 @@ from ductaflow_kernels.pool import shared_pool
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
 from ductaflow.execution.outcome import Stop
 from ductaflow.execution.refresh import refreshed
-from ductaflow.execution.runner import interruptible, look, run_now
+from ductaflow.execution.runner import find_reusable, interruptible, run_now
 from ductaflow.flows.finding import resolve_flow
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
@@ -85,7 +85,7 @@ def explain(
     """
     options = RunOptions(ignore=tuple(ignore), defaults=defaults)
     plan = _plan(flow, step, instance, config, root, options, max_age)
-    last, decision = look(plan, Interpreters(kernel_environment(plan.root)))
+    last, decision = find_reusable(plan, Interpreters(kernel_environment(plan.root)))
     report = last.html if last is not None and last.html.is_file() else None
     return attrs.evolve(decision, label=plan.label, root=plan.root, report=report)
 
@@ -118,7 +118,7 @@ def accept(
     """
     plan = _plan(flow, step, instance, None, root, RunOptions())
     interpreters = Interpreters(kernel_environment(plan.root))
-    last, _ = look(plan, interpreters)
+    last, _ = find_reusable(plan, interpreters)
     if last is None:
         raise DuctaflowError(f"{plan.label} has not run yet, so there is nothing to accept; run it")
     with instance_lock(last.paths):
@@ -330,7 +330,7 @@ class _Update:
             return blocked, 0
         try:
             plan = plan_again(run, self.root, force=forced)
-            last, decision = look(plan, interpreters)
+            last, decision = find_reusable(plan, interpreters)
             if last is not None and decision.reuse:
                 return refreshed(plan, last, interpreters), 0
             return run_now(plan, self.stop, decision.reasons), 1

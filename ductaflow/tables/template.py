@@ -72,7 +72,7 @@ def fields(template: str, what: str) -> tuple[str, ...]:
         what: What it is for, for the error message.
 
     Raises:
-        TableError: It is no format string, or has a field without a name.
+        TableError: It is not a format string, or has a field without a name.
     """
     return tuple(name for _, name, _, _ in _parsed(template, what) if name is not None)
 
@@ -82,7 +82,7 @@ def _parsed(template: str, what: str) -> _Parsed:
     try:
         parsed = tuple(_FORMATTER.parse(template))
     except ValueError as e:
-        raise TableError(f"{what} {template!r} is no format string: {e}") from None
+        raise TableError(f"{what} {template!r} is not a format string: {e}") from None
     if any(name == "" for _, name, _, _ in parsed):
         raise TableError(f"{what} {template!r} has a field without a name: write {{column}}")
     return parsed
@@ -105,7 +105,7 @@ def pieces(template: str, row: Row, what: str) -> list[Piece]:
             value = lookup(row, name)
         except KeyError:
             raise TableError(
-                f"{what} {template!r} has the field {{{name}}}, which the table has not: "
+                f"{what} {template!r} uses the field {{{name}}}, but the table has no such column: "
                 f"{nearest(name, leaves(row))}"
             ) from None
         try:

@@ -77,7 +77,7 @@ def prune(
         Those that were removed, or would be, and those that had to stay; see `kept`.
 
     Raises:
-        NameRefused: The step's name is no folder name.
+        NameRefused: The step's name is not a valid folder name.
         FlowNotFound: A flow is gone because its whole folder is, as where a drive is not mounted.
     """
     project = project_root(root)
@@ -127,7 +127,7 @@ def remove(found: Iterable[Leftover], root: Path) -> list[Leftover]:
 
 
 def _has_left_table(run: Run, root: Path) -> bool:
-    return has_left(root, run.step, run.instance, run.told.started)
+    return has_left(root, run.step, run.instance, run.known.started)
 
 
 def _why(run: Run, root: Path, asked: bool) -> str:
@@ -206,10 +206,10 @@ def _renamed(runs: list[Run], read: set[str]) -> Iterator[tuple[Run, str]]:
         of = (*same, jsonio.canonical([told.options, told.kernel.get("name")]))
         steps.setdefault((told.flow, run.step), {})[of] = run
     for (flow, step), old in steps.items():
-        last = max(run.told.started for run in old.values())
+        last = max(run.known.started for run in old.values())
         for (its_flow, its_step), new in steps.items():
             again = [new[key] for key in old if key in new]
-            later = all(run.told.started > last for run in again)
+            later = all(run.known.started > last for run in again)
             twin = its_flow == flow and its_step != step and len(again) == len(old)
             if twin and later and not any(run.label in read for run in old.values()):
                 why = f"its step is {its_step} now, with the same flow, instances and configs"
@@ -238,7 +238,7 @@ def _removed(leftover: Leftover, root: Path) -> Leftover:
         folder = instance_dir(root, run.step, run.instance)
         with instance_lock(run.paths):
             record = read_record(run.paths.record)
-            if record is None or record.started != run.told.started:
+            if record is None or record.started != run.known.started:
                 return attrs.evolve(leftover, kept="it has run meanwhile")
             if os.name == "posix":  # elsewhere a folder with an open file cannot be renamed
                 _rename(folder, aside)

@@ -55,7 +55,7 @@ class _Shelf:
 
 @final
 class KernelPool:
-    """Hands out fresh kernels, and keeps some started ahead of need.
+    """Hands out fresh kernels, and keeps some started in advance.
 
     Safe to use from several threads; a forked child must make its own.
 

@@ -30,7 +30,7 @@ class KernelSpec:
         argv: The interpreter alone, if `managed`; else the whole command, with
             `{connection_file}` where the connection file goes.
         managed: Whether it is an ipykernel that we start through our own boot file, and so can
-            be adopted ahead of need and finished tidily.
+            be adopted in advance and finished tidily.
         env: Variables that the kernelspec adds.
         language: As in the kernelspec, lower case.
         display_name: For people and for the notebook's metadata.
@@ -66,7 +66,7 @@ class KernelRequest:
         spec: Of which kind.
         cwd: Its working directory, absolute.
         env: Its whole environment, without what the kernelspec adds.
-        preload: Modules that its flow imports, which a source may import ahead of need.
+        preload: Modules that its flow imports, which a source may import in advance.
         observe: The project root, if it is to be noted which files the kernel uses; else None.
     """
 

@@ -290,7 +290,7 @@ def test_trees_that_are_no_longer_used_are_ended(interpreter: Interpreter, tmp_p
                 first = session
         assert [process_alive(pid) for pid in zygotes] == [False] * 3 + [True] * 4
         assert printed(first, "1 + 1") == 2  # a kernel in use lives on
-        assert len(source._withered) <= 2
+        assert len(source._retired) <= 2
 
 
 def test_a_lease_can_be_cancelled_while_an_import_hangs(
@@ -418,7 +418,7 @@ def test_the_report_says_once_what_is_left_out(
     project.write("noise", "import noisy")
     first, second = (project.run("noise", kernel_name="other", reuse=False) for _ in range(2))
     assert [n.message for n in first.notes] == [
-        "noisy is not imported ahead of need: prints when it is imported"
+        "noisy is not imported in advance: prints when it is imported"
     ]
     assert second.notes == ()
     assert "noise" in first.log.read_text()

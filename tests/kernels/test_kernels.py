@@ -380,7 +380,7 @@ def test_exit_codes_in_words(code: int | None, words: str) -> None:
 
 
 class _Gate:
-    """A source whose starts ahead of need wait for a gate, and may fail."""
+    """A source whose starts in advance wait for a gate, and may fail."""
 
     def __init__(self, source: KernelSource) -> None:
         self._source = source

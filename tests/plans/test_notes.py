@@ -51,7 +51,7 @@ def test_shadows(notes):
         ("shadow", "_"),
     ]
     assert "takes the place of Python's own `list`" in found[0].message
-    assert "becomes no variable" in found[1].message
+    assert "is not made a variable" in found[1].message
 
 
 def test_keys_that_are_no_names(notes):

@@ -227,7 +227,7 @@ def test_a_changed_input_makes_an_instance_stale(project):
     os.utime(project.root / "data.csv", (1, 1))  # touched only
     assert light() == (Light.SUCCESS, ())
     (project.root / "extra.csv").touch()
-    assert light() == (Light.STALE, ("extra.csv is there now",))
+    assert light() == (Light.STALE, ("extra.csv now exists",))
     (project.root / "extra.csv").unlink()
     (project.root / "data.csv").write_text("2", "utf-8")
     assert light() == (Light.STALE, ("data.csv changed",))
@@ -423,8 +423,8 @@ def test_a_template_can_be_set(project):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"logo": "none.png"}, "is no file"),
-        ({"template": "none.j2"}, "is no file"),
+        ({"logo": "none.png"}, "is not a file"),
+        ({"template": "none.j2"}, "is not a file"),
         ({"fold_lines": 0}, "whole number"),
     ],
 )

@@ -19,7 +19,7 @@ from ductaflow_kernels.sources import forked
 from ductaflow_kernels.sources import spawned as sources
 
 from ductaflow import accept, run_step_flow, sweep
-from ductaflow.execution.runner import look
+from ductaflow.execution.runner import find_reusable
 from ductaflow.plans.fingerprint import names_hash
 from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
@@ -409,7 +409,7 @@ def test_accepted_links_and_metadata(tmp_path: Path) -> None:
     (tmp_path / "data" / "v1" / "new").touch()
     later(tmp_path / "data" / "v1")
     interpreters = Interpreters(kernel_environment(tmp_path))
-    _, decision = look(plan_again(run, tmp_path), interpreters)
+    _, decision = find_reusable(plan_again(run, tmp_path), interpreters)
     assert {r.message for r in decision.reasons} == {
         "data/cur now leads to v2",
         "data/v1 has another modification time",

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ductaflow import Run, accept, run_step_flow, sweep
-from ductaflow.reuse.importables import changes, found_in, renewed, told
+from ductaflow.reuse.importables import changes, describe, found_in, renewed
 
 
 class Case(NamedTuple):
@@ -302,7 +302,7 @@ def test_what_python_would_find_changes_with_the_answer(
 
     asked = ["a/", "b/", "a-b/"]
     first = make(before)
-    answer = told(found_in(str(folder), asked))
+    answer = describe(found_in(str(folder), asked))
     assert renewed(answer, str(folder)) == answer
     assert not [*changes(answer, str(folder))]
     assert bool(first != make(after)) == bool([*changes(answer, str(folder))])

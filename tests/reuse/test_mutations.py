@@ -17,7 +17,7 @@ from ductaflow_kernels.sources import spawned as sources
 from ductaflow_kernels.sources.spawned import PrespawnedSource
 
 from ductaflow import sweep
-from ductaflow.execution.runner import look
+from ductaflow.execution.runner import find_reusable
 from ductaflow.history.catalog import all_runs
 from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
@@ -318,7 +318,7 @@ def stale(root: Path) -> set[str]:
     interpreters = Interpreters(kernel_environment(root))
     found = set()
     for run in all_runs(root):
-        _, decision = look(plan_again(run, root), interpreters)
+        _, decision = find_reusable(plan_again(run, root), interpreters)
         if not decision.reuse:
             print(run.label, decision)  # for whoever reads a failure
             found.add(run.label)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ductaflow import SettingsError, explain, get_all_instances, run_step_flow, sweep, update
-from ductaflow.model.ages import age_told, limit_told, seconds_of
+from ductaflow.model.ages import format_age, format_limit, seconds_of
 
 # 192.0.2.0/24 and 198.51.100.0/24 are nobody's (RFC 5737). That nothing answers there does not
 # matter: that a flow asked is what counts.
@@ -179,10 +179,10 @@ def test_what_is_of_no_fit_type_is_refused(project, given):
 
 
 def test_ages_are_told_in_words():
-    assert [limit_told(s) for s in (86400, 90, 5400, 0, 1209600)] == [
+    assert [format_limit(s) for s in (86400, 90, 5400, 0, 1209600)] == [
         "1d", "90s", "90m", "0s", "2w",
     ]  # fmt: skip
-    assert [age_told(s) for s in (0.5, 61, 3600, 190000)] == [
+    assert [format_age(s) for s in (0.5, 61, 3600, 190000)] == [
         "0 seconds", "1 minute", "1 hour", "2 days",
     ]  # fmt: skip
 

@@ -25,7 +25,7 @@ from kernel_client import Interpreter, finish
 from kernel_client import run as run_cells
 
 from ductaflow import Run, accept, run_step_flow
-from ductaflow.execution.runner import look
+from ductaflow.execution.runner import find_reusable
 from ductaflow.flows.pythontext import asked_by, trees_of
 from ductaflow.flows.shelltext import variables_in
 from ductaflow.project.environment import kernel_environment
@@ -332,7 +332,7 @@ def stale(run: Run, root: Path, **change: str | None) -> str:
     """Why a run would be made again in another environment; empty if it would be reused."""
     environment = {**kernel_environment(root), **change}
     now = {name: value for name, value in environment.items() if value is not None}
-    _, decision = look(plan_again(run, root), Interpreters(now))
+    _, decision = find_reusable(plan_again(run, root), Interpreters(now))
     return "" if decision.reuse else str(decision)
 
 

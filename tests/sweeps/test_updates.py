@@ -116,7 +116,7 @@ def test_a_report_that_is_to_look_otherwise(project: Project) -> None:
     project.run("flow", html=looks)
     assert project.run("flow", html=HtmlOptions(title="Client", code=False)).reused
     assert not project.run("flow", html=HtmlOptions(title="Other")).reused
-    assert str(project.run("flow").reasons[0]) == "the report is to look otherwise"
+    assert str(project.run("flow").reasons[0]) == "the report's options changed"
     assert project.run("flow", html=False).reused
     assert [run.reused for run in update("flow", progress=False)] == [True]
 

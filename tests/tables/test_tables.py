@@ -277,7 +277,7 @@ def test_names_by_column_format_and_function() -> None:
             TableError,
             "only='bb' matches none of 2",
         ),
-        ({"only": lambda row: False}, TableError, "wants none of the 2 instances"),
+        ({"only": lambda row: False}, TableError, "selects none of the 2 instances"),
         ({"target": lambda name, row: "out/x"}, TableError, "rows 0 and 1 .*both be delivered"),
     ],
 )

@@ -26,7 +26,7 @@ if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.iso
     # Python has left this folder out.
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_ahead as in_advance  # beside this file, as the next
 import ductaflow_asked as asked
 import ductaflow_cell as cell
 import ductaflow_ending as ending
@@ -292,7 +292,7 @@ def _serve(
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
         # a tenth of this is a fight for it.
         sys.setswitchinterval(1e-3)
-    ahead_of_need.begin()
+    in_advance.begin()
     _when_serving(ready, serving)
     app.start()
 

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_ahead as in_advance  # beside this file, as the next
 import ductaflow_instance as instance
 import ductaflow_observed as observed
 import ductaflow_warned as warned
@@ -88,7 +88,7 @@ def finish(tell: Tell | None = None) -> dict[str, Any]:
     noted = ending.step(
         "what it depends on", lambda: observed.report(instance.ahead, imported), None
     )
-    ending.step("what later kernels need", ahead_of_need.end, None)
+    ending.step("what later kernels need", in_advance.end, None)
     for stream in (sys.stdout, sys.stderr):
         ending.step("what it printed", getattr(stream, "flush", _nothing), None)
     return {

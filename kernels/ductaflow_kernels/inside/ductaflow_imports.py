@@ -2,7 +2,7 @@
 
 A module that is imported from an installed package was looked for in the folders before it, and one
 that is found nowhere in all of them. It counts what was asked since `watch`: in a template by what
-is imported ahead of need, in a kernel by its flow. What a library asks for and does not find counts
+is imported in advance, in a kernel by its flow. What a library asks for and does not find counts
 as a package that is not installed, not by the folders. Beside `ductaflow_noting.py`.
 """
 
@@ -28,7 +28,7 @@ Answers = dict[str, "bool | None"]  # by name: whether it was found there; None:
 _places: dict[str, Answers] = {}  # folder → what was asked there, with `/` if as a namespace too
 # Top-level name → the entry of the path that had it; empty if something else had it, else None.
 _found: dict[str, str | None] = {}
-_ahead: dict[str, str | None] = {}  # the same of what was imported ahead of need
+_ahead: dict[str, str | None] = {}  # the same of what was imported in advance
 _named: dict[str, None] = {}  # packages whose presence was asked for, and groups of entry points
 _path_at_start: list[str] = []
 _is_ahead = True

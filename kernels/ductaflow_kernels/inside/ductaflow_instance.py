@@ -21,7 +21,7 @@ import ductaflow_warned as warned
 
 
 def adopt(content: dict[str, Any]) -> dict[str, Any]:
-    """Give a kernel that was started ahead of need the folder and environment of its instance."""
+    """Give a kernel that was started in advance the folder and environment of its instance."""
     take_environment(content["env"])
     os.chdir(content["cwd"])
     chance.restore()

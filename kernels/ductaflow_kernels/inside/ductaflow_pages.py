@@ -1,4 +1,4 @@
-"""Copy ahead of need the memory that instances of a flow write to.
+"""Copy in advance the memory that instances of a flow write to.
 
 A forked kernel shares its template's pages, and copies each when it first writes to it. That takes
 2 to 3 µs, and a flow that draws one plot writes to 5,000. Instances of one flow write to the same

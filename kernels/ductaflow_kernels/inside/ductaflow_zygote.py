@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import ductaflow_ahead as ahead_of_need  # beside this file, as the next
+import ductaflow_ahead as in_advance  # beside this file, as the next
 import ductaflow_asked as asked
 import ductaflow_boot as boot
 import ductaflow_cell as cell
@@ -229,7 +229,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     asked.problem()  # ipykernel's own are none
     variables.watch()
     _preload_all(channel, app.shell, order["preload"])
-    ahead = ahead_of_need.Ahead()
+    ahead = in_advance.Ahead()
     while True:
         next_order, fds = receive(channel)
         if next_order is None:
@@ -238,7 +238,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
             _fork_instance(app, channel, lifeline, ahead, next_order, fds)
         elif next_order["do"] == "learn":
             _preload_all(channel, app.shell, next_order["modules"], settle=True)
-            ahead = ahead_of_need.Ahead()  # of other modules, another flow
+            ahead = in_advance.Ahead()  # of other modules, another flow
         elif next_order["do"] == "reap":
             ahead.ended(next_order["pid"])
             _reap(channel, next_order["pid"])
@@ -311,7 +311,7 @@ def _reap(channel: socket.socket, pid: int) -> None:
 
 
 def preload(shell: Any, name: str) -> str:
-    """Import a module ahead of need.
+    """Import a module in advance.
 
     Code of the project is left alone, so that an edit is always seen, and so is what is not there.
 
@@ -383,7 +383,7 @@ def _fork_instance(
     app: Any,
     channel: socket.socket,
     lifeline: int,
-    ahead: ahead_of_need.Ahead,
+    ahead: in_advance.Ahead,
     order: dict[str, Any],
     fds: list[int],
 ) -> None:
@@ -393,7 +393,7 @@ def _fork_instance(
     if pid == 0:
         try:
             if looks:
-                ahead_of_need.look(order["folder"])
+                in_advance.look(order["folder"])
             elif for_flow:
                 ahead.get_ready()
             cell.collect_again()

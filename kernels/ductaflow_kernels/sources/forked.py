@@ -65,7 +65,7 @@ class ForkSource:
         self._timeout = timeout
         self._debugger = debugger
         self._zygotes: dict[tuple[KernelSpec, Any], Zygote] = {}
-        self._withered: list[Zygote] = []  # replaced; their kernels may be in use
+        self._retired: list[Zygote] = []  # replaced; their kernels may be in use
         self._lock = threading.Lock()
         self._closed = False
 
@@ -155,9 +155,9 @@ class ForkSource:
         for zygote in list(self._zygotes.values()):
             zygote.hang_up()  # ends what the holder of the lock may be waiting for
         with self._lock:
-            zygotes = [*self._zygotes.values(), *self._withered]
+            zygotes = [*self._zygotes.values(), *self._retired]
             self._zygotes.clear()
-            self._withered.clear()
+            self._retired.clear()
         for zygote in zygotes:
             zygote.end()
 
@@ -230,7 +230,7 @@ class ForkSource:
                 try:
                     template = self._grow(zygote, request)
                 except (TreeBroken, UnmanagedKernel):
-                    self._wither(zygote)
+                    self._retire(zygote)
                     raise
                 zygote.add_template(template, request.preload, MAX_TEMPLATES)
             return template
@@ -242,14 +242,14 @@ class ForkSource:
         if zygote is not None:
             self._zygotes[key] = zygote  # the most recently used is last
             if not zygote.suits(request.environment):
-                self._wither(zygote)
+                self._retire(zygote)
                 zygote = None
         if zygote is None:
             self._check_open()
             zygote = start_zygote(request, self._timeout, debugger=self._debugger)
             self._zygotes[key] = zygote
             while len(self._zygotes) > MAX_ZYGOTES:
-                self._wither(next(iter(self._zygotes.values())))
+                self._retire(next(iter(self._zygotes.values())))
         self._check_open()
         return zygote
 
@@ -277,7 +277,7 @@ class ForkSource:
         with self._lock:
             zygote = self._forget(template)
             if zygote is not None and not zygote.alive:
-                self._wither(zygote)
+                self._retire(zygote)
 
     def _forget(self, template: Branch) -> Zygote | None:
         """End a template; its zygote, unless another thread was first. The lock is held."""
@@ -289,17 +289,17 @@ class ForkSource:
                     return zygote
         return None
 
-    def _wither(self, zygote: Zygote) -> None:
+    def _retire(self, zygote: Zygote) -> None:
         """Give up a zygote, but for the kernels of it that are in use; the lock is held."""
         for key, known in self._zygotes.items():
             if known is zygote:
                 del self._zygotes[key]
                 break
-        zygote.wither()
-        for old in [old for old in self._withered if old.idle()]:
-            self._withered.remove(old)
+        zygote.retire()
+        for old in [old for old in self._retired if old.idle()]:
+            self._retired.remove(old)
             old.end()
-        self._withered.append(zygote)
+        self._retired.append(zygote)
 
     def _check_open(self) -> None:
         if self._closed:

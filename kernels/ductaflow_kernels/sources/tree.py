@@ -319,7 +319,7 @@ class Zygote:
             ours, self.kernels, package_folders=folders, environment=environment, parent=self.branch
         )
 
-    def wither(self) -> None:
+    def retire(self) -> None:
         """End it and its templates; their kernels live on."""
         for template in self.templates.values():
             template.end()
@@ -332,7 +332,7 @@ class Zygote:
     def end(self) -> None:
         """End it, its templates and their kernels, whose lifeline it holds."""
         self.hang_up()
-        self.wither()
+        self.retire()
 
     def hang_up(self) -> None:
         """Let go of the lifeline, which kills all that hangs on it; from any thread."""
