@@ -333,7 +333,7 @@ def test_the_cache_is_bounded(write):
     [
         ("x.py", b"x = 1\n# %%\ny = '\xff'\n", r"x\.py:3: .*not UTF-8"),
         ("x.ipynb", b"{", "cannot read .*x.ipynb as a notebook"),
-        ("x.ipynb", b"[]", "no Jupyter notebook"),
+        ("x.ipynb", b"[]", "not a Jupyter notebook"),
         ("x.ipynb", ipynb({"cell_type": "odd", "source": ""}), "cell 1 has the type 'odd'"),
         ("x.ipynb", b'{"nbformat": 4}', "cannot read"),
         ("x.csv", b"a,b", "cannot read .*x.csv"),

@@ -70,7 +70,7 @@ def test_what_is_assigned_literally_is_the_default(flow_of, source, values):
         ("config = {3: 1}", "keys in a config are strings"),
         ("config = {1, 2}", "it is no mapping"),
         ("config", "does not assign it"),
-        ("config = {", "no Python that compiles"),
+        ("config = {", "not Python that compiles"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_replaced(flow_of, source, why):

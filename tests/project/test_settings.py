@@ -62,13 +62,13 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("worker = 3", "has no setting 'worker'; did you mean 'workers'?"),
         ("qqq = 3", "has no setting 'qqq'; there are: runs, flows, workers"),
         ("workers = 0", "workers must be a positive integer, not 0"),
-        ("workers = true", "workers is True"),
+        ("workers = true", "workers must be a positive integer, not True"),
         ("timeout = -1", "timeout must be a number of seconds"),
-        ("cell_timeout = 'long'", "cell_timeout is 'long'"),
+        ("cell_timeout = 'long'", "cell_timeout must be a number of seconds"),
         ("html = 'no'", "html must be true or false"),
         ("html = {titel = 'x'}", "true or false, or a table with some of title, logo"),
         ("html = {shared = 1}", "a table in which shared is true or false"),
-        ("html = {fold_lines = 0}", "HtmlOptions takes: fold_lines is 0"),
+        ("html = {fold_lines = 0}", "HtmlOptions takes: fold_lines must be a positive integer"),
         ("html = {logo = 'none.png'}", "none.png, which is not a file"),
         ("html = {css = 'none.css'}", "none.css"),
         ("kernel = ''", "kernel must be a kernelspec's name"),
@@ -114,7 +114,7 @@ def test_environment_wins_over_the_file(tmp_path):
     ("name", "value"), [("DUCTAFLOW_WORKERS", "many"), ("DUCTAFLOW_HTML", "perhaps")]
 )
 def test_a_variable_that_is_wrong_is_named(tmp_path, name, value):
-    with pytest.raises(SettingsError, match=f"{name} is '{value}'"):
+    with pytest.raises(SettingsError, match=f"{name} must be .*, not '{value}'"):
         load_settings(tmp_path, {name: value})
 
 

@@ -261,7 +261,7 @@ def test_names_by_column_format_and_function() -> None:
         ({"instance": "bse"}, TableError, "no column 'bse'; did you mean 'base'"),
         ({"instance": "{bse}"}, TableError, r"field \{bse\}.*did you mean 'base'"),
         ({"instance": "{}"}, TableError, "without a name"),
-        ({"instance": "{base"}, TableError, "no format string"),
+        ({"instance": "{base"}, TableError, "not a format string"),
         ({"instance": lambda row: row["nope"]}, TableError, "failed on row 0.*KeyError"),
         ({"instance": lambda row: "a/b"}, NameRefused, "row 0 .*path separator"),
         ({"instance": lambda row: None}, NameRefused, "row 0 .*type NoneType"),
