@@ -355,7 +355,7 @@ def test_a_report_cannot_be_deleted_and_shared(study):
 WRITES = """
 import sys
 from pathlib import Path
-from ductaflow.html import SharedParts
+from ductaflow.documents.html import SharedParts
 parts = SharedParts(Path(sys.argv[1]), "x", "a/b")
 print("ready", flush=True)
 sys.stdin.readline()
