@@ -16,7 +16,7 @@ from ductaflow.documents.outputs import Limits, OutputFolder
 from ductaflow.documents.warned import WarningCount
 from ductaflow.execution.artifacts import Artifacts
 from ductaflow.execution.cellstates import CellState, CellStates
-from ductaflow.execution.finish import IDLE_FOR, Finish
+from ductaflow.execution.finish import Finish, Wait
 from ductaflow.execution.nudging import Nudge
 from ductaflow.execution.outcome import Outcome, Stop
 from ductaflow.execution.runend import RunEnd
@@ -30,6 +30,7 @@ from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import METRICS_MIME, ErrorInfo, Status
 
 SAMPLE_EVERY = 0.5  # seconds between looks at the kernel's memory
+SHUT_DOWN_WITHIN = 60.0  # seconds for which a kernel that is not ours may go on after its end
 STOP_POLL = 0.2  # seconds between looks at `Stop`
 
 
@@ -152,16 +153,19 @@ class CellRun:
     def _shut_down(self) -> None:
         """Let a kernel that is not ours end in its own way, so that its files are written."""
         self._session.request("shutdown_request", {"restart": False}, channel="control")
-        end = time.monotonic() + IDLE_FOR
-        while time.monotonic() < end:
+        began = now = time.monotonic()
+        wait = Wait(began)
+        while not wait.idle(self._session.process.pid, now) and now < began + SHUT_DOWN_WITHIN:
             try:
                 messages = self._session.poll(STOP_POLL)
             except KernelDied:
                 return
             for message in messages:
                 self._handle(message)
+            now = time.monotonic()
         self._end.whole = False
-        self._end.note("unfinished", f"the kernel was still there {IDLE_FOR:g} s after its end")
+        seconds = now - began
+        self._end.note("unfinished", f"the kernel was still there {seconds:.0f} s after its end")
 
     # --- listening ----------------------------------------------------------------------------
 

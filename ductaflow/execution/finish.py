@@ -16,7 +16,7 @@ LOOK_EVERY = 0.2  # seconds between looks at what is waited for
 
 @final
 @attrs.define(eq=False)
-class _Wait:
+class Wait:
     """A wait for the end of a kernel: for as long as what it waits for does something.
 
     Attributes:
@@ -53,7 +53,7 @@ class Finish:
     def __init__(self, session: KernelSession) -> None:
         self._session = session
         self._replied = self._idle = self._has_last_words = False
-        self._wait: _Wait | None = None
+        self._wait: Wait | None = None
         self.request = ""
         self.given_up = False
 
@@ -78,7 +78,7 @@ class Finish:
     def status(self, busy: bool, now: float) -> None:
         """Take note that the kernel begins, or is done."""
         if busy:
-            self._wait = _Wait(now)
+            self._wait = Wait(now)
             self._say_heard()
         else:
             self._idle = True

@@ -269,7 +269,7 @@ def test_what_is_not_ours_is_refused_by_name(here: Path) -> None:
         pm.execute_notebook("in.ipynb", "out.ipynb", engine_name="dagster")
     with pytest.raises(TypeError, match="iopub_timeout="):
         pm.execute_notebook("in.ipynb", "out.ipynb", iopub_timeout=4)
-    with pytest.raises(TypeError, match="progress_bar must be .*'yes'"):
+    with pytest.raises(TypeError, match=r"progress_bar must be .*'yes'"):
         pm.execute_notebook("in.ipynb", "out.ipynb", progress_bar="yes")  # type: ignore[arg-type]
     with pytest.raises(PapermillMissingParameterException, match="regoin"):
         pm.execute_notebook("in.ipynb", "{regoin}.ipynb", {"region": 1})

@@ -18,7 +18,7 @@ from pathlib import Path
 import ductaflow_kernels
 import ipykernel
 import pytest
-from conftest import Project
+from conftest import Project, process_alive, wait_until
 from ductaflow_kernels.errors import KernelStartError
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from ductaflow_kernels.sources.forked import ForkSource, forking_works
@@ -28,6 +28,7 @@ from ductaflow_kernels.spec import KernelSpec
 from kernel_client import SOURCES, Interpreter, inside, printed
 
 from ductaflow import KernelFailed, Run, run_step_flow
+from ductaflow.execution import finish
 
 on_linux = pytest.mark.skipif(not forking_works(), reason="Linux")
 
@@ -193,6 +194,21 @@ def test_a_plain_kernel_that_misses_a_message_is_woken(
     run = run_step_flow("f", "f", "a", kernel_name="other", timeout=60)
     log = run.log.read_text()
     assert (log.count("the first"), log.count("the second")) == (1, 1)
+
+
+def test_a_plain_kernel_that_does_not_end_is_told_and_killed(
+    other: Interpreter, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version(other, "6.4.2")
+    kernelspec(tmp_path, monkeypatch, other.spec.argv[0])
+    monkeypatch.setattr(finish, "IDLE_FOR", 1.0)
+    project.write(
+        "f", "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()"
+    )
+    run = run_step_flow("f", "f", "a", kernel_name="other")
+    (note,) = [note for note in run.notes if note.kind == "unfinished"]
+    assert "the kernel was still there" in note.message
+    assert wait_until(lambda: not process_alive(run.record.kernel["pid"]))
 
 
 def test_the_terminal_says_it_once(
