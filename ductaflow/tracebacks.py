@@ -34,7 +34,7 @@ def of_flow(flow: str, lines: Sequence[str], folder: Path) -> list[str]:
 
     Args:
         flow: The flow file, as people know it.
-        lines: As `syntax.annotate_traceback` gives it: `Cell In[3], line 2 (flow/x.py:45)` becomes
+        lines: As `flows.tracebacks` gives it: `Cell In[3], line 2 (flow/x.py:45)` becomes
             `File /project/flow/x.py:45`, for in other notebooks `In[3]` is another cell, and
             JupyterLab makes links of whole paths.
         folder: Where the flow ran.

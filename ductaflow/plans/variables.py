@@ -26,6 +26,9 @@ def variables(config: Config, left_alone: Collection[str] = ()) -> dict[str, tup
     no identifier, a keyword or reserved (`is_reserved`) stays in `config` alone. Names are in
     the normal form that Python itself gives identifiers (NFKC).
 
+    Standalone scripts have the rule in `convert/runtime.py`, other languages in
+    `plans/languages.py`.
+
     Args:
         config: The config.
         left_alone: Names that get no value, for the parameters cell gives them theirs.

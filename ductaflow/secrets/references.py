@@ -1,7 +1,8 @@
 """Secrets: values that a flow sees, and of which everything else has only where they come from.
 
 In a normalised config a secret is a reference, `{"$secret": "env:DB_PASSWORD"}`. That is what
-`config.json`, records, notebooks and the index have. Its value is looked up when a run begins.
+`config.json`, records, notebooks and the index have. Its value is looked up when a run begins;
+standalone scripts look it up by `convert/runtime.py`, which a new kind of source needs too.
 """
 
 from __future__ import annotations
