@@ -431,6 +431,33 @@ def test_colours_inside_a_secret_hide_none_of_it(coloured: str) -> None:
     assert plain == "a ••• b secret-only"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "\x1b]8;;https://host/?t=secret-one\x1b\\here\x1b]8;;\x1b\\",
+        "\x1b]0;secret-one\x07",
+        "\x1b[31m\x1bsecret-one",
+        "\x1b]0;secr\x1b[0met-onesecret-one",
+    ],
+)
+def test_a_secret_in_a_command_to_a_terminal_is_none_in_parts_either(command: str) -> None:
+    text = f"a {command} b"
+    for cut in range(len(text) + 1):
+        for second in range(cut, len(text) + 1):
+            masker = Masker(["secret-one"], "•••")
+            parts = (text[:cut], text[cut:second], text[second:])
+            shown = "".join([masker.stream("stdout", part) for part in parts])
+            shown += masker.rest("stdout")
+            assert "secret-one" not in shown
+            assert "•••" in shown
+
+
+def test_commands_to_a_terminal_are_not_held_back_without_end() -> None:
+    masker = Masker(["secret-one"], "•••")
+    shown = "".join(masker.stream("stdout", part) for part in ["s", *["\x1b[1A"] * 4_000])
+    assert len(shown) > 8_000
+
+
 def test_bytes_have_none_and_keep_their_length() -> None:
     masker = Masker(["gehéim-eins"], "•••")
     for code in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le"):

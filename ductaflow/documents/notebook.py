@@ -214,7 +214,7 @@ def read_notebook(data: bytes) -> tuple[list[NbCell], dict[str, Any]]:
         document = json.loads(data)
         return [_joined(cell) for cell in document["cells"]], document["metadata"]
     except (KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise ValueError(f"it is no executed notebook: {e!r}") from None
+        raise ValueError(f"it is not an executed notebook: {e!r}") from None
 
 
 def _joined(cell: NbCell) -> NbCell:

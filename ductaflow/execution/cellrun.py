@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -154,8 +155,14 @@ class CellRun:
         """Let a kernel that is not ours end in its own way, so that its files are written."""
         self._session.request("shutdown_request", {"restart": False}, channel="control")
         began = now = time.monotonic()
-        wait = Wait(began)
-        while not wait.idle(self._session.process.pid, now) and now < began + SHUT_DOWN_WITHIN:
+        wait = Wait(began, every_thread=True)
+        deadline = self._deadline()
+        until = min(began + SHUT_DOWN_WITHIN, deadline[0] if deadline else math.inf)
+        while (
+            not wait.idle(self._session.process.pid, now)
+            and not self._stop.requests
+            and now < until
+        ):
             try:
                 messages = self._session.poll(STOP_POLL)
             except KernelDied:
@@ -163,9 +170,12 @@ class CellRun:
             for message in messages:
                 self._handle(message)
             now = time.monotonic()
+            self._artifacts.follow(now)
         self._end.whole = False
         seconds = now - began
-        self._end.note("unfinished", f"the kernel was still there {seconds:.0f} s after its end")
+        self._end.note(
+            "unfinished", f"the kernel was still there {seconds:.0f} s after it was asked to end"
+        )
 
     # --- listening ----------------------------------------------------------------------------
 
@@ -180,8 +190,8 @@ class CellRun:
             self._handle_cell(state, message)
         elif message.parent == self._finish.request:
             self._handle_finish(message)
-        elif self._nudge is not None and self._nudge.passed(message.parent):
-            self._take_lost_idle()
+        elif self._nudge is not None and self._nudge.asked(message.parent):
+            self._handle_nudged(self._nudge, message)
         elif message.type == "adopt_reply" and message.content.get("status") != "ok":
             self._end.error = ErrorInfo(
                 kind="start",
@@ -194,12 +204,18 @@ class CellRun:
             at = (self._cells.first_unanswered() or self._cells.last_run()) if left else None
             self._fold(at, message)
 
-    def _take_lost_idle(self) -> None:
-        """End a cell that was answered: the kernel has gone on to what was asked later."""
-        state = self._cells.first_waited_for()
-        if state is not None and state.status:
-            state.idle = True
-            self._settle(state)
+    def _handle_nudged(self, nudge: Nudge, message: Message) -> None:
+        """Take in what is said under the id of a question: by threads of the flow, too."""
+        if message.channel != "iopub":
+            return
+        if message.type != "status":
+            self._fold(self._cells.last_run(), message)
+        elif nudge.passed(message.parent):
+            # The kernel has gone on to what was asked after it had answered for the cell.
+            state = self._cells.first_waited_for()
+            if state is not None and state.status:
+                state.idle = True
+                self._settle(state)
 
     def _take_lost_replies(self) -> None:
         """Take cells for done whose replies a crash took along."""
@@ -251,6 +267,9 @@ class CellRun:
 
     def _settle(self, state: CellState) -> None:
         """A cell is over."""
+        if state.settled:
+            return
+        state.settled = True
         if self._running is state:
             self._running = None
         self._fail_if_shown()

@@ -28,6 +28,7 @@ class CellState:
         times: ISO times under JupyterLab's keys.
         begun: When the kernel said that it began, by the monotonic clock.
         idle: Whether the kernel has said that it is done with it.
+        settled: Whether its end has been dealt with.
     """
 
     index: int
@@ -37,6 +38,7 @@ class CellState:
     times: dict[str, str] = attrs.field(factory=dict)
     begun: float | None = None
     idle: bool = False
+    settled: bool = False
 
     @property
     def ran(self) -> bool:

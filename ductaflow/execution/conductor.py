@@ -84,7 +84,7 @@ def run_step_flow(
             names add to these, False turns it off.
         progress: Whether to show, in a terminal or in Jupyter, where it is and then where it lies.
         force: Run though nothing has changed.
-        reuse: Whether the last run may serve at all; False runs always, and looks at nothing.
+        reuse: Whether the last run may be reused at all; False always runs, and looks at nothing.
         ignore: Changes that do not count: `python`, `package`, `variable`, or one of these as
             `package:numpy`.
         max_age: For how long a run that connected to other hosts is reused, for these cannot be
@@ -92,7 +92,7 @@ def run_step_flow(
             text as `30m`, `12h`, `1d`, `2w`. If left out, as the flow's header or the project's
             settings say, else for ever. A run that connected to none does not age.
         defaults: Whether the flow's default counts; with False the config is what is given alone.
-        echo: Print what cells print, while they run; nothing is printed where the last run serves.
+        echo: Print what cells print, while they run; nothing where the last run is reused.
         suffix: What the instance's name ends in; better in the name itself.
 
     Returns:
@@ -118,7 +118,7 @@ def run_step_flow(
     step, instance, config = names_of(path, step_name, instance_name, config)
     instance = check_name(f"{instance}{suffix}", "instance")
     directory = instance_dir(project, step, instance)
-    if force or not directory.exists():  # else its last run may serve, and no kernel be needed
+    if force or not directory.exists():  # else its last run may be reused, and no kernel be needed
         _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
     flow = read_flow(path)
     options = make_options(

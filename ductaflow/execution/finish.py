@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import final
 
 import attrs
@@ -24,21 +26,29 @@ class Wait:
         threads: Ids and names of the flow's threads that the kernel waits for.
         looked: When it was last looked at.
         ticks: The CPU time that had been used at `since`.
+        every_thread: Whether it waits for all threads of the process, whichever they are.
     """
 
     since: float
     threads: Mapping[str, str] = attrs.field(factory=dict)
     looked: float = 0.0
     ticks: int = 0
+    every_thread: bool = False
 
     def idle(self, pid: int, now: float) -> bool:
         """Whether nothing has been done for too long; who waits for a CPU is not idle."""
         if now - self.looked >= LOOK_EVERY:
             self.looked = now
-            work = read_work(pid, [*map(int, self.threads), pid] if self.threads else [pid])
+            work = read_work(pid, self._ids(pid))
             if work is not None and (work[1] or abs(work[0] - self.ticks) >= IDLE_TICKS):
                 self.since, self.ticks = now, work[0]
         return now - self.since > IDLE_FOR
+
+    def _ids(self, pid: int) -> list[int]:
+        if self.every_thread:
+            with contextlib.suppress(OSError):  # it has just ended, or there is no `/proc`
+                return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+        return [*map(int, self.threads), pid] if self.threads else [pid]
 
 
 @final

@@ -46,6 +46,10 @@ class Nudge:
             self._sent[self.session.request("kernel_info_request", {})] = replied
             self._next = now + (now - self._since)  # a kernel may say nothing of what it does
 
+    def asked(self, request: str) -> bool:
+        """Whether this is one of its questions."""
+        return request in self._sent
+
     def passed(self, request: str) -> bool:
         """Whether this was asked after a cell's reply, so that all is said of that cell."""
         return self._sent.get(request, False)

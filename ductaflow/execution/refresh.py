@@ -57,7 +57,7 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
 
     Args:
         plan: What was wanted.
-        run: The run that serves for it.
+        run: The run that is reused for it.
         interpreters: What a new run would have.
     """
     if not is_outdated(plan, run):
@@ -78,7 +78,7 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
                 return run
             fresh.write(run.paths, paths)
     except (InstanceBusy, ArtifactError):
-        return run  # it still serves, and is tried again when it is next reused
+        return run  # it can still be reused, and is tried again when it is next reused
     return Run(read_record(paths.record) or record, paths, reused=True)
 
 
@@ -96,7 +96,7 @@ def _followed(plan: InstancePlan, record: RunRecord, run: Run) -> Run:
                     old.replace(new)
             write_record(paths.record, attrs.evolve(record, flow=plan.flow_display))
     except (InstanceBusy, ArtifactError, OSError):
-        return run  # it still serves, and is tried again when it is next reused
+        return run  # it can still be reused, and is tried again when it is next reused
     return Run(read_record(paths.record) or record, paths, reused=True)
 
 
@@ -194,7 +194,7 @@ def _looks(plan: InstancePlan, record: RunRecord) -> HtmlOptions | None:
         ValueError: A file that it needs is gone.
     """
     if plan.options.looks is not None:
-        return plan.options.looks  # they are the run's, or it would not serve
+        return plan.options.looks  # they are the run's, or it would not be reused
     told = record.options.get("html", True)
     if isinstance(told, Mapping):
         return HtmlOptions(**told)

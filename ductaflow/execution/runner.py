@@ -107,7 +107,7 @@ def run_plan(
     audience: Audience | None = None,
     watch: Watch | None = None,
 ) -> Run:
-    """Run a plan, unless its instance's last run serves; see `run_now`."""
+    """Run a plan, unless its instance's last run can be reused; see `run_now`."""
     if not plan.step:
         return run_now(plan, stop, (), listen, paths=paths, audience=audience, watch=watch)
     interpreters = Interpreters(kernel_environment(plan.root, plan.options.nested_workers))

@@ -1,7 +1,8 @@
 """Which environment variables Python code asks for in a way that cannot be seen while it runs.
 
 That is told from its text: what its shell commands expand, what C code reads for it, what children
-read that it starts, and what it makes of a copy of the whole environment (`takings`).
+read that it starts, and what it makes of a copy of the whole environment
+(`reuse/environmentuse.py`).
 """
 
 from __future__ import annotations

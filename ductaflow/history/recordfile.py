@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from ductaflow.files import jsonio
 from ductaflow.model.plans import Config
-from ductaflow.model.records import RunRecord
+from ductaflow.model.records import RECORD_SCHEMA, RunRecord
 from ductaflow.model.thisrun import apart, together
 
 
@@ -18,6 +20,7 @@ def write_record(path: Path, record: RunRecord) -> None:
     Raises:
         ArtifactError: It cannot be written.
     """
+    record = attrs.evolve(record, schema=RECORD_SCHEMA)  # it may have been read from an older one
     jsonio.write_atomic(path, _lines(apart(record.to_json())))
 
 

@@ -7,7 +7,7 @@ nothing.
 
 Raise a number when a run might come out otherwise than before, in any file but its report, or when
 older records lack what reuse needs. Do not raise it for what only looks otherwise in the HTML, nor
-for speed, nor where a failure becomes a success. `tests/test_rules.py` notices what it can.
+for speed, nor where a failure becomes a success. `tests/reuse/test_rules.py` notices what it can.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ RULES: Mapping[str, tuple[int, str]] = {
 }
 """For each set of rules its version, and what it is about.
 
-- `config`: `config` (normalisation, names of variables), `inject`, `languages`.
-- `outputs`: `outputs`, `terminal`, `widgets`, `notebook`.
+- `config`: `plans/`: `config` (normalisation), `variables`, `literal`, `cells`, `languages`.
+- `outputs`: `documents/`: `outputs`, `terminal`, `widgets`, `notebook`.
 - `kernels`: what `ductaflow_kernels` makes a flow see, and when it calls a cell failed.
-- `observation`: `observation`, `places`, and what kernels and the observer note. Where more is
-  noted than before, runs whose records lack it are not known to be fresh.
+- `observation`: `reuse/`: `observation`, `places`, and what kernels and the observer note. Where
+  more is noted than before, runs whose records lack it are not known to be fresh.
 """
 
 RULES_TOLD = " ".join(f"{name}:{version}" for name, (version, _) in RULES.items())

@@ -123,7 +123,7 @@ def _collisions(config: Config, known: Defaults) -> Iterator[_Finding]:
 
 def _config_is_a_parameter() -> str:
     return (
-        "The flow has a parameter that is called `config` and is no mapping: the variable `config` "
+        "The flow has a parameter that is called `config` and is not a mapping: the variable `config` "
         'holds `config["config"]` of `config.json`, and not all parameters.'
     )
 

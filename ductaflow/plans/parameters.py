@@ -222,13 +222,13 @@ def _config_of(
     if CONFIG in literals:
         value = literals[CONFIG]
         if not isinstance(value, dict):
-            return "" if _in_json(value) is not ... else "it is no mapping", {}
+            return "" if _in_json(value) is not ... else "it is not a mapping", {}
         try:
             return "", normalise(value)
         except ConfigError as e:
             return str(e), {}
     if CONFIG in found:
-        return "its value is no literal, or the cell goes on to change it", {}
+        return "its value is not a literal, or the cell goes on to change it", {}
     uses = (n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == CONFIG)
     if any(isinstance(use.ctx, ast.Load) for use in uses):
         return "the cell uses it, and does not assign it", {}

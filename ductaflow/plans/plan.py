@@ -23,7 +23,7 @@ from ductaflow.plans.fingerprint import fingerprints
 from ductaflow.plans.notes import config_notes
 from ductaflow.plans.parameters import complete
 from ductaflow.project.names import check_name
-from ductaflow.project.settings import DEFAULTS, Settings
+from ductaflow.project.settings import DEFAULTS, SHARED, Settings
 
 
 def names_of(
@@ -166,7 +166,7 @@ def make_options(
     age = settings.max_age if max_age is None else seconds_of(max_age, "max_age")
     kernel_name = settings.kernel if kernel_name is None else kernel_name
     if html is None or (html is True and settings.html):
-        html = settings.html
+        html = HtmlOptions(shared=True) if settings.html == SHARED else bool(settings.html)
     preload = settings.preload if preload is None else preload
     ahead: tuple[str, ...] | None
     if isinstance(preload, bool):

@@ -18,7 +18,6 @@ import attrs
 
 from ductaflow.errors import SettingsError
 from ductaflow.model.ages import seconds_of
-from ductaflow.model.htmloptions import HtmlOptions
 
 SETTINGS_FILE = "ductaflow.toml"
 VARIABLE_PREFIX = "DUCTAFLOW_"
@@ -70,38 +69,14 @@ def _name(value: Any) -> str:
     return value
 
 
-_LOOKS: dict[str, type] = {
-    "title": str, "logo": str, "css": str, "code": bool, "fold_lines": int, "scripts": bool,
-    "template": str, "shared": bool,
-}  # fmt: skip
+SHARED = "shared"
+"""The setting `html` with which reports share their styles; see `HtmlOptions`."""
 
 
-def _html(value: Any) -> bool | HtmlOptions:
-    if type(value) is bool:
-        return value
-    if not isinstance(value, dict) or not value.keys() <= _LOOKS.keys():
-        raise ValueError(f"true or false, or a table with some of {', '.join(_LOOKS)}")
-    for name, given in value.items():
-        if type(given) is not _LOOKS[name]:
-            kind = {bool: "true or false", int: "a whole number", str: "a string"}[_LOOKS[name]]
-            raise ValueError(f"a table in which {name} is {kind}")
-    try:
-        return HtmlOptions(**value)
-    except (OSError, ValueError) as e:
-        raise ValueError(f"a table of what HtmlOptions takes: {e}") from None
-
-
-def _from_folder(looks: Any, folder: Path) -> Any:
-    """The table of looks with the files that it names as seen from a folder."""
-    if not isinstance(looks, dict):
-        return looks
-    files = {
-        name: str(folder / Path(value).expanduser())
-        for name, value in looks.items()
-        if isinstance(value, str)
-        and (name in ("logo", "template") or (name == "css" and value.endswith(".css")))
-    }
-    return {**looks, **files}
+def _html(value: Any) -> bool | str:
+    if type(value) is not bool and value != SHARED:
+        raise ValueError(f"true, false or {SHARED!r}")
+    return bool(value) if type(value) is bool else SHARED
 
 
 def _modules(value: Any) -> _Preload:
@@ -127,8 +102,7 @@ class Settings:
         timeout: Seconds for one instance; None for no limit.
         cell_timeout: Seconds for one cell; None for no limit.
         kernel: A kernelspec's name; None for the conductor's own interpreter.
-        html: Whether to write HTML reports; or how they look, by the names of `HtmlOptions`, with
-            files as seen from the root.
+        html: Whether to write HTML reports; `shared`: reports that share their styles.
         preload: Modules to import ahead besides those that the flow imports; False for none.
         max_age: Seconds for which a run that connected to other hosts is reused; None for ever.
     """
@@ -139,14 +113,9 @@ class Settings:
     timeout: float | None = attrs.field(default=None, metadata={"check": _seconds})
     cell_timeout: float | None = attrs.field(default=None, metadata={"check": _seconds})
     kernel: str | None = attrs.field(default=None, metadata={"check": _name})
-    html: bool | HtmlOptions = attrs.field(default=True, metadata={"check": _html})
+    html: bool | str = attrs.field(default=True, metadata={"check": _html})
     preload: _Preload = attrs.field(default=True, metadata={"check": _modules})
     max_age: float | None = attrs.field(default=None, metadata={"check": _age})
-
-    @property
-    def looks(self) -> HtmlOptions:
-        """How reports look, and the page about many of them."""
-        return self.html if isinstance(self.html, HtmlOptions) else HtmlOptions()
 
     def of(
         self, language: str, header: Mapping[str, Any] = _NO_HEADER, flow: object = ""
@@ -235,8 +204,6 @@ def _read(own: Path, pyproject: Path) -> Settings:
     table = own_table or shared
     if not isinstance(table, dict):
         raise SettingsError(f"{where} must be a table of settings, not {table!r}")
-    if "html" in table:
-        table = {**table, "html": _from_folder(table["html"], own.parent)}
     return Settings(**{name: _checked(name, value, where) for name, value in table.items()})
 
 

@@ -19,7 +19,6 @@ from ductaflow.history.runs import Runs
 from ductaflow.project.layout import iter_instances, iter_steps, runs_dir
 from ductaflow.project.names import INDEX_FILES, INDEX_PAGE, SUMMARY, check_name
 from ductaflow.project.root import project_root, target_folder
-from ductaflow.project.settings import load_settings
 from ductaflow.report.facts import InstanceFacts, Light, read_facts
 from ductaflow.report.graph import Graph, graph_of
 from ductaflow.report.links import Links
@@ -59,7 +58,7 @@ def collate(
         title: What to call it; the steps' names, or the project's, if left out.
         figures: Whether to show the instances' figures.
         bundle: Whether to copy the instances' reports too, so that the folder stands alone.
-        html: The branding: `title`, `logo` and `css` are used. The project's, if left out.
+        html: The branding: `title`, `logo` and `css` are used.
 
     Returns:
         The page's path; in a notebook it is shown as a link.
@@ -82,7 +81,7 @@ def collate(
         )
     site = Site.open(
         project, folder, title=title or _title(what, project), figures=figures,
-        full=len(instances) <= FULL_FIGURES, html=html or load_settings(project).looks,
+        full=len(instances) <= FULL_FIGURES, html=html or HtmlOptions(),
     )  # fmt: skip
     site.write(instances, bundle=bundle)
     return Page.of(site.page, len(instances))

@@ -19,6 +19,7 @@ from typing import Any, final
 
 import attrs
 
+from ductaflow.documents.html import HtmlOptions
 from ductaflow.documents.html.page import script_json
 from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
@@ -33,7 +34,6 @@ from ductaflow.model.flows import Flow
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.project.layout import instance_dir, runs_dir
 from ductaflow.project.root import target_folder
-from ductaflow.project.settings import load_settings
 from ductaflow.report.collation import FULL_FIGURES, Site, select
 from ductaflow.report.facts import InstanceFacts, Light, facts_of, read_facts
 from ductaflow.report.graph import graph_of
@@ -114,7 +114,7 @@ class LiveIndex:
         folder = runs_dir(root) if isinstance(where, bool) else target_folder(where, root, "live")
         site = Site.open(
             root, folder, title=root.name if everything else step, figures=True,
-            full=len(planned) <= FULL_FIGURES, html=load_settings(root).looks,
+            full=len(planned) <= FULL_FIGURES, html=HtmlOptions(),
         )  # fmt: skip
         live = cls(site, step, flow, everything, planned)
         live._start()

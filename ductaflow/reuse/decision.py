@@ -1,4 +1,4 @@
-"""Whether an earlier run of an instance can serve in the place of a new one, and if not, why not.
+"""Whether an earlier run of an instance can be reused, and if not, why not.
 
 Compares what the earlier run is known to depend on with how that is now. What costs least is looked
 at first within each kind, but all kinds are looked at: the reasons are complete.
@@ -59,7 +59,7 @@ def decide(
     environment: Mapping[str, str],
     interpreter: Interpreter,
 ) -> CacheDecision:
-    """Whether the run that `record` tells of serves for `plan`.
+    """Whether the run that `record` tells of can be reused for `plan`.
 
     Args:
         plan: What is wanted.

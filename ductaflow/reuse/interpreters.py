@@ -59,7 +59,7 @@ class Interpreters:
         return known
 
     def decide(self, plan: InstancePlan, record: RunRecord | None) -> CacheDecision:
-        """Whether a recorded run serves for a plan; see `decision.decide`."""
+        """Whether a recorded run can be reused for a plan; see `decision.decide`."""
         return decide(plan, record, self.environment, self.of(plan))
 
     def _ask(self, plan: InstancePlan) -> Interpreter:

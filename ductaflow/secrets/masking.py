@@ -6,10 +6,13 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, final
 from urllib.parse import quote, quote_plus
+
+import attrs
 
 SHORTEST = 4
 """Characters from which a secret is masked; shorter ones are everywhere."""
@@ -30,6 +33,47 @@ _IN_BYTES = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")  # beside all f
 _END = 8  # characters of a secret's beginning or end that tell that it was shortened
 _LINE = 12  # characters from which a line of a secret counts by itself
 _ENCODED = 8  # likewise of what a part of a base64 text has of it
+_MOST_HELD = 8_000  # characters of a stream, commands to a terminal and all
+
+
+@attrs.frozen
+class _Plain:
+    """A text without commands to a terminal, the beginning of one at its end among them.
+
+    Attributes:
+        text: What is left.
+        size: Characters of the text that it is of.
+        parts: Where each part begins that lies between two commands: here, and there.
+    """
+
+    text: str
+    size: int
+    parts: tuple[list[int], list[int]]
+
+    @classmethod
+    def whole(cls, text: str) -> _Plain:
+        """The text as it is."""
+        return cls(text, len(text), ([0], [0]))
+
+    @classmethod
+    def of(cls, text: str) -> _Plain:
+        """The text without commands."""
+        parts, here, there, end, length = [], [0], [0], 0, 0
+        for match in chain(_ESCAPE.finditer(text), _PART_OF_ESCAPE.finditer(text)):
+            parts.append(text[end : match.start()])
+            length, end = length + len(parts[-1]), match.end()
+            here.append(length)
+            there.append(end)
+        parts.append(text[end:])
+        return cls("".join(parts), len(text), (here, there))
+
+    def place(self, index: int) -> int:
+        """Where a character of it stands in the whole text; the whole's end for its own end."""
+        if index >= len(self.text):
+            return self.size
+        here, there = self.parts
+        part = bisect_right(here, index) - 1
+        return there[part] + index - here[part]
 
 
 @final
@@ -63,13 +107,10 @@ class Masker:
         text = self._pattern.sub(self._mask, text)
         if "\x1b" not in text and "\x9b" not in text:
             return text
-        plain, places = _without_escapes(text)
         parts, end = [], 0
-        for match in self._pattern.finditer(plain):
-            begin = places[match.start()]
-            parts += [text[end:begin], self._mask]
-            end = places[match.end() - 1] + 1
-            parts += _ESCAPE.findall(text[begin:end])
+        for begin, after in self._found(_Plain.of(text)):
+            parts += [text[end:begin], self._mask, *_ESCAPE.findall(text[begin:after])]
+            end = after
         return "".join([*parts, text[end:]])
 
     def binary(self, data: bytes) -> bytes:
@@ -106,15 +147,29 @@ class Masker:
         if not self._forms:
             return text
         text = self._held.pop(name, "") + text
-        plain, places = _without_escapes(text)
-        cut = self._beginning(plain)
-        for match in self._pattern.finditer(plain):
-            if match.start() < cut < match.end():
-                cut = match.end()
-        cut = places[cut]
+        cut = self._cut(text)
+        if len(text) - cut > _MOST_HELD:
+            cut = len(text)
         if cut < len(text):
             self._held[name] = text[cut:]
         return self.text(text[:cut])
+
+    def _cut(self, text: str) -> int:
+        """Up to where a text can be shown: in no secret, with or without commands to a terminal."""
+        views = [_Plain.whole(text)]
+        if "\x1b" in text or "\x9b" in text:
+            views.append(_Plain.of(text))
+        cut = min(view.place(self._beginning(view.text)) for view in views)
+        found = sorted({places for view in views for places in self._found(view)}, reverse=True)
+        for begin, after in found:  # the last first: what is before one may be in another
+            if begin < cut < after:
+                cut = begin
+        return cut
+
+    def _found(self, view: _Plain) -> Iterator[tuple[int, int]]:
+        """Where secrets stand: from where to where in the text that it is a view of."""
+        for match in self._pattern.finditer(view.text):
+            yield view.place(match.start()), view.place(match.end() - 1) + 1
 
     def rest(self, name: str) -> str:
         """What was held back of a stream, which has not become a secret."""
@@ -127,23 +182,6 @@ class Masker:
             if any(len(form) > length and form.startswith(end) for form in self._forms):
                 return len(text) - length
         return len(text)
-
-
-def _without_escapes(text: str) -> tuple[str, Sequence[int]]:
-    """A text without commands to a terminal, the beginning of one at its end among them.
-
-    Returns:
-        The text, and for each of its characters where it stood; last, where the whole ended.
-    """
-    if "\x1b" not in text and "\x9b" not in text:
-        return text, range(len(text) + 1)
-    places: list[int] = []
-    end = 0
-    for match in chain(_ESCAPE.finditer(text), _PART_OF_ESCAPE.finditer(text)):
-        places += range(end, match.start())
-        end = match.end()
-    places += range(end, len(text))
-    return "".join([text[place] for place in places]), [*places, len(text)]
 
 
 def _percent(value: str) -> str:

@@ -109,7 +109,7 @@ def sweep(
             a cell raises, by name or as classes: `ConnectionError`.
         retry_wait: Seconds before the second attempt; twice as many before each further one.
         force: Run all, changed or not.
-        reuse: Whether earlier runs may serve where nothing has changed.
+        reuse: Whether earlier runs may be reused where nothing has changed.
         ignore: Changes that do not count; see `run_step_flow`.
         export_to: Where to deliver each run that succeeds; see `export`. One that cannot be
             delivered counts as failed.

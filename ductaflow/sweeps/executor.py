@@ -288,7 +288,7 @@ class SweepExecutor:
                     self._queue.put(reusable)
 
     def _one(self, candidate: Candidate) -> tuple[Run, int]:
-        """Run a task, unless its last run serves, and again if need be; with how many attempts."""
+        """Run a task unless its last run is reused, again if need be; with how many attempts."""
         task, plan = candidate.task, candidate.plan
         reusable = self.sweep.reused(candidate)
         if reusable is not None:

@@ -37,7 +37,7 @@ class Candidate:
     Attributes:
         task: The task.
         plan: Its plan, or the error for which there is none.
-        decision: Whether its last run serves.
+        decision: Whether its last run can be reused.
         last: That run, or None.
     """
 
@@ -53,7 +53,7 @@ class Candidate:
 
     @property
     def outdated(self) -> bool:
-        """Whether the run that serves shows another text than that of its flow as it is now."""
+        """Whether the reusable run shows another text than that of its flow as it is now."""
         reusable = self.reusable
         return (
             reusable is not None
@@ -116,7 +116,7 @@ class SweepPlan:
             return [self._planned(candidate) for candidate in self.candidates(index)]
 
     def reused(self, candidate: Candidate) -> Run | None:
-        """The run that serves for a task, showing its flow as it is now; None if none serves."""
+        """The run that is reused for a task, showing its flow as it is now, or None."""
         if candidate.reusable is None or isinstance(candidate.plan, DuctaflowError):
             return None
         return refreshed(candidate.plan, candidate.reusable, self._interpreters)

@@ -45,7 +45,7 @@ from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import worker_count
 from ductaflow.reuse.decision import ACCEPTABLE, renewed
 from ductaflow.reuse.interpreters import Interpreters
-from ductaflow.reuse.repeat import plan_again
+from ductaflow.reuse.repeat import plan_again, recorded_options
 
 PathLike = str | os.PathLike[str]
 Target = Run | str | None
@@ -148,12 +148,13 @@ def _plan(
     path = resolve_flow(flow, project, Path.cwd())
     step, instance, config = names_of(path, step, instance, config)
     directory = instance_dir(project, step, instance)
-    if config is None:
-        last = load_run(directory)
-        if last is not None:
+    last = load_run(directory)
+    if last is not None:
+        recorded = recorded_options(last.brief)
+        options = attrs.evolve(options, html=recorded.get("html", True))
+        if config is None:
             config = last.given
-            as_it_ran = last.brief.options.get("defaults", True)
-            options = attrs.evolve(options, defaults=bool(as_it_ran))
+            options = attrs.evolve(options, defaults=bool(recorded.get("defaults", True)))
     parsed = read_flow(path)
     settings = load_settings(project).of(language(parsed), parsed.metadata, path)
     age = make_options(max_age=max_age, settings=settings).max_age
@@ -310,7 +311,7 @@ class _Update:
                     entry = Entry.of(run, 0, attempts)
                     executed = executed or attempts > 0
                     ended.add(label)
-                    # What ran in an earlier round and serves in this one has run.
+                    # What ran in an earlier round and is reused in this one has run.
                     if attempts or run.status.bad or label not in self._entries:
                         self._entries[label] = entry
                     tally.finished(attrs.evolve(entry, instance=label))

@@ -151,7 +151,7 @@ def _why(run: Run, root: Path, asked: bool) -> str:
             raise FlowNotFound(
                 f"nothing is pruned: {gone}, so it is not known whether {record.flow} of "
                 f"{run.label} is gone for good; bring the folder back (mount its drive, mend the "
-                "link), or delete folders of runs by hand"
+                "link), remove it if it is empty for good, or delete folders of runs by hand"
             ) from None
         return "" if gone else f"its flow {record.flow} is gone"
     return ""
@@ -161,7 +161,7 @@ def _gone_folder(flow: str, root: Path) -> str:
     """Which folder on the way to a flow is not there as a whole, in words; empty if all are.
 
     A subfolder may have gone with its last flow, as git does it; a project's folder of flows has
-    not, and a link has led somewhere.
+    not, and a link has led somewhere. An empty folder is what a drive leaves that is not mounted.
     """
     folders = PurePosixPath(flow).parents[:-1]  # from the innermost out, without the root
     whole = {PurePosixPath(name) for name in load_settings(root).flows} | set(folders[-1:])
@@ -181,6 +181,7 @@ def _gone_folder(flow: str, root: Path) -> str:
             return f"the folder {folder} cannot be read ({e.strerror or e})"
         if link:
             return f"the link {folder} leads to {path.readlink()}, which is empty"
+        return f"the folder {folder} is empty"
     return ""
 
 

@@ -157,7 +157,7 @@ def _check(delete: Sequence[str], compress: Sequence[str], share: bool) -> None:
     ):
         if isinstance(given, str) or (unknown := [x for x in given if x not in known]):
             told = given if isinstance(given, str) else unknown[0]
-            raise ValueError(f"{name}={told!r}: it is a list of {', '.join(known)}")
+            raise ValueError(f"{name} must be a list of {', '.join(known)}, not {told!r}")
     if both := [name for name in delete if name in compress]:
         raise ValueError(f"{both[0]!r} is to be deleted and compressed; name it once")
     if share and "report" in delete:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Project, process_alive, wait_until
-from ductaflow_kernels.pool import KernelPool
+from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from ductaflow_kernels.processes.connection import home
 from ductaflow_kernels.session import observer
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
@@ -198,6 +198,7 @@ def test_what_a_kernel_reads_when_it_starts_is_no_use(source: str, tmp_path: Pat
 
 
 def test_an_observer_killed_at_rest_is_replaced(project: Project) -> None:
+    close_shared_pool()  # whose kernels have what other flows with the same imports have led to
     project.write("flow", "open('../../../in.txt').read()")
     (project.root / "in.txt").write_text("x")
     for _ in range(2):
@@ -256,6 +257,7 @@ def test_it_dies_with_its_conductor(project: Project, scratch: dict[str, str]) -
 
 
 def test_switched_off(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    close_shared_pool()  # likewise
     monkeypatch.setenv(observer.VARIABLE, observer.OFF)
     project.write("flow", "open('../../../in.txt').read()")
     (project.root / "in.txt").write_text("x")

@@ -137,7 +137,7 @@ def test_a_default_that_is_no_literal_is_replaced_and_said(project, capsys):
     assert config_json(run) == {"region": "x"}
     (note,) = run.notes
     assert note.kind == "default"
-    assert "cannot be merged without running it: its value is no literal" in note.message
+    assert "cannot be merged without running it: its value is not a literal" in note.message
 
 
 # --- papermill's parameters ---------------------------------------------------------------------
@@ -197,7 +197,7 @@ def test_a_parameter_that_is_called_config(project):
     run = run_step_flow("f", "a", {"config": "test.yaml"})
     assert "test.yaml 1" in run.log.read_text("utf-8")
     assert config_json(run) == {"config": "test.yaml", "a": 1}
-    assert any("called `config` and is no mapping" in note.message for note in run.notes)
+    assert any("called `config` and is not a mapping" in note.message for note in run.notes)
 
 
 # --- runs in a config ---------------------------------------------------------------------------

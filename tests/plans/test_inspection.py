@@ -80,6 +80,6 @@ def test_a_notebook_with_papermills_parameters_and_another_kernel(project: Proje
 
 def test_what_cannot_be_told_is_said(project: Project) -> None:
     project.write("f", "1", parameters="config = make()")
-    assert "no literal" in repr(inspect_flow("f"))
+    assert "not a literal" in repr(inspect_flow("f"))
     with pytest.raises(FlowNotFound):
         inspect_flow("nowhere")

@@ -64,11 +64,11 @@ def test_what_is_assigned_literally_is_the_default(flow_of, source, values):
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("config = {'a': f()}", "no literal"),
+        ("config = {'a': f()}", "not a literal"),
         ("config = {'a': 1}\nconfig['b'] = 2", "goes on to change it"),
         ("config = {'a': {}}\nfill(config)", "goes on to change it"),
         ("config = {3: 1}", "keys in a config are strings"),
-        ("config = {1, 2}", "it is no mapping"),
+        ("config = {1, 2}", "it is not a mapping"),
         ("config", "does not assign it"),
         ("config = {", "not Python that compiles"),
     ],

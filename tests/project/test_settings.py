@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ductaflow import HtmlOptions, collate, get_all_instances, run_step_flow, sweep
+from ductaflow import HtmlOptions, accept, explain, get_all_instances, run_step_flow, sweep
 from ductaflow.cli.main import group
 from ductaflow.errors import SettingsError
 from ductaflow.plans.plan import make_options
@@ -65,12 +65,7 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("workers = true", "workers must be a positive integer, not True"),
         ("timeout = -1", "timeout must be a number of seconds"),
         ("cell_timeout = 'long'", "cell_timeout must be a number of seconds"),
-        ("html = 'no'", "html must be true or false"),
-        ("html = {titel = 'x'}", "true or false, or a table with some of title, logo"),
-        ("html = {shared = 1}", "a table in which shared is true or false"),
-        ("html = {fold_lines = 0}", "HtmlOptions takes: fold_lines must be a positive integer"),
-        ("html = {logo = 'none.png'}", "none.png, which is not a file"),
-        ("html = {css = 'none.css'}", "none.css"),
+        ("html = 'no'", "html must be true, false or 'shared', not 'no'"),
         ("kernel = ''", "kernel must be a kernelspec's name"),
         ("preload = 'numpy'", "preload must be true, false or a list"),
         ("runs = '../elsewhere'", "runs must be a folder inside the project"),
@@ -131,31 +126,32 @@ def test_arguments_win_over_settings():
     assert (said.html, said.preload) == (True, ("x",))
 
 
-def test_reports_look_as_the_settings_say(project, tmp_path, monkeypatch):
-    (tmp_path / "own.css").write_text("main { color: teal }", "utf-8")
-    write(tmp_path, "[html]\nshared = true\ntitle = 'Client'\ncss = 'own.css'")
-    monkeypatch.chdir(tmp_path / "flow")  # files are seen from the root
+def test_reports_share_their_styles_if_the_settings_say_so(project, tmp_path, monkeypatch):
+    write(tmp_path, "html = 'shared'")
     project.write("one", "print('hello')")
     run = run_step_flow("one", "one", "a", {})
-    text = run.html.read_text("utf-8")
-    assert "<b>Client</b>" in text
-    assert "color: teal" in text
-    assert len(text) < 15_000
+    assert len(run.html.read_text("utf-8")) < 15_000
     assert len(list((tmp_path / "runs" / "index_files" / "shared").iterdir())) == 1
     assert run_step_flow("one", "one", "a", {}, html=True).reused
+    assert explain("one", "a").reuse
+    assert accept("one", "a").reused
     monkeypatch.setenv("DUCTAFLOW_HTML", "true")
     assert run_step_flow("one", "one", "a", {}).reused
     asked = ["run", "one", "--html", "--step", "one", "-i", "b", "--root", str(tmp_path)]
     assert CliRunner().invoke(group, asked).exit_code == 0
-    other = tmp_path / "runs" / "one" / "b" / "one.html"
-    assert "<b>Client</b>" in other.read_text("utf-8")
-    assert "<title>Client</title>" in collate(root=tmp_path).read_text("utf-8")
+    assert len((tmp_path / "runs" / "one" / "b" / "one.html").read_bytes()) < 15_000
     monkeypatch.setenv("DUCTAFLOW_HTML", "false")
     assert not run_step_flow("one", "one", "c", {}).html.exists()
-    looks = HtmlOptions(title="Other")
-    assert "<b>Other</b>" in run_step_flow("one", "one", "d", {}, html=looks).html.read_text(
-        "utf-8"
-    )
+    assert explain("one", "c").reuse
+
+
+def test_a_call_s_looks_are_no_reason_for_explain(project, tmp_path):
+    project.write("one", "print('hello')")
+    for looks in (HtmlOptions(title="Other"), False):
+        run = run_step_flow("one", "one", "a", {}, html=looks)
+        assert run.ok
+        assert explain("one", "a").reuse, looks
+        assert accept("one", "a").reused
 
 
 def test_folders_are_where_the_settings_say(project):

@@ -425,7 +425,7 @@ def test_a_template_can_be_set(project):
     [
         ({"logo": "none.png"}, "is not a file"),
         ({"template": "none.j2"}, "is not a file"),
-        ({"fold_lines": 0}, "whole number"),
+        ({"fold_lines": 0}, "must be a positive integer or None, not 0"),
     ],
 )
 def test_wrong_looks_are_refused(options, message):

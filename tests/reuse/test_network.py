@@ -126,7 +126,7 @@ def test_a_flow_or_the_project_may_say_how_old(project, monkeypatch):
     assert explain("net", "a", max_age="4h")  # what a call says wins
     assert update(dry_run=True, progress=False)[0].status.value == "planned"
     flow.write_text(header.format("later") + text)
-    with pytest.raises(SettingsError, match=r"header of .*net\.py.*'later'.*'1d'"):
+    with pytest.raises(SettingsError, match=r"header of .*net\.py.*'1d'.*, not 'later'"):
         explain("net", "a")
     flow.write_text(text)
     (project.root / "ductaflow.toml").write_text('max_age = "2h"\n')

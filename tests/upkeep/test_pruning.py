@@ -178,7 +178,7 @@ def test_what_others_read_from_is_no_renamed_step(project: Project) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links")
-@pytest.mark.parametrize("how", ["gone", "dangling", "empty", "file", "inner link"])
+@pytest.mark.parametrize("how", ["gone", "dangling", "empty", "unmounted", "file", "inner link"])
 def test_a_folder_of_flows_that_is_not_there_prunes_nothing(
     shrunk: Project, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +197,8 @@ def test_a_folder_of_flows_that_is_not_there_prunes_nothing(
     elif how == "empty":
         (shrunk.root / "mount").mkdir()
         flow.symlink_to(shrunk.root / "mount")
+    elif how == "unmounted":
+        flow.mkdir()
     elif how == "file":
         flow.write_text("")
     before = sorted(path.name for path in (shrunk.root / "runs").glob("*/*"))

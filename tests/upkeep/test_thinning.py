@@ -115,9 +115,9 @@ def test_young_runs_stay(run):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"delete": ["config"]}, "delete='config'"),
-        ({"delete": "report"}, "delete='report'"),
-        ({"compress": ["report"]}, "compress='report'"),
+        ({"delete": ["config"]}, "delete must be a list of .*, not 'config'"),
+        ({"delete": "report"}, "delete must be a list of .*, not 'report'"),
+        ({"compress": ["report"]}, "compress must be a list of .*, not 'report'"),
         ({"delete": ["log"]}, "'log' is to be deleted and compressed"),
     ],
 )

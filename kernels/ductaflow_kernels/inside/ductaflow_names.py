@@ -4,7 +4,7 @@ A kernel for a flow is ipykernel's own with parts replaced (`ductaflow_kernel`, 
 `ductaflow_wire`, `ductaflow_cell`). What these use beyond documented interfaces stands here, once.
 It is looked at before anything is replaced: where a name is missing, as with a version of ipykernel
 that is not known yet, kernels are plain ones (see `ductaflow_kernels.sources.plain`).
-`tests/test_interpreters.py` finds a private name that is used and not listed.
+`tests/kernels/test_interpreters.py` finds a private name that is used and not listed.
 """
 
 from __future__ import annotations

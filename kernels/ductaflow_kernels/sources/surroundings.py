@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -30,7 +30,7 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> set[str]:
     return {name for name in names if before.get(name) != now.get(name)} - VOLATILE
 
 
-def matter(names: set[str], looked_up: set[str], libraries: Iterable[str]) -> bool:
+def matter(names: set[str], looked_up: Set[str], libraries: Iterable[str]) -> bool:
     """Whether an import can have seen one of these variables.
 
     Args:

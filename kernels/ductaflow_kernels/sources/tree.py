@@ -86,11 +86,11 @@ class Branch:
     left_out: dict[str, str] = attrs.field(factory=dict)
     package_folders: dict[str, int] = attrs.field(factory=dict)
     environment: dict[str, str] = attrs.field(factory=dict, repr=False)
-    read: set[str] = attrs.field(factory=set)
+    read: frozenset[str] = attrs.field(default=frozenset())
     libraries: tuple[str, ...] = attrs.field(default=(), repr=False)
     ahead: frozenset[str] = attrs.field(default=frozenset(), repr=False)
     near: frozenset[str] = attrs.field(default=frozenset(), repr=False)
-    reads: dict[str, list[int]] = attrs.field(factory=dict, repr=False)
+    reads: Mapping[str, list[int]] = attrs.field(factory=dict, repr=False)
     learnt: set[str] = attrs.field(factory=set)
     forked: bool = False
     settled: bool = False
@@ -221,13 +221,14 @@ class Branch:
 
     def learn_surroundings(self, word: Mapping[str, Any]) -> None:
         """Take in what it says that its imports have looked up, and loaded."""
-        self.read.update(set(word["read"]) - VOLATILE)
+        # Other threads may be looking at them: what they look at never changes.
+        self.read = self.read | (frozenset(word["read"]) - VOLATILE)
         self.libraries = tuple(word["libraries"])
         self.ahead = frozenset(word.get("ahead", ()))
         self.near = frozenset(word["near"])
         with open(word["files"], encoding="utf-8", errors="surrogateescape") as file:
             files = json.load(file)
-        self.reads.update(files["reads"])
+        self.reads = {**self.reads, **files["reads"]}
         before = self._watch
         self._watch = Watch(files["folders"], files["files"], files["since"])
         if before is not None:
