@@ -123,8 +123,8 @@ def _collisions(config: Config, known: Defaults) -> Iterator[_Finding]:
 
 def _config_is_a_parameter() -> str:
     return (
-        "The flow has a parameter that is called `config` and is not a mapping: the variable `config` "
-        'holds `config["config"]` of `config.json`, and not all parameters.'
+        "The flow has a parameter that is called `config` and is not a mapping: the variable "
+        '`config` holds `config["config"]` of `config.json`, and not all parameters.'
     )
 
 
