@@ -18,7 +18,7 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.documents.html import keep_navigation
+from ductaflow.documents.html import keep_navigation, shares
 from ductaflow.documents.notebook import Notebook, read_notebook
 from ductaflow.errors import ArtifactError, InstanceBusy
 from ductaflow.execution.artifacts import report_cell, report_page
@@ -172,6 +172,8 @@ def _make(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh
     new = attrs.evolve(new, notebook=hashlib.sha256(text).hexdigest())
     page = None
     if looks is not None and paths.html.exists():
+        if shares(paths.html):  # as `thin` may have made it
+            looks = attrs.evolve(looks, shared=True)
         written_in = language(plan.flow)
         fragments = [report_cell(notebook.cell(i), written_in, looks) for i in range(len(notebook))]
         page = report_page(new, fragments, notebook.widget_state, looks, plan.root, plan.directory)

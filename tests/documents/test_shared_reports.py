@@ -195,6 +195,17 @@ def test_a_template_of_ones_own_shares_too(study):
     assert whole(run.html, study.root).decode() == plain
 
 
+def test_new_words_in_a_report_that_was_made_to_share_leave_it_sharing(study):
+    run = greet(html=True)
+    thin([run], share=True)
+    flow = study.root / "flow" / "greet.py"
+    flow.write_text(flow.read_text("utf-8") + "\n# %% [markdown]\n# Words of today\n", "utf-8")
+    run = greet(html=True)
+    assert run.reused
+    assert "Words of today" in run.html.read_text("utf-8")
+    assert len(linked(run.html)) == 1
+
+
 # --- a part that is not there --------------------------------------------------------------------
 
 

@@ -204,7 +204,7 @@ def _styles(page: str) -> re.Match[str] | None:
 
 def _part(path: Path, report: Path) -> str:
     try:
-        return path.read_text("utf-8", "surrogatepass")
+        return path.read_bytes().decode("utf-8", "surrogatepass")  # line ends as they are
     except OSError as e:
         raise ArtifactError(
             f"{report} shares {path} with others, which cannot be read: {e.strerror or e}. "
