@@ -27,8 +27,9 @@ from ductaflow_kernels.sources.spawned import INSIDE, START
 from ductaflow_kernels.spec import KernelSpec
 from kernel_client import SOURCES, Interpreter, inside, printed
 
-from ductaflow import KernelFailed, Run, run_step_flow
+from ductaflow import KernelFailed, Run, run_step_flow, sweep
 from ductaflow.execution import finish
+from ductaflow.history.events import CellFinished, Event
 
 on_linux = pytest.mark.skipif(not forking_works(), reason="Linux")
 
@@ -194,6 +195,34 @@ def test_a_plain_kernel_that_misses_a_message_is_woken(
     run = run_step_flow("f", "f", "a", kernel_name="other", timeout=60)
     log = run.log.read_text()
     assert (log.count("the first"), log.count("the second")) == (1, 1)
+
+
+LATE = """
+        of = self.get_parent().get("msg_type")
+        if status == "idle" and of == "execute_request" and not hasattr(self, "late"):
+            self.late = self.get_parent()
+            return
+        if status == "idle" and of == "kernel_info_request" and getattr(self, "late", None):
+            late, self.late = self.late, None
+            self._publish_status("idle", channel, late)
+"""
+
+
+def test_an_end_of_a_cell_that_comes_late_ends_no_other(
+    other: Interpreter, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version(other, "6.4.2")
+    line = "    def _publish_status(self, status, channel, parent=None):\n"
+    change(other, "kernelbase", line, line + LATE)
+    kernelspec(tmp_path, monkeypatch, other.spec.argv[0])
+    project.write("f", *(f"import time; time.sleep(1); print({n})" for n in range(3)))
+    events: list[Event] = []
+    (run,) = sweep(
+        "f", [{"instance": "a"}], kernel_name="other", on_event=events.append, progress=False
+    )
+    assert run.ok
+    ended = [event.cell.number for event in events if isinstance(event, CellFinished)]
+    assert ended == [1, 0, 0, 2, 3, 4]  # the inserted ones have no number
 
 
 def test_a_plain_kernel_that_does_not_end_is_told_and_killed(
