@@ -311,12 +311,15 @@ def stream_class() -> Any:
         pending_since = 0.0  # by the monotonic clock
         _flush_pending: bool
         _below: Pipe | None = None
+        _order: Any  # a lock
 
         def __init__(
             self, session: Any, pub_thread: Any, name: str, *args: Any, **kwargs: Any
         ) -> None:
             if one_thread() and POSSIBLE:
                 kwargs["watchfd"] = False
+            self._make_order()
+            os.register_at_fork(after_in_child=self._make_order)  # nobody holds it there
             super().__init__(session, pub_thread, name, *args, **kwargs)
             if one_thread():
                 pub_thread.streams.append(self)
@@ -332,6 +335,14 @@ def stream_class() -> Any:
                 return self._below.descriptor
             watched = getattr(self, "_original_stdstream_fd", None)
             return int(super().fileno() if watched is None else watched)
+
+        def _make_order(self) -> None:
+            self._order = threading.RLock()
+
+        def _flush(self) -> None:
+            """Send what is buffered, in the order in which it was taken; from any thread."""
+            with self._order:
+                super()._flush()
 
         def take_below(self) -> bool:
             """Take in what has been written to the descriptor; whether there may be more."""

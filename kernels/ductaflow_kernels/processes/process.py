@@ -280,6 +280,13 @@ def read_work(pid: int, threads: Collection[int]) -> tuple[int, bool] | None:
     return sum(ticks for ticks, _ in read), any(state in "RD" for _, state in read)
 
 
+def read_own_work(pid: int) -> tuple[int, bool]:
+    """The same of all threads of a process, without its children; nothing where it is not known."""
+    stats = (f"/proc/{pid}/task/{task}/stat" for task in _entries(f"/proc/{pid}/task"))
+    read = list(filter(None, map(_read_stat, stats)))
+    return sum(ticks for ticks, _ in read), any(state in "RD" for _, state in read)
+
+
 def _descendants(pid: int) -> Iterator[int]:
     for task in _entries(f"/proc/{pid}/task"):
         try:

@@ -23,7 +23,13 @@ import zmq
 
 from ductaflow_kernels.errors import KernelDied, KernelStartError, UnmanagedKernel
 from ductaflow_kernels.processes.connection import Connection
-from ductaflow_kernels.processes.process import KILL, KernelProcess, Patience, describe_exit
+from ductaflow_kernels.processes.process import (
+    KILL,
+    KernelProcess,
+    Patience,
+    describe_exit,
+    read_own_work,
+)
 from ductaflow_kernels.session.messages import Message
 from ductaflow_kernels.session.observer import VARIABLE as OBSERVER_VARIABLE
 from ductaflow_kernels.session.observer import Use, mind_observer, uses
@@ -97,7 +103,7 @@ class KernelSession:
     _parent: tuple[bytes, str] = attrs.field(init=False, default=(b"", ""), repr=False)
     _poller: zmq.Poller = attrs.field(init=False, factory=zmq.Poller, repr=False)
     _pipes: dict[str, int] = attrs.field(init=False, factory=dict, repr=False)
-    _was_full: bool = attrs.field(init=False, default=False, repr=False)
+    _stuck_at: int | None = attrs.field(init=False, default=None, repr=False)  # ticks
     _gone: KernelDied | None = attrs.field(init=False, default=None, repr=False)
     _silent_since: float = attrs.field(init=False, factory=time.monotonic, repr=False)
 
@@ -364,10 +370,17 @@ class KernelSession:
         return messages
 
     def _relieve(self) -> list[Message]:
-        """What is in a pipe that stays full: native code that writes to it may hold the GIL."""
+        """What is in a pipe that stays full: native code that writes to it may hold the GIL.
+
+        A kernel of which a thread works, or waits for a processor, comes to it by itself, and what
+        it has read already would come after this.
+        """
         full = [name for name, pipe in self._pipes.items() if _waiting(pipe) > PIPE_FULL]
-        was_full, self._was_full = self._was_full, bool(full)
-        if not was_full:
+        before, self._stuck_at = self._stuck_at, None
+        if full:
+            ticks, works = read_own_work(self.process.pid)
+            self._stuck_at = None if works else ticks
+        if before is None or before != self._stuck_at:
             return []
         return [m for name in full for m in _stream(name, _drain(self._pipes[name], STUCK_FOR))]
 
