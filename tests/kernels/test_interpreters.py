@@ -187,6 +187,8 @@ def test_a_plain_kernel_that_misses_a_message_is_woken(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if ipykernel.version_info[:2] < (7, 2):
+        pytest.skip("this version loses more than is put into it (ipython/ipykernel#1529)")
     version(other, "6.4.2")
     module, line, put = LAPSES[lapse]
     change(other, module, line, line + put)
