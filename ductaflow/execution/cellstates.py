@@ -42,7 +42,7 @@ class CellState:
 
     @property
     def ran(self) -> bool:
-        """Whether it has begun to run, as one that is aborted has not."""
+        """Whether it has begun to run; an aborted cell has not."""
         return "iopub.execute_input" in self.times
 
     @property

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import final
 
 import attrs
@@ -39,16 +37,11 @@ class Wait:
         """Whether nothing has been done for too long; who waits for a CPU is not idle."""
         if now - self.looked >= LOOK_EVERY:
             self.looked = now
-            work = read_work(pid, self._ids(pid))
+            known = [*map(int, self.threads), pid]  # without threads the main one matters
+            work = read_work(pid, None if self.every_thread else known)
             if work is not None and (work[1] or abs(work[0] - self.ticks) >= IDLE_TICKS):
                 self.since, self.ticks = now, work[0]
         return now - self.since > IDLE_FOR
-
-    def _ids(self, pid: int) -> list[int]:
-        if self.every_thread:
-            with contextlib.suppress(OSError):  # it has just ended, or there is no `/proc`
-                return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
-        return [*map(int, self.threads), pid] if self.threads else [pid]
 
 
 @final

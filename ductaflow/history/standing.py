@@ -24,7 +24,7 @@ def standing_runs(root: Path, step: str | None = None) -> Iterator[Run]:
         step: Only this step's.
 
     Raises:
-        NameRefused: `step` is no step's name.
+        NameRefused: `step` is not a valid step name.
     """
     for name in iter_steps(root) if step is None else [step]:
         for folder in iter_instances(root, name):

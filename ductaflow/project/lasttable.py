@@ -46,7 +46,7 @@ def read_last_table(root: Path, step: str) -> LastTable:
     """The tables of a step; an empty one if none is known.
 
     Raises:
-        NameRefused: `step` is no step's name.
+        NameRefused: `step` is not a valid step name.
     """
     path = _file(root, step)
     try:

@@ -93,7 +93,7 @@ def iter_instances(root: Path, step: str) -> Iterator[Path]:
     """Folders of a step's instances, sorted by name; hidden ones are left out.
 
     Raises:
-        NameRefused: `step` is no step's name.
+        NameRefused: `step` is not a valid step name.
     """
     return iter(_folders(step_dir(root, step)))
 
@@ -102,7 +102,7 @@ def iter_instance_names(root: Path, step: str) -> Iterator[str]:
     """Names that may be a step's instances', in no order: of all in its folder that is not hidden.
 
     Raises:
-        NameRefused: `step` is no step's name.
+        NameRefused: `step` is not a valid step name.
     """
     try:
         names = os.listdir(step_dir(root, step))  # noqa: PTH208  (there may be many)

@@ -6,7 +6,6 @@ defaults here.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import sys
@@ -18,6 +17,7 @@ import attrs
 
 from ductaflow.errors import SettingsError
 from ductaflow.model.ages import seconds_of
+from ductaflow.text.nearest import nearest
 
 SETTINGS_FILE = "ductaflow.toml"
 VARIABLE_PREFIX = "DUCTAFLOW_"
@@ -76,7 +76,7 @@ SHARED = "shared"
 def _html(value: Any) -> bool | str:
     if type(value) is not bool and value != SHARED:
         raise ValueError(f"true, false or {SHARED!r}")
-    return bool(value) if type(value) is bool else SHARED
+    return SHARED if value == SHARED else bool(value)
 
 
 def _modules(value: Any) -> _Preload:
@@ -230,9 +230,7 @@ def _parse(file: Path) -> dict[str, Any]:
 def _checked(name: str, value: Any, where: str) -> Any:
     field = _FIELDS.get(name)
     if field is None:
-        close = difflib.get_close_matches(name, _FIELDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(_FIELDS)}"
-        raise SettingsError(f"{where} has no setting {name!r}; {hint}")
+        raise SettingsError(f"{where} has no setting {name!r}; {nearest(name, _FIELDS)}")
     try:
         return field.metadata["check"](value)
     except ValueError as e:

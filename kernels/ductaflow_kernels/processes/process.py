@@ -260,30 +260,27 @@ def _read_moved(pid: int) -> int:
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
-def read_work(pid: int, threads: Collection[int]) -> tuple[int, bool] | None:
+def read_work(
+    pid: int, threads: Collection[int] | None = None, *, children: bool = True
+) -> tuple[int, bool] | None:
     """What threads of a process, and all processes that it has started, have done (proc(5)).
 
     Args:
         pid: The process.
-        threads: Ids of the threads that matter.
+        threads: Ids of the threads that matter; None for all.
+        children: Whether those processes matter.
 
     Returns:
         The CPU time that they have used, in clock ticks, and whether one of them is at work now: it
         runs, waits for a CPU or for a disk. None where that cannot be known.
     """
-    stats = [f"/proc/{pid}/task/{thread}/stat" for thread in threads]
-    for child in _descendants(pid):
+    own = _entries(f"/proc/{pid}/task") if threads is None else threads
+    stats = [f"/proc/{pid}/task/{thread}/stat" for thread in own]
+    for child in _descendants(pid) if children else ():
         stats += [f"/proc/{child}/task/{task}/stat" for task in _entries(f"/proc/{child}/task")]
     read = list(filter(None, map(_read_stat, stats)))
     if not read:
         return None
-    return sum(ticks for ticks, _ in read), any(state in "RD" for _, state in read)
-
-
-def read_own_work(pid: int) -> tuple[int, bool]:
-    """The same of all threads of a process, without its children; nothing where it is not known."""
-    stats = (f"/proc/{pid}/task/{task}/stat" for task in _entries(f"/proc/{pid}/task"))
-    read = list(filter(None, map(_read_stat, stats)))
     return sum(ticks for ticks, _ in read), any(state in "RD" for _, state in read)
 
 

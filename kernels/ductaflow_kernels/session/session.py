@@ -28,7 +28,7 @@ from ductaflow_kernels.processes.process import (
     KernelProcess,
     Patience,
     describe_exit,
-    read_own_work,
+    read_work,
 )
 from ductaflow_kernels.session.messages import Message
 from ductaflow_kernels.session.observer import VARIABLE as OBSERVER_VARIABLE
@@ -378,7 +378,7 @@ class KernelSession:
         full = [name for name, pipe in self._pipes.items() if _waiting(pipe) > PIPE_FULL]
         before, self._stuck_at = self._stuck_at, None
         if full:
-            ticks, works = read_own_work(self.process.pid)
+            ticks, works = read_work(self.process.pid, children=False) or (0, False)
             self._stuck_at = None if works else ticks
         if before is None or before != self._stuck_at:
             return []
