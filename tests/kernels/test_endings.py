@@ -325,3 +325,23 @@ def test_what_a_crash_says_is_not_lost(project: Project) -> None:
     assert "Fatal Python error: Segmentation fault" in "".join(outputs(run))
     assert "Fatal Python error: Segmentation fault" in run.log.read_text()
     assert json.loads((Path(run.dir) / "run.json").read_text())["status"] == "died"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "print('last words', flush=True)",
+        "from IPython.display import display; display({'text/plain': 'last words'}, raw=True)",
+        "_ = os.write(1, b'last words\\n'); time.sleep(.0052)",  # it is being read
+    ],
+    ids=["printed", "displayed", "below"],
+)
+def test_what_was_published_outlives_its_kernel(project: Project, said: str) -> None:
+    project.write(
+        "killed", "import os, signal, time", said + "\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for _ in range(10):
+        with pytest.raises(KernelFailed) as caught:
+            project.run("killed", force=True)
+        (shown,) = nbformat.read(caught.value.run.notebook, 4).cells[-1].outputs[:1]
+        assert "last words" in str(shown)

@@ -27,6 +27,7 @@ from typing import Any
 
 from ductaflow_cell import named_as, reused  # beside this file, as the next
 from ductaflow_descriptors import POSSIBLE, REST, Pipe
+from ductaflow_journal import Journal
 
 FLUSH_EVERY = 0.2  # seconds, as ipykernel's OutStream.flush_interval
 
@@ -70,6 +71,7 @@ def flow_thread_class() -> Any:
         control: Any = None  # the control channel's socket
         on_control: Callable[[list[bytes]], None] | None = None
         in_cell = False  # the thread then looks by itself whether a stream has something to say
+        journal: Journal | None = None
         lazy = False  # what is sent may wait for what will be sent right after it
 
         def __init__(self, socket: Any, pipe: bool = False, session: Any = False) -> None:
@@ -86,6 +88,8 @@ def flow_thread_class() -> Any:
             self._poller = zmq.Poller()
             self._readers: dict[Any, Callable[[], None]] = {}
             self._waking = False
+            self._make_order()
+            os.register_at_fork(after_in_child=self._make_order)  # nobody holds it there
             self._wake, self._woken = sockets.socketpair()
             self._wake.setblocking(False)
             self._woken.setblocking(False)
@@ -102,12 +106,18 @@ def flow_thread_class() -> Any:
             else:
                 f()
 
-        def send_multipart(self, *args: Any, **kwargs: Any) -> None:
-            """Queue a message for the thread."""
-            if self.lazy and self.thread.is_alive():
-                self._events.append(lambda: self._really_send(*args, **kwargs))
-            else:
-                super().send_multipart(*args, **kwargs)
+        def send_multipart(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+            """Queue a message for the thread; a crash that follows at once does not lose it."""
+            with self._order:
+                if self.journal is not None and os.getpid() == self._master_pid:
+                    self.journal.note(msg)
+                if self.lazy and self.thread.is_alive():
+                    self._events.append(lambda: self._really_send(msg, *args, **kwargs))
+                else:
+                    super().send_multipart(msg, *args, **kwargs)
+
+        def _make_order(self) -> None:
+            self._order = threading.RLock()
 
         def wake_if_needed(self) -> None:
             """Wake the thread if something waits in the queue."""

@@ -23,6 +23,7 @@ from ductaflow_descriptors import LastRequest, flush_c
 from ductaflow_ending import finish, give_up
 from ductaflow_instance import adopt, has_exit_handlers, look_at_path
 from ductaflow_iopub import one_thread
+from ductaflow_journal import Journal
 from ductaflow_verdict import Verdict
 from ductaflow_wire import in_one_context, session_class, shell_stream_class
 
@@ -256,6 +257,7 @@ def kernel_class() -> Any:
             self._last_request = LastRequest(self.iopub_thread.folder)
             if one_thread():
                 self.iopub_thread.on_control = self.serve_control
+                self.iopub_thread.journal = Journal(self.iopub_thread.folder)
             super().start()
             if one_thread():
                 self.shell_stream.on_recv(in_one_context(functools.partial(self.shell_main, None)))

@@ -30,6 +30,7 @@ from ductaflow_kernels.processes.process import (
     describe_exit,
     read_work,
 )
+from ductaflow_kernels.session.journal import unheard
 from ductaflow_kernels.session.messages import Message
 from ductaflow_kernels.session.observer import VARIABLE as OBSERVER_VARIABLE
 from ductaflow_kernels.session.observer import Use, mind_observer, uses
@@ -105,6 +106,7 @@ class KernelSession:
     _pipes: dict[str, int] = attrs.field(init=False, factory=dict, repr=False)
     _stuck_at: int | None = attrs.field(init=False, default=None, repr=False)  # ticks
     _gone: KernelDied | None = attrs.field(init=False, default=None, repr=False)
+    _heard: str = attrs.field(init=False, default="", repr=False)  # the last id on iopub
     _silent_since: float = attrs.field(init=False, factory=time.monotonic, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -365,6 +367,8 @@ class KernelSession:
         end = time.monotonic() + LAST_WORDS
         while time.monotonic() < end and sockets.poll(int(LAST_WORDS / 4 * 1000)):
             messages += self._read(self._sockets.values())
+        for frames in unheard(self.connection.folder, self._heard):
+            messages.append(self._decode("iopub", frames))
         for name, pipe in self._pipes.items():
             messages += _stream(name, _drain(pipe))
         return messages
@@ -425,6 +429,8 @@ class KernelSession:
         if parts[1] != self._parent[0]:  # the answers to a request come together
             self._parent = parts[1], json.loads(parts[1]).get("msg_id", "")
         header = json.loads(parts[0])
+        if channel == "iopub":
+            self._heard = header["msg_id"]
         return Message(
             channel=channel,
             type=header["msg_type"],

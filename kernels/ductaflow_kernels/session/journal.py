@@ -1,0 +1,61 @@
+"""What a kernel that died had published last: it may not have left its process.
+
+`inside/ductaflow_journal.py` writes these files, and says what is in them.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+FILES = ("j0", "j1")
+HEADER = 3  # the frame of a message that has its id
+
+
+def unheard(folder: Path, last: str) -> list[list[bytes]]:
+    """The frames of the messages that were published after one.
+
+    Args:
+        folder: The kernel's folder.
+        last: The `msg_id` of the last message that has come; empty if none has.
+
+    Returns:
+        The messages, oldest first; without those that were too long to be written down.
+    """
+    messages: list[list[bytes]] = []
+    for data in sorted(map(_content, [folder / name for name in FILES])):
+        messages += _messages(data[8:])
+    ids = [json.loads(frames[HEADER])["msg_id"] for frames in messages]
+    after = ids.index(last) + 1 if last in ids else 0
+    return [frames for frames in messages[after:] if len(frames) > HEADER + 1]
+
+
+def _content(file: Path) -> bytes:
+    """What is in a file; the number of its turn comes first, and orders the two."""
+    try:
+        data = file.read_bytes()
+    except OSError:  # its ipykernel is too old for it
+        return b""
+    return data[:8][::-1] + data[8:]
+
+
+def _messages(data: bytes) -> list[list[bytes]]:
+    """The messages that were written whole."""
+    messages: list[list[bytes]] = []
+    at = 0
+    while len(data) >= at + 4:
+        (count,) = struct.unpack_from("<I", data, at)
+        begin = at + 4 + 4 * count
+        if len(data) < begin:
+            break
+        lengths = struct.unpack_from(f"<{count}I", data, at + 4)
+        if len(data) < begin + sum(lengths):
+            break
+        frames = []
+        for length in lengths:
+            frames.append(data[begin : begin + length])
+            begin += length
+        messages.append(frames)
+        at = begin
+    return messages

@@ -1,0 +1,86 @@
+"""What a kernel has published last, as it is written down and read."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ductaflow_kernels.session import journal as reading
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_client import inside
+
+writing = inside("ductaflow_journal")
+
+
+def message(number: int, *rest: bytes) -> list[bytes]:
+    return [b"topic", b"<IDS|MSG>", b"signed", json.dumps({"msg_id": str(number)}).encode(), *rest]
+
+
+@given(
+    st.lists(st.lists(st.binary(max_size=30), min_size=1, max_size=4), max_size=40),
+    st.integers(min_value=-1, max_value=39),
+)
+def test_what_comes_after_a_message_is_read_as_it_was_sent(
+    tmp_path_factory: pytest.TempPathFactory, rests: list[list[bytes]], heard: int
+) -> None:
+    folder = tmp_path_factory.mktemp("kernel")
+    sent = [message(n, *rest) for n, rest in enumerate(rests)]
+    journal = writing.Journal(str(folder))
+    for frames in sent:
+        journal.note(frames)
+    after = heard + 1 if heard < len(sent) else 0
+    assert reading.unheard(folder, str(heard)) == sent[after:]
+
+
+def test_the_last_of_many_messages_are_there(tmp_path: Path) -> None:
+    journal = writing.Journal(str(tmp_path))
+    for n in range(300):
+        journal.note(message(n, bytes(100_000)))
+    size = sum((tmp_path / name).stat().st_size for name in reading.FILES)
+    assert writing.MOST < size <= 2 * writing.MOST
+    assert reading.unheard(tmp_path, "270") == [message(n, bytes(100_000)) for n in range(271, 300)]
+    assert reading.unheard(tmp_path, "299") == []
+
+
+def test_a_message_that_is_too_long_is_left_out(tmp_path: Path) -> None:
+    journal = writing.Journal(str(tmp_path))
+    for n, size in enumerate([1, writing.MOST, 2]):
+        journal.note(message(n, bytes(size)))
+    assert reading.unheard(tmp_path, "0") == [message(2, bytes(2))]
+    assert reading.unheard(tmp_path, "1") == [message(2, bytes(2))]
+
+
+def test_a_message_that_was_not_written_whole_is_left_out(tmp_path: Path) -> None:
+    journal = writing.Journal(str(tmp_path))
+    for n in range(3):
+        journal.note(message(n, b"text"))
+    (file,) = (tmp_path / name for name in reading.FILES if (tmp_path / name).stat().st_size)
+    whole = file.read_bytes()
+    for cut in range(1, 40):
+        file.write_bytes(whole[:-cut])
+        assert reading.unheard(tmp_path, "0") == [message(1, b"text")]
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """No file of this process may grow beyond some bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("little_room")
+def test_without_room_nothing_old_is_said_again(tmp_path: Path) -> None:
+    journal = writing.Journal(str(tmp_path))
+    for n in range(20):
+        journal.note(message(n, b"text"))
+    assert reading.unheard(tmp_path, "19") == []
+
+
+def test_a_kernel_without_a_journal_has_said_no_more(tmp_path: Path) -> None:
+    assert reading.unheard(tmp_path, "") == []
