@@ -219,7 +219,8 @@ def _own(count: int) -> dict[str, float]:
     from ductaflow import grid, sweep
     from ductaflow.history.run import Run
     from ductaflow.model.records import RunRecord, Status
-    from ductaflow.plans.plan import make_options, plan_instance
+    from ductaflow.plans.options import make_options
+    from ductaflow.plans.plan import plan_instance
     from ductaflow.project.layout import ArtifactPaths
     from ductaflow.sweeps import executor
 
@@ -236,7 +237,7 @@ def _own(count: int) -> dict[str, float]:
     whole = time.perf_counter() - began
     from ductaflow.flows.reading import read_flow
 
-    parsed, folder, options = read_flow(flow), Path.cwd(), make_options()
+    parsed, folder, options = read_flow(flow), Path.cwd(), make_options({})
     began = time.perf_counter()
     for seed in range(count):
         config = {"seed": seed}

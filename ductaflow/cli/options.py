@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from ductaflow.model.options import OPTIONS, Option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,34 +78,30 @@ defaults_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Run even if nothing has changed.")
 
 
-def _age(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """An age in seconds."""
-    from ductaflow.model.ages import seconds_of
-
-    try:
-        return None if value is None else seconds_of(value, "--max-age")
-    except ValueError as e:
-        raise click.BadParameter(str(e)) from None
-
-
 def run_options(command: Command) -> Command:
-    """The options of `run_step_flow` that are about how to run."""
-    for option in reversed(
-        [
-            click.option("--timeout", type=float, metavar="S", help="Seconds for one instance."),
-            click.option("--cell-timeout", type=float, metavar="S", help="Seconds for one cell."),
-            click.option("--kernel", metavar="NAME", help="A kernelspec; this Python otherwise."),
-            click.option(
-                "--max-age",
-                callback=_age,
-                metavar="AGE",
-                help="How long runs that used the network are reused: 30m, 12h, 1d, 2w.",
-            ),
-            click.option("--html/--no-html", default=None, help="Whether to write HTML reports."),
-        ]
-    ):
-        command = option(command)
+    """The options of `run_step_flow` that are about how to run and have a flag."""
+    for name, option in reversed(list(OPTIONS.items())):
+        if option.flag:
+            command = click.option(
+                option.flag,
+                name,
+                default=None,
+                callback=partial(_checked, option),
+                metavar=option.metavar or None,
+                help=option.help,
+            )(command)
     return command
+
+
+def _checked(option: Option, _: click.Context, __: click.Parameter, said: Any) -> Any:
+    """What the call gets of what a flag says."""
+    value = option.from_text(said) if isinstance(said, str) else said
+    if value is not None:
+        try:
+            option.read(value)
+        except (TypeError, ValueError) as e:
+            raise click.BadParameter(f"it must be {e}, not {said!r}") from None
+    return value
 
 
 def table_options(command: Command) -> Command:
@@ -151,8 +150,6 @@ def table_options(command: Command) -> Command:
 def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """What `run_options` and `force_option` gave, as arguments of the API: only what was said."""
     arguments = {name: value for name, value in options.items() if value is not None}
-    if "kernel" in arguments:
-        arguments["kernel_name"] = arguments.pop("kernel")
     if not arguments.get("force"):
         arguments.pop("force", None)
     return arguments

@@ -83,9 +83,9 @@ def command(
 
 def _options(run: Run) -> dict[str, Any]:
     """The options that a run had, as those of a sweep."""
-    from ductaflow.reuse.repeat import recorded_options
+    from ductaflow.plans.options import recorded_options
 
-    values = recorded_options(run.record)
+    values = recorded_options(run.record.options)
     if "preload" in values and values["preload"] is None:
         values["preload"] = False
     return values

@@ -16,7 +16,8 @@ from ductaflow.errors import ArtifactError, ConfigError
 from ductaflow.execution.workbench import write_notebook
 from ductaflow.files import jsonio
 from ductaflow.history.lock import instance_lock
-from ductaflow.plans.plan import make_options, plan_instance
+from ductaflow.plans.options import make_options
+from ductaflow.plans.plan import plan_instance
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.project.root import project_root
 from ductaflow.project.settings import load_settings
@@ -67,7 +68,7 @@ def debug_flow(
     step, instance = folder.parent.name, folder.name
     plan = plan_instance(
         source.flow, values, step, instance, folder, source.root,
-        make_options(settings=load_settings(source.root)), with_config=True,
+        make_options({}, load_settings(source.root)), with_config=True,
     )  # fmt: skip
     assert plan.config is not None
     with instance_lock(paths):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,12 @@ from ductaflow.flowkit.dualmode import PROJECT_ROOT_KEY
 from ductaflow.flows.finding import resolve_flow
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
-from ductaflow.model.ages import Age
 from ductaflow.model.flows import Flow
 from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.options import NotebookKeywords, RunKeywords, check_keywords, takes
 from ductaflow.model.plans import InstancePlan
-from ductaflow.plans.plan import make_options, names_of, plan_instance
+from ductaflow.plans.options import make_options
+from ductaflow.plans.plan import names_of, plan_instance
 from ductaflow.progress.echo import Echo
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths, instance_dir
@@ -31,11 +32,14 @@ from ductaflow.project.root import project_root as find_project_root
 from ductaflow.project.settings import load_settings
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ductaflow.history.run import Run
 
 PathLike = str | os.PathLike[str]
 
 
+@takes(RunKeywords)
 def run_step_flow(
     notebook_path: PathLike | None = None,
     step_name: str | None = None,
@@ -43,19 +47,10 @@ def run_step_flow(
     config: Mapping[str, Any] | None = None,
     *,
     root: PathLike | None = None,
-    timeout: float | None = None,
-    cell_timeout: float | None = None,
-    kernel_name: str | None = None,
-    html: bool | HtmlOptions | None = None,
-    preload: Sequence[str] | bool | None = None,
     progress: bool = True,
-    force: bool = False,
-    reuse: bool = True,
-    ignore: Sequence[str] = (),
-    max_age: Age | None = None,
-    defaults: bool = True,
     echo: bool = False,
     suffix: str = "",
+    **options: Unpack[RunKeywords],
 ) -> Run:
     """Run a flow as the instance `runs/{step_name}/{instance_name}/` of the project.
 
@@ -75,25 +70,10 @@ def run_step_flow(
             instance's.
         root: The project root; if left out, found from where the conductor is, or from where the
             flow lies if its path is absolute and of another project.
-        timeout: Seconds for the whole instance, from its first cell on. What is left out here and
-            below is as the project's settings say; `math.inf` is no limit.
-        cell_timeout: Seconds for any one cell.
-        kernel_name: A kernelspec's name; the conductor's own interpreter if left out.
-        html: Whether to write the HTML report, or how it is to look.
-        preload: Kernels have the installed modules that the flow imports before it asks for them;
-            names add to these, False turns it off.
         progress: Whether to show, in a terminal or in Jupyter, where it is and then where it lies.
-        force: Run though nothing has changed.
-        reuse: Whether the last run may be reused at all; False always runs, and looks at nothing.
-        ignore: Changes that do not count: `python`, `package`, `variable`, or one of these as
-            `package:numpy`.
-        max_age: For how long a run that connected to other hosts is reused, for these cannot be
-            asked whether they would answer the same again: a number of seconds, a `timedelta`, or
-            text as `30m`, `12h`, `1d`, `2w`. If left out, as the flow's header or the project's
-            settings say, else for ever. A run that connected to none does not age.
-        defaults: Whether the flow's default counts; with False the config is what is given alone.
         echo: Print what cells print, while they run; nothing where the last run is reused.
         suffix: What the instance's name ends in; better in the name itself.
+        **options: How to run; what is left out of these is as the project's settings say.
 
     Returns:
         The finished run; its `reused` and `reasons` say whether and why it was executed.
@@ -108,6 +88,7 @@ def run_step_flow(
         InstanceBusy: The instance is being run already.
         ArtifactError: The instance's folder cannot be written.
     """
+    check_keywords("run_step_flow", options, RunKeywords)
     if notebook_path is None:
         notebook_path = step_name
     if notebook_path is None:
@@ -118,53 +99,35 @@ def run_step_flow(
     step, instance, config = names_of(path, step_name, instance_name, config)
     instance = check_name(f"{instance}{suffix}", "instance")
     directory = instance_dir(project, step, instance)
-    if force or not directory.exists():  # else its last run may be reused, and no kernel be needed
-        _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
+    if options.get("force") or not directory.exists():  # else its last run may be reused
+        _get_ready(project, options.get("kernel_name") or settings.options.get("kernel"))
     flow = read_flow(path)
-    options = make_options(
-        timeout=timeout,
-        cell_timeout=cell_timeout,
-        kernel_name=kernel_name,
-        html=html,
-        preload=preload,
-        settings=settings.of(language(flow), flow.metadata, path),
-        force=force,
-        reuse=reuse,
-        ignore=ignore,
-        max_age=max_age,
-        defaults=defaults,
-    )
-    plan = plan_instance(
-        flow, config, step, instance, directory, project, options, with_config=True
-    )
+    how = make_options(options, settings.of(language(flow), flow.metadata, path))
+    plan = plan_instance(flow, config, step, instance, directory, project, how, with_config=True)
     run = _run(plan, echo=echo, progress=progress)
     if run.error is not None:
         raise _failure(run)  # here, so that a traceback has one frame of ours
     return run
 
 
+@takes(NotebookKeywords)
 def run_notebook(
     flow: PathLike | None = None,
     config: Mapping[str, Any] | None = None,
     execution_dir: PathLike | None = None,
     *,
     root: PathLike | None = None,
-    timeout: float | None = None,
-    cell_timeout: float | None = None,
-    kernel_name: str | None = None,
-    html: bool | HtmlOptions | None = None,
-    preload: Sequence[str] | bool | None = None,
     progress: bool = True,
     project_root: PathLike | None = None,
     no_execute: bool = False,
     export_html: bool | HtmlOptions | None = None,
-    defaults: bool = True,
     cwd: PathLike | None = None,
     output: PathLike | None = None,
     echo: bool = False,
     notebook_file: PathLike | None = None,
     notebooks_dir: PathLike | None = None,
     output_suffix: str | None = None,
+    **options: Unpack[NotebookKeywords],
 ) -> Run:
     """Run any text notebook in any folder, its artifacts beside what it writes.
 
@@ -174,18 +137,11 @@ def run_notebook(
             is, and it needs none.
         execution_dir: The folder to run it in, made if need be, from the current one on; that
             itself if left out.
-        root: See `run_step_flow`, as for the rest.
-        timeout: Seconds for the whole run.
-        cell_timeout: Seconds for any one cell.
-        kernel_name: A kernelspec's name.
-        html: Whether to write the HTML report, or how it is to look.
-        preload: Kernels have the installed modules that the flow imports before it asks for them;
-            names add to these, False turns it off.
+        root: See `run_step_flow`.
         progress: See `run_step_flow`.
         project_root: Like `root`, and the flow finds it in its config as `_project_root`.
         no_execute: Set up the folder, with config and notebook, and run nothing.
         export_html: Another name of `html`.
-        defaults: See `run_step_flow`.
         cwd: The folder that cells run in; `execution_dir` if left out.
         output: The executed notebook's file; the report, log and record lie beside it, under its
             name. `{flow}.ipynb` in the folder if left out.
@@ -193,6 +149,7 @@ def run_notebook(
         notebook_file: Another name of `flow`.
         notebooks_dir: The folder in which `flow` lies; better in its path.
         output_suffix: What the executed notebook's name ends in, as `_executed`; better `output`.
+        **options: How to run; what is left out of these is as the project's settings say.
 
     Returns:
         The finished run; with `no_execute`, one whose status is `planned`.
@@ -201,31 +158,25 @@ def run_notebook(
         RunFailed, FlowError, ConfigError, UnknownKernel, InstanceBusy, ArtifactError: See
             `run_step_flow`.
     """
+    check_keywords("run_notebook", options, NotebookKeywords)
     flow = _named(flow, notebook_file, notebooks_dir)
     project = find_project_root(root if project_root is None else project_root, flow)
     if project_root is not None:
         config = {**(config or {}), PROJECT_ROOT_KEY: str(project.resolve())}
-    html = export_html if html is None else html
+    if options.get("html") is None:
+        options["html"] = export_html
     settings = load_settings(project)
     path = resolve_flow(flow, project, Path.cwd())
-    _get_ready(project, settings.kernel if kernel_name is None else kernel_name)
+    _get_ready(project, options.get("kernel_name") or settings.options.get("kernel"))
     parsed = read_flow(path)
     folder = local_folder(execution_dir if execution_dir is not None else "", "execution_dir")
     if output_suffix is not None and output is None:
         output = folder / f"{parsed.name}{output_suffix}.ipynb"
     paths = _paths(check_encodable(folder.resolve()), parsed, output)
     works_in = check_encodable((folder if cwd is None else local_folder(cwd, "cwd")).resolve())
-    options = make_options(
-        timeout=timeout,
-        cell_timeout=cell_timeout,
-        kernel_name=kernel_name,
-        html=html,
-        preload=preload,
-        settings=settings.of(language(parsed), parsed.metadata, path),
-        defaults=defaults,
-    )
+    how = make_options(options, settings.of(language(parsed), parsed.metadata, path))
     plan = plan_instance(
-        parsed, config, "", "", works_in, project, options, with_config=config is not None
+        parsed, config, "", "", works_in, project, how, with_config=config is not None
     )
     if paths.notebook == parsed.path and not _is_executed_copy(parsed):
         raise FlowError(

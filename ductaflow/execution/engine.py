@@ -42,7 +42,7 @@ from ductaflow.model.facts import Reason
 from ductaflow.model.plans import InstancePlan, Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.model.thisrun import THIS_RUN
-from ductaflow.plans.plan import options_summary
+from ductaflow.plans.options import options_summary
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse import observation

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from ductaflow.model.flows import Cell, Flow
-from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.options import RunOptions
 
 Config = dict[str, Any]
 """A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
@@ -28,45 +28,6 @@ class Note:
     kind: str
     message: str
     key: str = ""
-
-
-@attrs.frozen
-class RunOptions:
-    """How to run, apart from what.
-
-    Attributes:
-        timeout: Seconds for the whole instance; None for no limit.
-        cell_timeout: Seconds for any one cell; None for no limit.
-        kernel_name: A kernelspec's name; None for the conductor's own interpreter.
-        html: Whether to write the HTML report, and how it looks.
-        preload: Modules to import ahead besides those that the flow imports; None to import none.
-        nested_workers: How many workers a sweep inside the flow takes; None for its own default.
-        reuse: Whether an earlier run may serve in its place, if nothing has changed.
-        force: Whether to run though nothing has changed.
-        ignore: Kinds of change that do not count, as `python`, `package`, `variable`.
-        max_age: Seconds for which a run that connected to other hosts is reused; None for ever.
-        defaults: Whether the config is the flow's default, updated by what is given; else it is
-            what is given alone.
-    """
-
-    timeout: float | None = None
-    cell_timeout: float | None = None
-    kernel_name: str | None = None
-    html: bool | HtmlOptions = True
-    preload: tuple[str, ...] | None = ()
-    nested_workers: int | None = None
-    reuse: bool = True
-    force: bool = False
-    ignore: tuple[str, ...] = ()
-    max_age: float | None = None
-    defaults: bool = True
-
-    @property
-    def looks(self) -> HtmlOptions | None:
-        """How the HTML report looks; None if there is to be none."""
-        if isinstance(self.html, HtmlOptions):
-            return self.html
-        return HtmlOptions() if self.html else None
 
 
 @attrs.frozen
@@ -93,7 +54,7 @@ class InstancePlan:
     instance: str
     directory: Path
     root: Path
-    options: RunOptions = RunOptions()
+    options: RunOptions = attrs.field(factory=RunOptions)
     fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     cells: tuple[Cell, ...] = attrs.field(default=(), repr=False)
     notes: tuple[Note, ...] = ()

@@ -23,7 +23,8 @@ from ductaflow.flows.reading import as_written
 from ductaflow.flows.syntax import language as language_of
 from ductaflow.history.recordfile import read_record
 from ductaflow.model.flows import Cell, Flow, Tag
-from ductaflow.model.plans import Config, InstancePlan, RunOptions
+from ductaflow.model.options import RunOptions
+from ductaflow.model.plans import Config, InstancePlan
 from ductaflow.model.records import RunRecord
 from ductaflow.papermill import metadata
 from ductaflow.papermill.console import Console, Writable, progress_bar

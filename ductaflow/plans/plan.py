@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from numbers import Real
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,15 @@ import attrs
 from ductaflow.flows.commands import command_notes
 from ductaflow.flows.parameterscell import require_parameters
 from ductaflow.flows.reading import as_written
-from ductaflow.model.ages import Age, seconds_of
 from ductaflow.model.flows import Flow
-from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.plans import Config, InstancePlan, RunOptions
+from ductaflow.model.options import RunOptions
+from ductaflow.model.plans import Config, InstancePlan
 from ductaflow.plans.cells import prepare
 from ductaflow.plans.config import normalise
 from ductaflow.plans.fingerprint import fingerprints
 from ductaflow.plans.notes import config_notes
 from ductaflow.plans.parameters import complete
 from ductaflow.project.names import check_name
-from ductaflow.project.settings import DEFAULTS, SHARED, Settings
 
 
 def names_of(
@@ -51,10 +47,6 @@ def names_of(
         step, instance = None, step
     checked = check_name(step if step is not None else flow.stem, "step")
     return checked, check_name(instance, "instance"), config
-
-
-IGNORABLE = ("python", "package", "variable")
-"""Kinds of change that callers can have ignored; `package:numpy` is one package's."""
 
 
 def plan_instance(
@@ -135,81 +127,3 @@ def lay_out(plan: InstancePlan) -> InstancePlan:
     notes = config_notes(plan.flow, plan.config, plan.given) if plan.config is not None else ()
     notes = (*command_notes(plan.flow), *notes)
     return attrs.evolve(plan, cells=prepare(plan.flow, plan.config, notes), notes=notes)
-
-
-def make_options(
-    *,
-    timeout: float | None = None,
-    cell_timeout: float | None = None,
-    kernel_name: str | None = None,
-    html: bool | HtmlOptions | None = None,
-    preload: Sequence[str] | bool | None = None,
-    nested_workers: int | None = None,
-    settings: Settings = DEFAULTS,
-    reuse: bool = True,
-    force: bool = False,
-    ignore: Sequence[str] = (),
-    max_age: Age | None = None,
-    defaults: bool = True,
-) -> RunOptions:
-    """The options as callers give them, in one object; the project's settings where they do not.
-
-    Raises:
-        TypeError: `preload` or `ignore` is a single string, or a time limit no number.
-        ValueError: A time limit is not above 0, `max_age` is no age, or `ignore` names nothing that
-            can be ignored.
-    """
-    timeout = _limit("timeout", settings.timeout if timeout is None else timeout)
-    cell_timeout = _limit(
-        "cell_timeout", settings.cell_timeout if cell_timeout is None else cell_timeout
-    )
-    age = settings.max_age if max_age is None else seconds_of(max_age, "max_age")
-    kernel_name = settings.kernel if kernel_name is None else kernel_name
-    if html is None or (html is True and settings.html):
-        html = HtmlOptions(shared=True) if settings.html == SHARED else bool(settings.html)
-    preload = settings.preload if preload is None else preload
-    ahead: tuple[str, ...] | None
-    if isinstance(preload, bool):
-        ahead = () if preload else None
-    elif isinstance(preload, str):
-        raise TypeError(f"preload takes a list of module names, as [{preload!r}]")
-    else:
-        ahead = tuple(preload)
-    if isinstance(ignore, str):
-        raise TypeError(f"ignore takes a list, as [{ignore!r}]")
-    for kind in ignore:
-        if kind.partition(":")[0] not in IGNORABLE:
-            raise ValueError(f"ignore has {kind!r}; it takes {', '.join(map(repr, IGNORABLE))}")
-    return RunOptions(
-        timeout=timeout,
-        cell_timeout=cell_timeout,
-        kernel_name=kernel_name,
-        html=html,
-        preload=ahead,
-        nested_workers=nested_workers,
-        reuse=reuse,
-        force=force,
-        ignore=tuple(ignore),
-        max_age=None if age == math.inf else age,
-        defaults=defaults,
-    )
-
-
-def options_summary(options: RunOptions) -> Config:
-    """The options that differ from the defaults, in JSON's types; they repeat a run."""
-    values = attrs.asdict(options, filter=lambda field, value: value != field.default)
-    return normalise({k: v for k, v in values.items() if k not in _OF_A_CALL})
-
-
-_OF_A_CALL = ("nested_workers", "reuse", "force")  # not of the run itself
-
-
-def _limit(name: str, seconds: float | None) -> float | None:
-    """A time limit, of which infinity is none: so a call can lift one that the settings have."""
-    if seconds is None or seconds == math.inf:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, Real):
-        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}")
-    if not seconds > 0:
-        raise ValueError(f"{name} must be a number of seconds greater than 0, not {seconds!r}")
-    return seconds

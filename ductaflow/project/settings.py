@@ -6,23 +6,21 @@ defaults here.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, final
 
 import attrs
 
 from ductaflow.errors import SettingsError
-from ductaflow.model.ages import seconds_of
+from ductaflow.model.options import OPTIONS, SETTINGS
+from ductaflow.text import variables
 from ductaflow.text.nearest import nearest
 
 SETTINGS_FILE = "ductaflow.toml"
 VARIABLE_PREFIX = "DUCTAFLOW_"
-
-_Preload: TypeAlias = bool | tuple[str, ...]
 
 
 # --- what each may be -------------------------------------------------------------------------
@@ -50,43 +48,6 @@ def _count(value: Any) -> int:
     return value
 
 
-def _seconds(value: Any) -> float:
-    if type(value) not in (int, float) or not value > 0 or math.isnan(value):
-        raise ValueError("a number of seconds greater than 0, or inf")
-    return float(value)
-
-
-def _age(value: Any) -> float:
-    try:
-        return seconds_of(value, "max_age")
-    except (TypeError, ValueError):
-        raise ValueError("an age, as 3600 (seconds), '30m', '12h', '1d' or '2w'") from None
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a kernelspec's name")
-    return value
-
-
-SHARED = "shared"
-"""The setting `html` with which reports share their styles; see `HtmlOptions`."""
-
-
-def _html(value: Any) -> bool | str:
-    if type(value) is not bool and value != SHARED:
-        raise ValueError(f"true, false or {SHARED!r}")
-    return SHARED if value == SHARED else bool(value)
-
-
-def _modules(value: Any) -> _Preload:
-    if type(value) is bool:
-        return value
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise ValueError("true, false or a list of modules' names")
-    return tuple(value)
-
-
 _NO_HEADER: Mapping[str, Any] = {}
 
 
@@ -99,23 +60,17 @@ class Settings:
         runs: The folder of all runs, from the root.
         flows: Folders in which a flow is found by its bare name.
         workers: How many instances of a sweep run at once; None for one a core.
-        timeout: Seconds for one instance; None for no limit.
-        cell_timeout: Seconds for one cell; None for no limit.
-        kernel: A kernelspec's name; None for the conductor's own interpreter.
-        html: Whether to write HTML reports; `shared`: reports that share their styles.
-        preload: Modules to import ahead besides those that the flow imports; False for none.
-        max_age: Seconds for which a run that connected to other hosts is reused; None for ever.
+        options: Those of runs that are set, by their settings' names; see `model.options`.
     """
 
-    runs: str = attrs.field(default="runs", metadata={"check": _folder})
-    flows: tuple[str, ...] = attrs.field(default=("flow", "flows"), metadata={"check": _folders})
-    workers: int | None = attrs.field(default=None, metadata={"check": _count})
-    timeout: float | None = attrs.field(default=None, metadata={"check": _seconds})
-    cell_timeout: float | None = attrs.field(default=None, metadata={"check": _seconds})
-    kernel: str | None = attrs.field(default=None, metadata={"check": _name})
-    html: bool | str = attrs.field(default=True, metadata={"check": _html})
-    preload: _Preload = attrs.field(default=True, metadata={"check": _modules})
-    max_age: float | None = attrs.field(default=None, metadata={"check": _age})
+    runs: str = attrs.field(default="runs", metadata={"read": _folder})
+    flows: tuple[str, ...] = attrs.field(
+        default=("flow", "flows"), metadata={"read": _folders, "text": variables.names}
+    )
+    workers: int | None = attrs.field(
+        default=None, metadata={"read": _count, "text": variables.number}
+    )
+    options: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
 
     def of(
         self, language: str, header: Mapping[str, Any] = _NO_HEADER, flow: object = ""
@@ -132,16 +87,25 @@ class Settings:
         """
         own = header.get("ductaflow")
         given = own.get("max_age") if isinstance(own, Mapping) else None
-        changes: dict[str, Any] = {} if language == "python" else {"kernel": None}
+        options = dict(self.options)
+        if language != "python":
+            options.pop("kernel", None)
         if given is not None:
-            changes["max_age"] = _checked("max_age", given, f"the header of {flow}: ductaflow")
-        return attrs.evolve(self, **changes) if changes else self
+            options["max_age"] = _checked("max_age", given, f"the header of {flow}: ductaflow")
+        return attrs.evolve(self, options=options)
 
 
 DEFAULTS = Settings()
 
-_FIELDS: dict[str, attrs.Attribute[Any]] = {a.name: a for a in attrs.fields(Settings)}
-VARIABLES = {f"{VARIABLE_PREFIX}{name.upper()}": name for name in _FIELDS}
+_READ: dict[str, Callable[[Any], Any]] = {
+    **{a.name: a.metadata["read"] for a in attrs.fields(Settings) if "read" in a.metadata},
+    **{name: OPTIONS[option].read for name, option in SETTINGS.items()},
+}
+_TEXT: dict[str, Callable[[str], Any]] = {
+    **{a.name: a.metadata.get("text", str) for a in attrs.fields(Settings)},
+    **{name: OPTIONS[option].from_text for name, option in SETTINGS.items()},
+}
+VARIABLES = {f"{VARIABLE_PREFIX}{name.upper()}": name for name in _READ}
 """The environment variables that override a setting."""
 
 
@@ -161,13 +125,21 @@ def load_settings(root: Path, environment: Mapping[str, str] | None = None) -> S
     env = os.environ if environment is None else environment
     settings = _of_file(root)
     overrides = {
-        name: _checked(name, _from_text(name, env[variable]), variable)
+        name: _checked(name, _TEXT[name](env[variable]), variable)
         for variable, name in VARIABLES.items()
         if env.get(variable)
     }
-    if overrides.get("html") is True and settings.html:
-        del overrides["html"]  # they look as the file says
-    return attrs.evolve(settings, **overrides) if overrides else settings
+    return _over(settings, overrides)
+
+
+def _over(settings: Settings, said: Mapping[str, Any]) -> Settings:
+    """Settings with what is said over them."""
+    own = {name: value for name, value in said.items() if name not in SETTINGS}
+    options = dict(settings.options)
+    for name in said.keys() & SETTINGS.keys():
+        over = OPTIONS[SETTINGS[name]].over
+        options[name] = over(said[name], options.get(name, said[name]))
+    return attrs.evolve(settings, **own, options=options)
 
 
 _Signature: TypeAlias = tuple[tuple[int, int] | None, ...]
@@ -204,7 +176,7 @@ def _read(own: Path, pyproject: Path) -> Settings:
     table = own_table or shared
     if not isinstance(table, dict):
         raise SettingsError(f"{where} must be a table of settings, not {table!r}")
-    return Settings(**{name: _checked(name, value, where) for name, value in table.items()})
+    return _over(DEFAULTS, {name: _checked(name, v, where) for name, v in table.items()})
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -228,28 +200,11 @@ def _parse(file: Path) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
-    field = _FIELDS.get(name)
-    if field is None:
-        raise SettingsError(f"{where} has no setting {name!r}; {nearest(name, _FIELDS)}")
+    read = _READ.get(name)
+    if read is None:
+        raise SettingsError(f"{where} has no setting {name!r}; {nearest(name, _READ)}")
     try:
-        return field.metadata["check"](value)
-    except ValueError as e:
+        return read(value)
+    except (TypeError, ValueError) as e:
         shown = "" if where in VARIABLES else f": {name}"
         raise SettingsError(f"{where}{shown} must be {e}, not {value!r}") from None
-
-
-def _from_text(name: str, text: str) -> Any:
-    """An environment variable's text as the value that TOML would have; itself if it is none."""
-    if name in ("flows", "preload"):
-        known: dict[str, Any] = {"true": True, "1": True, "false": False, "0": False}
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        return known.get(text.lower(), parts) if name == "preload" else parts
-    if name == "html":
-        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    if name in ("workers", "timeout", "cell_timeout"):
-        try:
-            number = float(text)
-        except ValueError:
-            return text
-        return int(number) if number.is_integer() else number
-    return text

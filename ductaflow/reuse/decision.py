@@ -27,7 +27,8 @@ from ductaflow.files.mounts import silent
 from ductaflow.history.recordfile import read_config, read_record
 from ductaflow.model.ages import format_age, format_limit
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
-from ductaflow.model.plans import InstancePlan, RunOptions
+from ductaflow.model.options import RunOptions
+from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.model.rules import changed_rules
 from ductaflow.plans.fingerprint import (
@@ -38,7 +39,7 @@ from ductaflow.plans.fingerprint import (
     names_hash,
     same_grammar,
 )
-from ductaflow.plans.plan import options_summary
+from ductaflow.plans.options import options_summary
 from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.reuse import importables
 from ductaflow.reuse.environment import OTHER_KEY, answers, differences

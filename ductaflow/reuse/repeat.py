@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import attrs
 
 from ductaflow.errors import DuctaflowError
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision, Reason
-from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.plans import InstancePlan, RunOptions
-from ductaflow.model.records import RunRecord
+from ductaflow.model.options import RunOptions
+from ductaflow.model.plans import InstancePlan
+from ductaflow.plans.options import recorded_options
 from ductaflow.plans.plan import plan_instance
 from ductaflow.project.settings import load_settings
 from ductaflow.reuse.interpreters import Interpreters
@@ -29,9 +25,9 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
         DuctaflowError: The flow is gone or does not parse, or the config is gone.
     """
     path = flow_of(run.record, root)
-    values = recorded_options(run.record)
+    values = recorded_options(run.record.options)
     flow = read_flow(path)
-    now = load_settings(root).of(language(flow), flow.metadata, path).max_age
+    now = load_settings(root).of(language(flow), flow.metadata, path).options.get("max_age")
     ages = [age for age in (values.get("max_age"), now) if age is not None]
     # What it was called with, or what is said now: by neither is it to be too old.
     values["max_age"] = min(ages, default=None)
@@ -40,18 +36,6 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
         flow, run.given, run.step, run.instance, run.dir, root, options,
         with_config=True,
     )  # fmt: skip
-
-
-def recorded_options(record: RunRecord) -> dict[str, Any]:
-    """The options of a run that differ from the defaults, for `RunOptions`."""
-    known = {field.name for field in attrs.fields(RunOptions)}
-    values = {name: value for name, value in record.options.items() if name in known}
-    for name in ("preload", "ignore"):
-        if isinstance(values.get(name), list):
-            values[name] = tuple(values[name])
-    if isinstance(values.get("html"), Mapping):
-        values["html"] = HtmlOptions(**values["html"])
-    return values
 
 
 def standing_of(

@@ -31,7 +31,8 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
 from ductaflow.history.run import Run
 from ductaflow.model.facts import FileFact, Reason, Role
-from ductaflow.model.plans import InstancePlan, RunOptions
+from ductaflow.model.options import RunOptions
+from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord
 from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
 from ductaflow.plans.plan import lay_out

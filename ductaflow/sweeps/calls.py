@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -25,8 +25,8 @@ from ductaflow.history.entries import Entry
 from ductaflow.history.events import Listener
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Call, Runs
-from ductaflow.model.ages import Age
-from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.options import RunKeywords, check_keywords, takes
+from ductaflow.plans.options import make_options
 from ductaflow.project.layout import instance_dir, step_dir
 from ductaflow.project.names import check_name
 from ductaflow.project.root import project_root
@@ -41,9 +41,13 @@ from ductaflow.sweeps.tasks import ConfigSpec, NameSpec, OnlySpec, plan_tasks
 from ductaflow.tables.table import Row, read_table
 from ductaflow.text.nearest import nearest
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 PathLike = str | os.PathLike[str]
 
 
+@takes(RunKeywords)
 def sweep(
     flow: PathLike,
     table: Any,
@@ -59,24 +63,15 @@ def sweep(
     retries: int = 0,
     retry_on: RetrySpec = RETRIED,
     retry_wait: float = 1.0,
-    force: bool = False,
-    reuse: bool = True,
-    ignore: Sequence[str] = (),
     export_to: str | None = None,
     export_files: str | Sequence[str] = "*",
     progress: bool = True,
     on_event: Listener | None = None,
     live: bool | PathLike = False,
     root: PathLike | None = None,
-    timeout: float | None = None,
-    cell_timeout: float | None = None,
-    kernel_name: str | None = None,
-    html: bool | HtmlOptions | None = None,
-    preload: Sequence[str] | bool | None = None,
-    max_age: Age | None = None,
-    defaults: bool = True,
     verify: float = 0,
     prune: bool = False,
+    **options: Unpack[RunKeywords],
 ) -> Runs:
     """Run a flow once for each row of a table, each as an instance of one step.
 
@@ -108,9 +103,6 @@ def sweep(
         retry_on: Kinds of failure (`died`, `start`, `timeout`, `cell`, `busy`), and exceptions that
             a cell raises, by name or as classes: `ConnectionError`.
         retry_wait: Seconds before the second attempt; twice as many before each further one.
-        force: Run all, changed or not.
-        reuse: Whether earlier runs may be reused where nothing has changed.
-        ignore: Changes that do not count; see `run_step_flow`.
         export_to: Where to deliver each run that succeeds; see `export`. One that cannot be
             delivered counts as failed.
         export_files: Globs of the files to deliver.
@@ -119,19 +111,13 @@ def sweep(
             it raises ends the sweep.
         live: Whether `runs/index.html` follows the sweep while it runs; or the folder for a page
             about this sweep alone. See `collate`.
-        root: The project root; see `run_step_flow`, as for the rest.
-        timeout: Seconds for each instance, from its first cell on.
-        cell_timeout: Seconds for any one cell.
-        kernel_name: A kernelspec's name.
-        html: Whether to write HTML reports, or how they are to look.
-        preload: See `run_step_flow`.
-        max_age: For how long runs that connected to other hosts are reused; see `run_step_flow`.
-        defaults: Whether the flow's default counts; with False the config is what is given alone.
+        root: The project root; see `run_step_flow`.
         verify: Which fraction of the runs that were reused, as 0.02, is run again in a scratch
             folder and compared, at least one if there is one; chosen at random, so that in time
             all have their turn. What came of it is in the runs' `verified`. See `ductaflow.verify`.
         prune: Whether the step's instances that were in an earlier table, but are not in this one,
             are removed in the end, whatever `only` and `limit` say. See `ductaflow.prune`.
+        **options: How to run each; what is left out of these is as the project's settings say.
 
     Returns:
         The runs, in the order of the table; those that failed are among them.
@@ -146,6 +132,7 @@ def sweep(
         SweepFailed: With `on_error="stop"`, an instance failed.
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
+    check_keywords("sweep", options, RunKeywords)
     fraction = checked_fraction(verify)
     if fraction and dry_run:
         raise ValueError("dry_run runs nothing, so verify has nothing to compare")
@@ -156,10 +143,8 @@ def sweep(
         SweepOptions(
             step=step, instance=instance, config=config, workers=workers, only=only, limit=limit,
             on_error=on_error, retries=retries, retry_on=retry_on, retry_wait=retry_wait,
-            force=force, reuse=reuse, ignore=ignore, export_to=export_to,
-            export_files=export_files, progress=progress, on_event=on_event, live=live,
-            timeout=timeout, cell_timeout=cell_timeout, kernel_name=kernel_name, html=html,
-            preload=preload, max_age=max_age, defaults=defaults, prune=prune,
+            export_to=export_to, export_files=export_files, progress=progress, on_event=on_event,
+            live=live, prune=prune, each=options,
         ),
     )  # fmt: skip
     if dry_run:
@@ -180,7 +165,7 @@ def sweep_part(flow: PathLike, table: Any, *, root: Path, **options: Any) -> Run
         DuctaflowError: See `sweep`.
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
-    return _done(_prepare(flow, table, root, SweepOptions(**options, part=True)), 0)
+    return _done(_prepare(flow, table, root, _options(options, part=True)), 0)
 
 
 def _done(executor: SweepExecutor, fraction: float) -> Runs:
@@ -220,12 +205,19 @@ def sweep_iter(flow: PathLike, table: Any, **options: Any) -> Iterator[Run]:
         DuctaflowError: See `sweep`.
     """
     root = options.pop("root", None)
-    known = [field.name for field in attrs.fields(SweepOptions) if field.name != "part"]
-    for name in options:
-        if name not in known:
-            raise TypeError(f"sweep_iter has no option {name!r}; {nearest(name, known)}")
-    executor = _prepare(flow, table, root, SweepOptions(**options))
+    executor = _prepare(flow, table, root, _options(options))
     return (run for _, run in executor.work())
+
+
+def _options(given: Mapping[str, Any], *, part: bool = False) -> SweepOptions:
+    """The options of a sweep, those of each run apart."""
+    own = [field.name for field in attrs.fields(SweepOptions) if field.name not in ("part", "each")]
+    known = [*own, *RunKeywords.__annotations__]
+    for name in given:
+        if name not in known:
+            raise TypeError(f"sweep_iter() has no option {name!r}; {nearest(name, known)}")
+    each: Any = {name: value for name, value in given.items() if name not in own}
+    return SweepOptions(**{n: v for n, v in given.items() if n in own}, each=each, part=part)
 
 
 # --- before anything starts ---------------------------------------------------------------------
@@ -238,12 +230,12 @@ def _prepare(
     settings = load_settings(project)
     workers = worker_count(options.workers, os.environ, settings.workers)
     budget = share(os.environ, settings.workers)
-    options.run_options(settings, None)  # is it all in order?
+    make_options(options.each, settings)  # is it all in order?
     parsed = read_flow(resolve_flow(flow, project, Path.cwd()))
     settings = settings.of(language(parsed), parsed.metadata, parsed.path)
-    options = attrs.evolve(options, kernel_name=options.kernel_name or settings.kernel)
+    each = make_options(options.each, settings)
     require_parameters(parsed)
-    spec = kernel_spec(parsed, options.kernel_name)
+    spec = kernel_spec(parsed, each.kernel_name)
     check_language(parsed, spec)
     problem = check_syntax(parsed) if spec.argv[0] == sys.executable else None
     if problem is not None:
@@ -265,8 +257,8 @@ def _prepare(
     )
     if tasks.count is not None:
         workers = max(1, min(workers, tasks.count))
-    run_options = options.run_options(settings, max(1, budget // workers))
-    return SweepExecutor(SweepPlan(parsed, step, project, tasks, run_options), options, workers)
+    each = attrs.evolve(each, nested_workers=max(1, budget // workers))
+    return SweepExecutor(SweepPlan(parsed, step, project, tasks, each), options, workers)
 
 
 def _target(

@@ -17,7 +17,8 @@ from ductaflow.history.index import Index
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.flows import Flow
-from ductaflow.model.plans import InstancePlan, RunOptions
+from ductaflow.model.options import RunOptions
+from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.plans.parameters import complete
 from ductaflow.plans.plan import plan_given

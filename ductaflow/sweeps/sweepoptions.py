@@ -11,12 +11,8 @@ from typing import Any, TypeAlias, final
 import attrs
 
 from ductaflow.history.events import Listener
-from ductaflow.model.ages import Age
-from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.plans import RunOptions
+from ductaflow.model.options import RunKeywords
 from ductaflow.model.records import ErrorInfo
-from ductaflow.plans.plan import make_options
-from ductaflow.project.settings import Settings
 from ductaflow.sweeps.tasks import ConfigSpec, NameSpec, OnlySpec
 
 RetrySpec: TypeAlias = str | type[BaseException] | Sequence[str | type[BaseException]]
@@ -35,7 +31,7 @@ def _names(given: RetrySpec) -> tuple[str, ...]:
 @final
 @attrs.frozen(kw_only=True)
 class SweepOptions:
-    """The options of a sweep, as `sweep` explains them."""
+    """The options of a sweep, as `sweep` explains them; `each` has those of every run."""
 
     step: str | None = None
     instance: NameSpec = None
@@ -47,23 +43,14 @@ class SweepOptions:
     retries: int = attrs.field(default=0)
     retry_on: tuple[str, ...] = attrs.field(default=RETRIED, converter=_names)
     retry_wait: float = attrs.field(default=1.0)
-    force: bool = False
-    reuse: bool = True
-    ignore: Sequence[str] = ()
     export_to: str | None = None
     export_files: str | Sequence[str] = "*"
     progress: bool = True
     on_event: Listener | None = None
     live: bool | str | os.PathLike[str] = False
-    timeout: float | None = None
-    cell_timeout: float | None = None
-    kernel_name: str | None = None
-    html: bool | HtmlOptions | None = None
-    preload: Sequence[str] | bool | None = None
-    max_age: Age | None = None
-    defaults: bool = True
     prune: bool = False
     part: bool = False  # of what its step's table has, as where some are run again
+    each: RunKeywords = attrs.field(factory=RunKeywords)
 
     @on_error.validator
     def _check_on_error(self, _: object, value: object) -> None:
@@ -89,28 +76,6 @@ class SweepOptions:
             close = difflib.get_close_matches(name, KINDS, n=1)
             if name.islower() and name not in KINDS and close:  # `gaierror` is an exception
                 raise ValueError(f"retry_on has {name!r}; did you mean {close[0]!r}?")
-
-    def run_options(self, settings: Settings, nested_workers: int | None) -> RunOptions:
-        """Those that count for each instance.
-
-        Args:
-            settings: The project's.
-            nested_workers: How many workers a sweep inside the flow takes.
-        """
-        return make_options(
-            timeout=self.timeout,
-            cell_timeout=self.cell_timeout,
-            kernel_name=self.kernel_name,
-            html=self.html,
-            preload=self.preload,
-            nested_workers=nested_workers,
-            settings=settings,
-            force=self.force,
-            reuse=self.reuse,
-            ignore=self.ignore,
-            max_age=self.max_age,
-            defaults=self.defaults,
-        )
 
     def retried(self, error: ErrorInfo | None) -> bool:
         """Whether a run that failed so is to be tried again, attempts left."""

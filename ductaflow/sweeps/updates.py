@@ -34,9 +34,11 @@ from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
 from ductaflow.model.ages import Age
 from ductaflow.model.facts import CacheDecision, Reason
-from ductaflow.model.plans import InstancePlan, Note, RunOptions
+from ductaflow.model.options import RunOptions
+from ductaflow.model.plans import InstancePlan, Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
-from ductaflow.plans.plan import make_options, names_of, plan_instance
+from ductaflow.plans.options import make_options, recorded_options
+from ductaflow.plans.plan import names_of, plan_instance
 from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import instance_dir, runs_dir
@@ -45,7 +47,7 @@ from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import worker_count
 from ductaflow.reuse.decision import ACCEPTABLE, renewed
 from ductaflow.reuse.interpreters import Interpreters
-from ductaflow.reuse.repeat import plan_again, recorded_options
+from ductaflow.reuse.repeat import plan_again
 
 PathLike = str | os.PathLike[str]
 Target = Run | str | None
@@ -150,14 +152,14 @@ def _plan(
     directory = instance_dir(project, step, instance)
     last = load_run(directory)
     if last is not None:
-        recorded = recorded_options(last.brief)
+        recorded = recorded_options(last.brief.options)
         options = attrs.evolve(options, html=recorded.get("html", True))
         if config is None:
             config = last.given
             options = attrs.evolve(options, defaults=bool(recorded.get("defaults", True)))
     parsed = read_flow(path)
     settings = load_settings(project).of(language(parsed), parsed.metadata, path)
-    age = make_options(max_age=max_age, settings=settings).max_age
+    age = make_options({"max_age": max_age}, settings).max_age
     options = attrs.evolve(options, max_age=age)
     return plan_instance(
         parsed, config, step, instance, directory, project, options, with_config=True

@@ -28,10 +28,10 @@ from ductaflow.history.run import Run
 from ductaflow.history.standing import is_live, standing_runs
 from ductaflow.model.ages import seconds_of
 from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.plans.options import recorded_options
 from ductaflow.project.layout import ArtifactPaths, instance_dir
 from ductaflow.project.names import check_name
 from ductaflow.project.root import project_root
-from ductaflow.reuse.repeat import recorded_options
 
 DELETABLE: Final = ("report", "notebook", "log")
 COMPRESSIBLE: Final = ("notebook", "log")
@@ -137,7 +137,7 @@ def make_report(run: Run) -> Path:
             raise ArtifactError(
                 f"{run.label} has no notebook of which a report could be made: {e}. Run it again."
             ) from e
-        told = recorded_options(record).get("html", True)
+        told = recorded_options(record.options).get("html", True)
         looks = told if isinstance(told, HtmlOptions) else HtmlOptions()
         if shares(run.html):
             looks = attrs.evolve(looks, shared=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from kernel_client import inside
 
 writing = inside("ductaflow_journal")
+descriptors = inside("ductaflow_descriptors")
 
 
 def message(number: int, *rest: bytes) -> list[bytes]:
@@ -84,3 +86,38 @@ def test_without_room_nothing_old_is_said_again(tmp_path: Path) -> None:
 
 def test_a_kernel_without_a_journal_has_said_no_more(tmp_path: Path) -> None:
     assert reading.unheard(tmp_path, "") == []
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("splices", [True, False], ids=["in a file", "in memory"])
+def test_what_is_read_from_a_pipe_is_kept_until_it_is_published(
+    tmp_path: Path, pipe: tuple[int, int], splices: bool
+) -> None:
+    def kept() -> bytes:
+        return reading.unpublished(tmp_path, "1")
+
+    taken = descriptors.Taken(str(tmp_path / "1t"))
+    taken._splices = splices and taken._splices
+    with pytest.raises(BlockingIOError):
+        taken.take(pipe[0])
+    os.write(pipe[1], b"one")
+    assert taken.take(pipe[0]) == b"one"
+    mark = taken.size
+    os.write(pipe[1], b"two")
+    assert taken.take(pipe[0]) == b"two"
+    assert kept() == (b"onetwo" if taken._splices else b"")
+    taken.forget(mark)
+    assert kept() == (b"two" if taken._splices else b"")
+    taken.forget(taken.size)
+    assert kept() == b""
+    os.write(pipe[1], b"three")
+    assert taken.take(pipe[0]) == b"three"
+    assert kept() == (b"three" if taken._splices else b"")

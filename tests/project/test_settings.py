@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from ductaflow import HtmlOptions, accept, explain, get_all_instances, run_step_flow, sweep
 from ductaflow.cli.main import group
 from ductaflow.errors import SettingsError
-from ductaflow.plans.plan import make_options
+from ductaflow.plans.options import make_options
 from ductaflow.project.layout import instance_dir, runs_dir
 from ductaflow.project.root import find_root
 from ductaflow.project.settings import Settings, load_settings
@@ -43,9 +43,11 @@ html = false
 preload = ["sklearn"]
 """
     write(tmp_path, table + text, file)
-    assert load_settings(tmp_path, {}) == Settings(
-        "results/runs", ("steps",), 3, 60.0, 1.5, "geo", False, ("sklearn",)
-    )
+    options = {
+        "timeout": 60, "cell_timeout": 1.5, "kernel": "geo", "html": False,
+        "preload": ("sklearn",),
+    }  # fmt: skip
+    assert load_settings(tmp_path, {}) == Settings("results/runs", ("steps",), 3, options)
     assert find_root(tmp_path, None, {}) == tmp_path
 
 
@@ -99,10 +101,9 @@ def test_environment_wins_over_the_file(tmp_path):
         "DUCTAFLOW_KERNEL": "geo",
         "DUCTAFLOW_CELL_TIMEOUT": "",
     }
-    assert load_settings(tmp_path, env) == Settings(
-        "runs", ("a", "b/c"), 5, 2.5, None, "geo", False, ("numpy", "scipy")
-    )
-    assert load_settings(tmp_path, {"DUCTAFLOW_PRELOAD": "0"}).preload is False
+    options = {"timeout": 2.5, "kernel": "geo", "html": False, "preload": ("numpy", "scipy")}
+    assert load_settings(tmp_path, env) == Settings("runs", ("a", "b/c"), 5, options)
+    assert load_settings(tmp_path, {"DUCTAFLOW_PRELOAD": "0"}).options["preload"] is None
 
 
 @pytest.mark.parametrize(
@@ -113,15 +114,19 @@ def test_a_variable_that_is_wrong_is_named(tmp_path, name, value):
         load_settings(tmp_path, {name: value})
 
 
-def test_arguments_win_over_settings():
-    settings = Settings(timeout=60, cell_timeout=5, kernel="geo", html=False, preload=False)
-    said = make_options(settings=settings)
+def test_arguments_win_over_settings(tmp_path):
+    write(
+        tmp_path,
+        "timeout = 60\ncell_timeout = 5\nkernel = 'geo'\nhtml = false\npreload = false",
+    )
+    settings = load_settings(tmp_path, {})
+    said = make_options({}, settings)
     assert (said.timeout, said.cell_timeout, said.kernel_name) == (60, 5, "geo")
     assert (said.html, said.preload) == (False, None)
-    said = make_options(
-        timeout=math.inf, cell_timeout=7, kernel_name="b", html=True, preload=["x"],
-        settings=settings,
-    )  # fmt: skip
+    given = {
+        "timeout": math.inf, "cell_timeout": 7, "kernel_name": "b", "html": True, "preload": ["x"],
+    }  # fmt: skip
+    said = make_options(given, settings)
     assert (said.timeout, said.cell_timeout, said.kernel_name) == (None, 7, "b")
     assert (said.html, said.preload) == (True, ("x",))
 
@@ -183,6 +188,6 @@ def test_a_time_limit_of_the_settings_counts_for_sweeps_too(project):
 
 
 def test_the_kernel_is_one_for_python():
-    settings = Settings(kernel="geo", timeout=5)
-    assert settings.of("python") is settings
-    assert settings.of("julia") == Settings(timeout=5)
+    settings = Settings(options={"kernel": "geo", "timeout": 5})
+    assert settings.of("python") == settings
+    assert settings.of("julia") == Settings(options={"timeout": 5})

@@ -418,7 +418,7 @@ x=1
         ("step", {"retry_on": ["tiemout"]}, ValueError, "did you mean 'timeout'"),
         ("step", {"timeout": "1 min"}, TypeError, "timeout must be .*, not '1 min'"),
         ("step", {"cell_timeout": 0}, ValueError, "cell_timeout must be .*, not 0"),
-        ("step", {"preload": "numpy"}, TypeError, "preload takes a list"),
+        ("step", {"preload": "numpy"}, TypeError, "preload must be true, false or a list"),
         ("step", {"only": ["i1", "i300"]}, TableError, "'i300' matches none of 300"),
         ("step", {"export_to": "out"}, TableError, "rows 0 and 1 .* both be delivered to out"),
         ("other", {}, FlowError, "is in forth: a config can be injected into python, r, "),

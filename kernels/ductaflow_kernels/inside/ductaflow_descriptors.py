@@ -6,7 +6,8 @@ Beside `ductaflow_boot.py`; as that, it needs the interpreter's own ipykernel an
                                             └──after the kernel's death, or if it is stuck ──▶──┘
 
 What is in a pipe outlives the process that wrote it, as long as somebody has it open: the conductor
-does. In ipykernel a thread for each descriptor reads it, whenever it comes to it.
+does. In ipykernel a thread for each descriptor reads it, whenever it comes to it. Here what is read
+from the pipe lies in a file, which the conductor can read as well, until it has been published.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Pipe:
         self.original = os.dup(self.descriptor)
         os.dup2(writing, self.descriptor)
         os.close(writing)
+        self._taken = Taken(path + TAKEN)
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def ready(self) -> bool:
@@ -61,8 +63,60 @@ class Pipe:
             if not self.ready():
                 return False
             with contextlib.suppress(BlockingIOError):  # the conductor has been faster
-                write(self._decode(os.read(self.reading, PIECE)))
+                write(self._decode(self._taken.take(self.reading)))
         return True
+
+    def mark(self) -> int:
+        """How far it has been read, for `published`."""
+        return self._taken.size
+
+    def published(self, mark: int) -> None:
+        """What had been read then is safe."""
+        self._taken.forget(mark)
+
+
+TAKEN = "t"  # what the names of the files of `Taken` end in
+_HEAD = 8  # bytes of such a file with how many of those after it are published
+
+
+class Taken:
+    """What was read from a pipe, in a file until it is published: a crash cannot come between.
+
+    Attributes:
+        size: How many bytes it holds.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.size = 0
+        self._splices = hasattr(os, "splice")
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600) if self._splices else -1
+
+    def take(self, pipe: int) -> bytes:
+        """Move what is in a pipe to the file; a piece of it.
+
+        Raises:
+            BlockingIOError: There is nothing.
+        """
+        at = _HEAD + self.size
+        if self._splices:
+            try:
+                moved = os.splice(pipe, self._file, PIECE, None, at, os.SPLICE_F_NONBLOCK)
+                self.size += moved
+                return os.pread(self._file, moved, at)
+            except BlockingIOError:
+                raise
+            except OSError:  # not with this kind of file system, or it is full
+                self._splices = False
+        return os.read(pipe, PIECE)
+
+    def forget(self, mark: int) -> None:
+        """Leave out what was taken before the file had so many bytes."""
+        with contextlib.suppress(OSError):  # the flow has closed it
+            if self.size != mark:
+                os.pwrite(self._file, mark.to_bytes(_HEAD, "little"), 0)
+                return
+            os.ftruncate(self._file, 0)
+        self.size = 0
 
 
 class LastRequest:

@@ -352,7 +352,11 @@ def stream_class() -> Any:
         def _flush(self) -> None:
             """Send what is buffered, in the order in which it was taken; from any thread."""
             with self._order:
+                mark = self._below.mark() if self._below and self._is_master_process() else 0
                 super()._flush()
+                if self._below and mark:
+                    with self._buffer_lock:
+                        self._below.published(mark)
 
         def take_below(self) -> bool:
             """Take in what has been written to the descriptor; whether there may be more."""

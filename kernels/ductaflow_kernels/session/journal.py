@@ -1,6 +1,6 @@
-"""What a kernel that died had published last: it may not have left its process.
+"""What a kernel that died had published last, or was about to: it may not have left its process.
 
-`inside/ductaflow_journal.py` writes these files, and says what is in them.
+`inside/ductaflow_journal.py` and `inside/ductaflow_descriptors.py` write these files.
 """
 
 from __future__ import annotations
@@ -29,6 +29,24 @@ def unheard(folder: Path, last: str) -> list[list[bytes]]:
     ids = [json.loads(frames[HEADER])["msg_id"] for frames in messages]
     after = ids.index(last) + 1 if last in ids else 0
     return [frames for frames in messages[after:] if len(frames) > HEADER + 1]
+
+
+TAKEN = "t"  # what the names of files end in with what was read from a pipe
+COUNT = 8  # bytes with how much of it was published
+
+
+def unpublished(folder: Path, pipe: str) -> bytes:
+    """What a kernel had read from one of its pipes, and had not published yet.
+
+    Args:
+        folder: The kernel's folder.
+        pipe: The pipe's file name.
+    """
+    try:
+        data = (folder / f"{pipe}{TAKEN}").read_bytes()
+    except OSError:  # it keeps none
+        return b""
+    return data[COUNT + int.from_bytes(data[:COUNT], "little") :]
 
 
 def _content(file: Path) -> bytes:

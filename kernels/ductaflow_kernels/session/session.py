@@ -30,7 +30,7 @@ from ductaflow_kernels.processes.process import (
     describe_exit,
     read_work,
 )
-from ductaflow_kernels.session.journal import unheard
+from ductaflow_kernels.session.journal import unheard, unpublished
 from ductaflow_kernels.session.messages import Message
 from ductaflow_kernels.session.observer import VARIABLE as OBSERVER_VARIABLE
 from ductaflow_kernels.session.observer import Use, mind_observer, uses
@@ -370,7 +370,8 @@ class KernelSession:
         for frames in unheard(self.connection.folder, self._heard):
             messages.append(self._decode("iopub", frames))
         for name, pipe in self._pipes.items():
-            messages += _stream(name, _drain(pipe))
+            taken = unpublished(self.connection.folder, PIPES[name])
+            messages += _stream(name, taken + _drain(pipe))
         return messages
 
     def _relieve(self) -> list[Message]:
