@@ -8,6 +8,7 @@ import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, run_facts, run_line, say
+from ductaflow.model.kinds import NoteKind
 
 if TYPE_CHECKING:
     from ductaflow.history.run import Run
@@ -47,5 +48,6 @@ def command(instances: tuple[str, ...], root: str | None, as_json: bool) -> int:
         say(f"{run_line(run)}")
         last = run.notes[-1] if run.notes else None
         nothing = "nothing has changed, so there was nothing to accept"
-        say(f"    {last.message if last is not None and last.kind == 'accepted' else nothing}")
+        accepted = last is not None and last.kind is NoteKind.ACCEPTED
+        say(f"    {last.message if accepted else nothing}")
     return 0 if len(runs) == len(asked) else 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ductaflow.model.options import OPTIONS, Option
+from ductaflow.text.nearest import closest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -181,8 +181,8 @@ def find_instance(root: Path, text: str) -> Path:
         told = ", ".join(f"{f.parent.name}/{f.name}" for f in named)
         raise click.UsageError(f"{text!r} is an instance of more than one step: {told}")
     pool = [*known, *(f.name for f in folders)]
-    close = difflib.get_close_matches(text, pool, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"`ductaflow ls` lists {len(known)} runs."
+    close = closest(text, pool)
+    hint = f"did you mean {close!r}?" if close else f"`ductaflow ls` lists {len(known)} runs."
     raise click.UsageError(f"there is no run {text!r} in {root}; {hint}")
 
 

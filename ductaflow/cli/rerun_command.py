@@ -8,6 +8,7 @@ import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, run_facts, say
+from ductaflow.model.kinds import FailureKind
 
 if TYPE_CHECKING:
     from ductaflow.history.run import Run
@@ -63,7 +64,7 @@ def command(
                 **{**_options(group[0]), **arguments},
             )
         except DuctaflowError as e:  # of these; the others go on
-            error = ErrorInfo("flow", type(e).__name__, str(e))
+            error = ErrorInfo(FailureKind.FLOW, type(e).__name__, str(e))
             done += [
                 attrs.evolve(run, known=attrs.evolve(run.record, status=Status.FAILED, error=error))
                 for run in group

@@ -27,6 +27,7 @@ from ductaflow.flows.imports import leaves_environment_alone
 from ductaflow.flows.tracebacks import annotate_traceback
 from ductaflow.history.events import Audience, Watch
 from ductaflow.model.flows import Cell
+from ductaflow.model.kinds import FailureKind, NoteKind
 from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import METRICS_MIME, ErrorInfo, Status
 
@@ -174,7 +175,8 @@ class CellRun:
         self._end.whole = False
         seconds = now - began
         self._end.note(
-            "unfinished", f"the kernel was still there {seconds:.0f} s after it was asked to end"
+            NoteKind.UNFINISHED,
+            f"the kernel was still there {seconds:.0f} s after it was asked to end",
         )
 
     # --- listening ----------------------------------------------------------------------------
@@ -194,7 +196,7 @@ class CellRun:
             self._handle_nudged(self._nudge, message)
         elif message.type == "adopt_reply" and message.content.get("status") != "ok":
             self._end.error = ErrorInfo(
-                kind="start",
+                kind=FailureKind.START,
                 type=str(message.content.get("ename")),
                 message=f"the kernel cannot work in {self._plan.directory}: "
                 f"{message.content.get('evalue')}",
@@ -263,7 +265,7 @@ class CellRun:
         elif state.reply.get("left_early"):
             number = state.cell.number
             where = f"cell {number}" if number else "an inserted cell"
-            self._end.note("early", f"ended early in {where}: later cells did not run")
+            self._end.note(NoteKind.EARLY, f"ended early in {where}: later cells did not run")
 
     def _settle(self, state: CellState) -> None:
         """A cell is over."""
@@ -390,7 +392,7 @@ class CellRun:
         else:
             given_up = self._finish.mind(now)
             if given_up:
-                self._end.note("unfinished", given_up)
+                self._end.note(NoteKind.UNFINISHED, given_up)
 
     def _interrupt(self, status: Status, why: str, now: float) -> None:
         self._end.interrupt(status, why, self._running, now)

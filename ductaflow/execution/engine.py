@@ -39,6 +39,7 @@ from ductaflow.history.events import Audience, Watch
 from ductaflow.history.recordfile import write_record
 from ductaflow.model.ages import format_limit
 from ductaflow.model.facts import Reason
+from ductaflow.model.kinds import FailureKind, NoteKind
 from ductaflow.model.plans import InstancePlan, Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.model.thisrun import THIS_RUN
@@ -127,11 +128,11 @@ def execute(
 
 def _record_failure(paths: ArtifactPaths, record: RunRecord, error: BaseException) -> None:
     """Let `run.json` say that the run did not end well, if that much can still be written."""
-    kind, status = "internal", Status.FAILED
+    kind, status = FailureKind.INTERNAL, Status.FAILED
     if isinstance(error, ArtifactError):
-        kind = "artifact"
+        kind = FailureKind.ARTIFACT
     elif isinstance(error, KeyboardInterrupt):
-        kind, status = "interrupted", Status.INTERRUPTED
+        kind, status = FailureKind.INTERRUPTED, Status.INTERRUPTED
     info = ErrorInfo(kind, type(error).__name__, str(error))
     finished = datetime.now(timezone.utc).isoformat()
     failed = attrs.evolve(record, status=status, finished=finished, error=info)
@@ -173,7 +174,7 @@ def _attempt(
     except LeaseCancelled:
         return _INTERRUPTED
     except KernelStartError as e:
-        return Outcome(Status.FAILED, ErrorInfo("start", type(e).__name__, str(e)))
+        return Outcome(Status.FAILED, ErrorInfo(FailureKind.START, type(e).__name__, str(e)))
     try:
         if stop.requests:
             return _INTERRUPTED
@@ -185,14 +186,14 @@ def _attempt(
             if uses is None and session.observer:
                 outcome = _without_observer(outcome)
             elif told:
-                note = Note("silent", f"it is not known what it depends on: {told}")
+                note = Note(NoteKind.SILENT, f"it is not known what it depends on: {told}")
                 outcome = attrs.evolve(outcome, notes=(*outcome.notes, note))
             else:
                 found = observation.observe(plan, outcome.noted, uses, environment, began_ns)
                 if not outcome.whole or session.plain:  # not all that it did is known
                     found = attrs.evolve(found, how="")
                 outcome = attrs.evolve(outcome, observed=found)
-        plain = [Note("kernel", session.plain)] if session.plain else _preload_notes(session)
+        plain = [Note(NoteKind.KERNEL, session.plain)] if session.plain else _preload_notes(session)
         notes = (*plain, *outcome.notes, *_network_notes(plan, outcome.observed))
         return attrs.evolve(outcome, notes=notes)
     finally:
@@ -209,12 +210,12 @@ def _without_observer(outcome: Outcome) -> Outcome:
         f"the process that observes its files was killed, {cause}, and then: "
         f"{outcome.error.message}"
     )
-    error = attrs.evolve(outcome.error, kind="died", type="ObserverDied", message=why)
+    error = attrs.evolve(outcome.error, kind=FailureKind.DIED, type="ObserverDied", message=why)
     return attrs.evolve(outcome, status=Status.DIED, error=error)
 
 
 _INTERRUPTED = Outcome(
-    Status.INTERRUPTED, ErrorInfo("interrupted", "Interrupted", "before its first cell")
+    Status.INTERRUPTED, ErrorInfo(FailureKind.INTERRUPTED, "Interrupted", "before its first cell")
 )
 _reported: set[str] = set()
 
@@ -224,7 +225,7 @@ def _preload_notes(session: KernelSession) -> list[Note]:
     new = {name: why for name, why in session.left_out.items() if name not in _reported}
     _reported.update(new)
     return [
-        Note("preload", f"{name.replace(':', '.')} is not imported in advance: {why}")
+        Note(NoteKind.PRELOAD, f"{name.replace(':', '.')} is not imported in advance: {why}")
         for name, why in new.items()
     ]
 
@@ -240,7 +241,7 @@ def _network_notes(plan: InstancePlan, observed: observation.Observation) -> lis
         else f"it is reused until it is {format_limit(limit)} old (max_age)"
     )
     told = f"It read from {listed(observed.hosts)}, which cannot be asked whether it would answer"
-    return [Note("network", f"{told} the same again: {till}.")]
+    return [Note(NoteKind.NETWORK, f"{told} the same again: {till}.")]
 
 
 def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
@@ -248,7 +249,7 @@ def _syntax_error(plan: InstancePlan) -> ErrorInfo | None:
     if problem is None:
         return None
     return ErrorInfo(
-        kind="syntax",
+        kind=FailureKind.SYNTAX,
         type="SyntaxError",
         message=f"{problem.message}: {problem.text.strip()}"
         + hint(plan.flow.uncommented, problem.line),
@@ -349,7 +350,7 @@ def _conclude(
     notebook.metadata["ductaflow"][THIS_RUN].update(duration=record.duration)
     if plan.config is not None:
         notebook.metadata["papermill"].update(failure_metadata(record))
-    for note in (*(n for n in plan.notes if n.kind == "command"), *outcome.notes):
+    for note in (*(n for n in plan.notes if n.kind == NoteKind.COMMAND), *outcome.notes):
         artifacts.log.say(f"note: {note.message}")
     if record.error is not None:
         failing = _failing_index(plan, outcome)
@@ -357,7 +358,7 @@ def _conclude(
         if anchor is not None and failing is not None:
             artifacts.insert(failing, anchor)
         artifacts.insert(0, banner)
-        artifacts.log.say(describe(record.error, record.flow))
+        artifacts.log.say(record.error.sentence(record.flow))
     artifacts.log.say(f"{record.status.label} in {record.duration:.2f} s")
 
 
@@ -367,11 +368,3 @@ def _failing_index(plan: InstancePlan, outcome: Outcome) -> int | None:
         return outcome.failing
     numbers = [cell.number for cell in plan.cells]
     return numbers.index(outcome.error.cell)
-
-
-def describe(error: ErrorInfo, flow: str) -> str:
-    """An error: what, and where in the flow file; in one line if its message is one."""
-    where = f" in cell {error.cell}" if error.cell and error.kind != "died" else ""
-    line = f" ({flow}:{error.line})" if error.line else f" of {flow}" if error.cell else ""
-    head, *more = error.message.split("\n")
-    return "\n".join([f"{error.type}: {head}{where}{line}", *more])

@@ -31,6 +31,7 @@ from ductaflow.history.recordfile import read_record, write_record
 from ductaflow.history.run import Run
 from ductaflow.model.flows import INSERTED_TAGS, Cell, Flow, NbCell, Tag
 from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.kinds import NoteKind
 from ductaflow.model.plans import InstancePlan, Note
 from ductaflow.model.records import CellRecord, RunRecord
 from ductaflow.model.thisrun import THIS_RUN, cell_times
@@ -347,7 +348,7 @@ def _is_recorded(cell: Cell) -> bool:
 
 
 def _renumbered(note: Note, numbers: Mapping[str, str]) -> Note:
-    if note.kind != "early":
+    if note.kind != NoteKind.EARLY:
         return note
     told = _NUMBER.sub(lambda found: numbers.get(found[0], found[0]), note.message)
     return attrs.evolve(note, message=told)

@@ -16,6 +16,7 @@ from ductaflow.execution.cellstates import CellState
 from ductaflow.execution.hints import hint
 from ductaflow.flows.tracebacks import annotate_traceback, failing_line
 from ductaflow.model.flows import Cell
+from ductaflow.model.kinds import FailureKind, NoteKind
 from ductaflow.model.plans import InstancePlan, Note
 from ductaflow.model.records import ErrorInfo, Status
 
@@ -92,7 +93,7 @@ class RunEnd:
         """Whether no more cells are to run."""
         return self.error is not None or self.interruption is not None
 
-    def note(self, kind: str, message: str) -> None:
+    def note(self, kind: NoteKind, message: str) -> None:
         """Add a note."""
         self.notes.append(Note(kind, message))
 
@@ -122,7 +123,7 @@ class RunEnd:
         self.interruption = Interruption(status, now)
         self.failing = running.index if running else None
         self.error = ErrorInfo(
-            kind=status.value,
+            kind=FailureKind(status.value),
             type={Status.TIMED_OUT: "Timeout"}.get(status, "Interrupted"),
             message=why,
             cell=running.cell.number or None if running else None,
@@ -142,7 +143,7 @@ class RunEnd:
         if finish.get("status") != "ok":
             problems.append(f"ending the kernel: {finish.get('ename')}: {finish.get('evalue')}")
         for problem in problems:
-            self.note("unfinished", f"at the run's end: {problem}")
+            self.note(NoteKind.UNFINISHED, f"at the run's end: {problem}")
 
     def decide(self, running: CellState | None, peak: int | None) -> Status:
         """How it ended, now that it has; `error` and `failing` are set accordingly.
@@ -172,7 +173,7 @@ def _cell_error(
     raw = [str(line) for line in reply.get("traceback", ())]
     lines = annotate_traceback(raw, by_count, plan.flow_display)
     return ErrorInfo(
-        kind="cell",
+        kind=FailureKind.CELL,
         type=name,
         message=message,
         cell=cell.number or None,
@@ -183,7 +184,7 @@ def _cell_error(
 
 def _lost_error(lost: tuple[str, ...]) -> ErrorInfo:
     return ErrorInfo(
-        kind="end",
+        kind=FailureKind.END,
         type="OutputLost",
         message=f"what the flow had written could not be saved at its end: {'; '.join(lost)}",
     )
@@ -199,7 +200,7 @@ def _death(died: KernelDied, running: CellState | None, peak: int | None) -> Err
     else:
         parts.append("in an inserted cell" if running else "at its end")
     return ErrorInfo(
-        kind="died",
+        kind=FailureKind.DIED,
         type="KernelDied",
         message="; ".join(parts),
         cell=number or None,

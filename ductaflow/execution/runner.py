@@ -22,7 +22,7 @@ from ductaflow.errors import (
     RunFailed,
     RunTimedOut,
 )
-from ductaflow.execution.engine import describe, execute
+from ductaflow.execution.engine import execute
 from ductaflow.execution.outcome import Stop
 from ductaflow.execution.refresh import refreshed
 from ductaflow.flowkit.declarations import depends_on
@@ -34,6 +34,7 @@ from ductaflow.history.recordfile import damage, read_record
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.flows import Flow
+from ductaflow.model.kinds import FailureKind, ReasonKind
 from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord
 from ductaflow.plans.languages import TRANSLATORS
@@ -43,12 +44,12 @@ from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse.interpreters import Interpreters, kernel_spec
 from ductaflow.reuse.moves import paths_left, remove_left
 
-_FAILURES: dict[str, type[RunFailed]] = {
-    "cell": CellFailed,
-    "syntax": FlowSyntaxError,
-    "timeout": RunTimedOut,
-    "died": KernelFailed,
-    "start": KernelFailed,
+_FAILURES: dict[FailureKind, type[RunFailed]] = {
+    FailureKind.CELL: CellFailed,
+    FailureKind.SYNTAX: FlowSyntaxError,
+    FailureKind.TIMEOUT: RunTimedOut,
+    FailureKind.DIED: KernelFailed,
+    FailureKind.START: KernelFailed,
 }
 
 
@@ -91,7 +92,9 @@ def find_reusable(
     record = index.record(plan.step, plan.instance) if index else read_record(paths.record)
     decision = interpreters.decide(plan, record)
     if record is None and (why := damage(paths.record)):
-        decision = CacheDecision(False, (Reason("damaged", f"its run.json does not count: {why}"),))
+        decision = CacheDecision(
+            False, (Reason(ReasonKind.DAMAGED, f"its run.json does not count: {why}"),)
+        )
     if record is not None and decision.reuse:
         depends_on(record, str(plan.flow.path), plan.root)
     last = None if record is None else Run(record, paths_left(plan, record), reused=True)
@@ -222,9 +225,7 @@ def failure(run: Run) -> RunFailed:
     """The typed error that a run's record amounts to."""
     error = run.record.error
     assert error is not None
-    message = (
-        f"{run.label}: {describe(error, run.record.flow)}\n  executed notebook: {run.notebook}"
-    )
+    message = f"{run.label}: {error.sentence(run.record.flow)}\n  executed notebook: {run.notebook}"
     if run.html.is_file():
         message += f"\n  report: {run.html}"
     return _FAILURES.get(error.kind, RunFailed)(message, run)

@@ -10,6 +10,7 @@ from ductaflow_kernels.session.messages import Message
 
 from ductaflow.model.facts import FileFact
 from ductaflow.model.flows import Cell, Tag
+from ductaflow.model.kinds import NoteKind
 from ductaflow.model.plans import InstancePlan, Note
 from ductaflow.model.records import RunRecord
 from ductaflow.plans.literal import quoted
@@ -41,7 +42,7 @@ class RunSecrets:
         found = {s: value_of(s) for s in sources([plan.config or {}, plan.given or {}])}
         notes = tuple(
             Note(
-                "secret",
+                NoteKind.SECRET,
                 f"the secret {shown(source)} has fewer than {SHORTEST} characters, and is not "
                 "masked in outputs",
             )
@@ -76,7 +77,7 @@ class RunSecrets:
         observed = record.observed
         if (inputs, outputs) != (record.inputs, record.outputs):
             observed = ""  # what was used cannot be asked for again
-            notes += (Note("secret-path", _IN_A_PATH),)
+            notes += (Note(NoteKind.SECRET_PATH, _IN_A_PATH),)
         return attrs.evolve(
             record,
             error=error,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from ductaflow.model.flows import Cell, Flow, Uncommented
+from ductaflow.model.kinds import NoteKind
 from ductaflow.model.plans import Note
 
 
@@ -60,7 +61,7 @@ def command_notes(flow: Flow) -> tuple[Note, ...]:
         "load_ext" in cell.source for cell in flow.cells
     )
     return tuple(
-        Note("command", f"{flow.path.name}:{line.line}: {describe(line)}")
+        Note(NoteKind.COMMAND, f"{flow.path.name}:{line.line}: {describe(line)}")
         for line in flow.uncommented
         if not _is_meant(line.taken, extended=extended)
     )

@@ -13,6 +13,7 @@ from ductaflow.errors import ArtifactError
 from ductaflow.files.compression import kept, read
 from ductaflow.history.recordfile import read_record
 from ductaflow.model.facts import Reason
+from ductaflow.model.kinds import NoteKind
 from ductaflow.model.plans import Config, Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.project.layout import ArtifactPaths
@@ -224,7 +225,7 @@ class Run:
     def _accepted(self) -> str:
         """That its last change was accepted, if it was."""
         notes = self.known.notes if isinstance(self.known, RunRecord) else ()
-        return notes[-1].message if notes and notes[-1].kind == "accepted" else ""
+        return notes[-1].message if notes and notes[-1].kind == NoteKind.ACCEPTED else ""
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{html.escape(note.message)}</li>" for note in self.notes[-_NOTES:])

@@ -16,6 +16,7 @@ from ductaflow.errors import SweepFailed
 from ductaflow.files import jsonio
 from ductaflow.history.entries import FACTS, Entry, html_row
 from ductaflow.history.run import Run
+from ductaflow.model.kinds import FailureKind
 from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.model.verification import Verifications
 from ductaflow.project.environment import OWN_COPY
@@ -53,17 +54,14 @@ class Cause:
     runs: Runs
 
     def __str__(self) -> str:
-        error, first = self.error, self.runs.entries[0]
-        where = f" in cell {error.cell}" if error.cell else ""
-        line = f" ({first.flow}:{error.line})" if error.line else ""
-        return f"{error.type}: {error.message}{where}{line}"
+        return self.error.sentence(self.runs.entries[0].flow)
 
     @property
     def command(self) -> str:
         """A shell command that runs (or delivers) the first of them alone, from where we are."""
         first, root = self.runs.entries[0], self.runs.root
         label = f"{first.step}/{first.instance}"
-        if self.error.kind == "export":
+        if self.error.kind == FailureKind.EXPORT:
             target = (first.exported or "").replace("{", "{{").replace("}", "}}")
             files = self.runs.call.files
             globs = [files] if isinstance(files, str) else files

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from ductaflow.history.catalog import load_run
 from ductaflow.history.run import Run
+from ductaflow.model.kinds import FailureKind
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.project.layout import iter_instances, iter_steps
 
@@ -41,7 +42,7 @@ def standing(run: Run) -> Run:
     if now is not None and now.status is not Status.RUNNING:  # it has just ended
         return now
     info = ErrorInfo(
-        "died",
+        FailureKind.DIED,
         "ConductorGone",
         f"process {run.record.conductor.get('pid')}, which ran it, ended before it did",
     )

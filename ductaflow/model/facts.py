@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from ductaflow.model.kinds import ReasonKind
 from ductaflow.text.hrefs import anchor
 
 
@@ -113,19 +114,21 @@ _ROLES = frozenset(role.value for role in Role)
 _DEFAULTS = {a.name: a.default for a in attrs.fields(FileFact)}
 
 
+def _reason(kind: str) -> ReasonKind:
+    return ReasonKind(kind)
+
+
 @attrs.frozen
 class Reason:
     """One thing for which an earlier run cannot serve.
 
     Attributes:
-        kind: `new`, `failed`, `forced`, `off`, `unobserved`, `code`, `config`, `module`, `data`,
-            `present`, `missing`, `folder`, `link`, `metadata`, `imports`,
-            `python`, `package`, `kernel`, `variable`, `output`, `report`, `age`, `rules`.
+        kind: Which kind of thing.
         message: One for people, as `code/zones.py changed`.
         path: The file that it is about, as in `FileFact`, or the empty string.
     """
 
-    kind: str
+    kind: ReasonKind = attrs.field(converter=_reason)
     message: str
     path: str = ""
 

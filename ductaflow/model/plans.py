@@ -9,10 +9,15 @@ from typing import Any
 import attrs
 
 from ductaflow.model.flows import Cell, Flow
+from ductaflow.model.kinds import NoteKind
 from ductaflow.model.options import RunOptions
 
 Config = dict[str, Any]
 """A normalised config: JSON's types only, string keys, NaN and infinities allowed."""
+
+
+def _note(kind: str) -> NoteKind:
+    return NoteKind(kind)
 
 
 @attrs.frozen
@@ -20,12 +25,12 @@ class Note:
     """Something about a run that its reader should know, though it ran.
 
     Attributes:
-        kind: A short machine word, as `unused-key`, `collision`, `shadow`.
+        kind: What it is about.
         message: One sentence for a person.
         key: The dotted config key that it is about, or the empty string.
     """
 
-    kind: str
+    kind: NoteKind = attrs.field(converter=_note)
     message: str
     key: str = ""
 

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from ductaflow.model.facts import FileFact, Reason
+from ductaflow.model.kinds import FailureKind
 from ductaflow.model.plans import Note
 from ductaflow.model.thisrun import together
 
@@ -91,13 +92,16 @@ class CellRecord:
     duration: float | None = None
 
 
+def _failure(kind: str) -> FailureKind:
+    return FailureKind(kind)
+
+
 @attrs.frozen
 class ErrorInfo:
     """Why a run did not succeed.
 
     Attributes:
-        kind: `cell`, `syntax`, `timeout`, `died`, `start`, `artifact`,
-            `internal` or `interrupted`.
+        kind: What kind of failure it is.
         type: The exception's class name, or a word for what happened.
         message: One line for a person.
         cell: The failing cell's number in the flow file, or None.
@@ -105,12 +109,19 @@ class ErrorInfo:
         traceback: Its lines, without colour codes.
     """
 
-    kind: str
+    kind: FailureKind = attrs.field(converter=_failure)
     type: str
     message: str
     cell: int | None = None
     line: int | None = None
     traceback: tuple[str, ...] = ()
+
+    def sentence(self, flow: str) -> str:
+        """What happened, and where in the flow's file; in one line if the message is one."""
+        where = f" in cell {self.cell}" if self.cell and self.kind is not FailureKind.DIED else ""
+        line = f" ({flow}:{self.line})" if self.line else f" of {flow}" if self.cell else ""
+        head, *more = self.message.split("\n")
+        return "\n".join([f"{self.type}: {head}{where}{line}", *more])
 
 
 @attrs.frozen

@@ -23,6 +23,7 @@ from ductaflow.flows.reading import as_written
 from ductaflow.flows.syntax import language as language_of
 from ductaflow.history.recordfile import read_record
 from ductaflow.model.flows import Cell, Flow, Tag
+from ductaflow.model.kinds import FailureKind
 from ductaflow.model.options import RunOptions
 from ductaflow.model.plans import Config, InstancePlan
 from ductaflow.model.records import RunRecord
@@ -317,11 +318,11 @@ def _raise_if_failed(node: Any, record: RunRecord, failing: int | None) -> None:
     if error is None:
         return
     told = f"{error.type}: {error.message}"
-    if error.kind == "timeout":
+    if error.kind == FailureKind.TIMEOUT:
         from nbclient.exceptions import CellTimeoutError
 
         raise CellTimeoutError(f"A cell timed out: {error.message}")
-    if error.kind != "cell" or failing is None:
+    if error.kind != FailureKind.CELL or failing is None:
         from nbclient.exceptions import DeadKernelError
 
         raise DeadKernelError(told)

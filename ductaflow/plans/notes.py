@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -14,14 +13,17 @@ import attrs
 
 from ductaflow.flows.syntax import language, parse_python
 from ductaflow.model.flows import Flow
+from ductaflow.model.kinds import NoteKind
 from ductaflow.model.plans import Config, Note
 from ductaflow.plans.config import dotted, kind_of
 from ductaflow.plans.literal import quoted
 from ductaflow.plans.parameters import Defaults, left_alone, read_defaults
 from ductaflow.plans.variables import is_reserved, variable_name, variables
+from ductaflow.text.nearest import closest
 
 CONFIG_KINDS = (
-    "default", "collision", "shadow", "not-identifier", "unused-key", "unknown-key", "kind",
+    NoteKind.DEFAULT, NoteKind.COLLISION, NoteKind.SHADOW, NoteKind.NOT_IDENTIFIER,
+    NoteKind.UNUSED_KEY, NoteKind.UNKNOWN_KEY, NoteKind.KIND,
 )  # fmt: skip
 """Kinds of notes that are about the config."""
 
@@ -31,19 +33,10 @@ LOOKED_AT = 20
 MAX_NOTES = 10
 """More notes of one kind than this are summed up in one."""
 
-_SUMMARY = {
-    "collision": "names stand for more than one key of the config",
-    "shadow": "keys of the config bear a name that Python or the notebook uses",
-    "not-identifier": "keys of the config are no variable names and stay in `config`",
-    "unused-key": "keys of the config are never mentioned by the flow",
-    "unknown-key": "keys of the config are not in the flow's default",
-    "kind": "values of the config are of another kind than the flow's default",
-}
-
 
 def for_people(notes: Iterable[Note]) -> list[str]:
     """What of some notes people are told at once, each thing once: of configs, and of commands."""
-    kinds = {*CONFIG_KINDS, "command"}
+    kinds = {*CONFIG_KINDS, NoteKind.COMMAND}
     return list(dict.fromkeys(f"note: {note.message}" for note in notes if note.kind in kinds))
 
 
@@ -62,14 +55,14 @@ def config_notes(flow: Flow, config: Config, given: Config | None = None) -> tup
     python = language(flow) == "python"
     known = read_defaults(flow)
     given = config if given is None else given
-    finders: dict[str, Iterator[_Finding]] = {
-        "default": _unread(known),
-        "collision": _collisions(config, known) if python else iter(()),
-        "shadow": _shadows(config) if python else iter(()),
-        "not-identifier": _not_identifiers(config) if python else iter(()),
-        "unused-key": _unused(flow, config, known, given),
-        "unknown-key": _unknown(flow, config, known, given),
-        "kind": _kinds(config, known.values, ()),
+    finders: dict[NoteKind, Iterator[_Finding]] = {
+        NoteKind.DEFAULT: _unread(known),
+        NoteKind.COLLISION: _collisions(config, known) if python else iter(()),
+        NoteKind.SHADOW: _shadows(config) if python else iter(()),
+        NoteKind.NOT_IDENTIFIER: _not_identifiers(config) if python else iter(()),
+        NoteKind.UNUSED_KEY: _unused(flow, config, known, given),
+        NoteKind.UNKNOWN_KEY: _unknown(flow, config, known, given),
+        NoteKind.KIND: _kinds(config, known.values, ()),
     }
     return tuple(note for kind, found in finders.items() for note in _told(kind, list(found)))
 
@@ -78,12 +71,12 @@ _Finding = tuple[str, Callable[[], str]]
 """A dotted key and its message, which is costly enough to be made for few only."""
 
 
-def _told(kind: str, found: list[_Finding]) -> list[Note]:
+def _told(kind: NoteKind, found: list[_Finding]) -> list[Note]:
     if len(found) <= MAX_NOTES:
         return [Note(kind, message(), key) for key, message in found]
     named = ", ".join(f"`{key}`" for key, _ in found[:MAX_NOTES])
     rest = len(found) - MAX_NOTES
-    return [Note(kind, f"{len(found):,} {_SUMMARY[kind]}: {named} and {rest:,} more.")]
+    return [Note(kind, f"{len(found):,} {kind.summary}: {named} and {rest:,} more.")]
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -272,8 +265,8 @@ def _has_keys_of_its_own(default: Any) -> bool:
 
 def _beyond_default(path: tuple[str, ...], default: Config, given: Config) -> str:
     others = sorted(name for name in default if name not in given)
-    close = difflib.get_close_matches(path[-1], others, n=1, cutoff=0.7)
-    hint = f"; is `{close[0]}` meant?" if close else "."
+    close = closest(path[-1], others, 0.7)
+    hint = f"; is `{close}` meant?" if close else "."
     return f"The flow's default has no key `{dotted(path)}`{hint}"
 
 
@@ -309,11 +302,11 @@ def _shown(value: Any) -> str:
 def _unmentioned(
     path: tuple[str, ...], given: Config, default: Mapping[str, Any], mentions: _Mentions
 ) -> str:
-    close: list[str] = []
+    close: str | None = None
     for candidates in (default, mentions.names):
         others = [name for name in candidates if isinstance(name, str) and name not in given]
-        close = close or difflib.get_close_matches(path[-1], sorted(others), n=1, cutoff=0.7)
-    hint = f"; is `{close[0]}` meant?" if close else "."
+        close = close or closest(path[-1], sorted(others), 0.7)
+    hint = f"; is `{close}` meant?" if close else "."
     return f"The flow never mentions the key `{dotted(path)}`{hint}"
 
 

@@ -96,9 +96,7 @@ def clock(seconds: float) -> str:
 def failure_line(entry: Entry) -> str:
     """A failed run in one line: what, and where."""
     error = entry.error or ErrorInfo(entry.status.value, entry.status.label, "")
-    where = f" in cell {error.cell}" if error.cell and error.kind != "died" else ""
-    line = f" ({entry.flow}:{error.line})" if error.line else ""
-    text = f"{entry.status.symbol} {entry.instance}: {error.type}: {error.message}{where}{line}"
+    text = f"{entry.status.symbol} {entry.instance}: {error.sentence(entry.flow)}"
     return " ".join(text.split())[:500]
 
 

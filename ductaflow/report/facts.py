@@ -14,11 +14,11 @@ import attrs
 from ductaflow.history.recordfile import DamagedRecord, load_record, read_config
 from ductaflow.history.run import Run
 from ductaflow.history.standing import standing
+from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.lasttable import NOT_IN_TABLE, has_left
 from ductaflow.project.layout import ArtifactPaths
-from ductaflow.reuse.decision import ACCEPTABLE
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import standing_of
 from ductaflow.tables.template import leaves
@@ -148,8 +148,12 @@ def facts_of(
     stale: tuple[str, ...] = ()
     if record.status.ok:
         decision = standing_of(Run(record, paths), root, Interpreters(kernel_environment(root)))
-        told = {*ACCEPTABLE, "flow"}  # of a flow that is gone nothing can be up to date
-        stale = tuple(str(reason) for reason in decision.reasons if reason.kind in told)
+        stale = tuple(
+            str(reason)
+            for reason in decision.reasons
+            # Of a flow that is gone nothing can be up to date.
+            if reason.kind.acceptable or reason.kind is ReasonKind.FLOW
+        )
     return InstanceFacts(
         step=record.step or folder.parent.name,
         instance=record.instance or folder.name,

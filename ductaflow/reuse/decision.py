@@ -27,6 +27,7 @@ from ductaflow.files.mounts import silent
 from ductaflow.history.recordfile import read_config, read_record
 from ductaflow.model.ages import format_age, format_limit
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
+from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.options import RunOptions
 from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord, Status
@@ -70,29 +71,27 @@ def decide(
     """
     options = plan.options
     if options.force:
-        return CacheDecision(reuse=False, reasons=(Reason("forced", "it is forced to run"),))
+        return CacheDecision(
+            reuse=False, reasons=(Reason(ReasonKind.FORCED, "it is forced to run"),)
+        )
     if not options.reuse:
-        return CacheDecision(reuse=False, reasons=(Reason("off", "reuse is switched off"),))
+        return CacheDecision(
+            reuse=False, reasons=(Reason(ReasonKind.OFF, "reuse is switched off"),)
+        )
     if record is None:
-        return CacheDecision(reuse=False, reasons=(Reason("new", "it has not run yet"),))
+        return CacheDecision(reuse=False, reasons=(Reason(ReasonKind.NEW, "it has not run yet"),))
     if not record.status.ok:
-        return CacheDecision(reuse=False, reasons=(Reason("failed", _failed(record)),))
+        return CacheDecision(reuse=False, reasons=(Reason(ReasonKind.FAILED, _failed(record)),))
     if not record.observed:
         why = "it is not known what its last run depends on"
-        causes = {
-            "kernel": "its kernel was a plain one",
-            "silent": "a file system did not answer",
-            "unfinished": "its end was given up",
-            "secret-path": "the name of a file has a secret in it",
-        }
-        known = [causes[note.kind] for note in record.notes if note.kind in causes]
-        reason = Reason("unobserved", f"{why}, for {known[0]}" if known else why)
+        known = [note.kind.hides for note in record.notes if note.kind.hides]
+        reason = Reason(ReasonKind.UNOBSERVED, f"{why}, for {known[0]}" if known else why)
         return CacheDecision(reuse=False, reasons=(reason,))
     paths = paths_left(plan, record)
     told = silent(os.path.join(plan.root, f.path) for f in (*record.inputs, *record.outputs))
     if told:
         why = f"it is not known what has changed: {told}"
-        return CacheDecision(reuse=False, reasons=(Reason("silent", why),))
+        return CacheDecision(reuse=False, reasons=(Reason(ReasonKind.SILENT, why),))
     reasons = (
         *_rules(plan, record),
         *_code(plan, record),
@@ -106,15 +105,6 @@ def decide(
         *_age(plan, record),
     )
     return CacheDecision(reuse=not reasons, reasons=reasons)
-
-
-ACCEPTABLE = frozenset(
-    {
-        "code", "module", "data", "present", "missing", "folder", "link", "metadata", "imports",
-        "python", "package", "variable", "rules", "secret",
-    }
-)  # fmt: skip
-"""Kinds of reasons that a person can declare harmless."""
 
 
 def renewed(
@@ -225,9 +215,11 @@ def _rules(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
     if told == plan.fingerprints["rules"]:
         return
     if not told:
-        yield Reason("rules", "it ran with an older ductaflow, which did not note its rules")
+        yield Reason(
+            ReasonKind.RULES, "it ran with an older ductaflow, which did not note its rules"
+        )
     for what in changed_rules(told) if told else ():
-        yield Reason("rules", f"ductaflow has changed {what}")
+        yield Reason(ReasonKind.RULES, f"ductaflow has changed {what}")
 
 
 def _code(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
@@ -243,13 +235,13 @@ def _code(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
     for what, i, j, k, m in matcher.get_opcodes():
         found = found or what != "equal"
         if what == "insert":
-            yield Reason("code", f"{_cells([a[0] for a in after[k:m]])} added")
+            yield Reason(ReasonKind.CODE, f"{_cells([a[0] for a in after[k:m]])} added")
         elif what == "delete":
-            yield Reason("code", f"{_cells([b[0] for b in before[i:j]])} removed")
+            yield Reason(ReasonKind.CODE, f"{_cells([b[0] for b in before[i:j]])} removed")
         elif what == "replace":
-            yield Reason("code", f"{_cells([a[0] for a in after[k:m]])} changed")
+            yield Reason(ReasonKind.CODE, f"{_cells([a[0] for a in after[k:m]])} changed")
     if not found:
-        yield Reason("code", "the flow changed")
+        yield Reason(ReasonKind.CODE, "the flow changed")
 
 
 def _cells(numbers: list[str]) -> str:
@@ -261,13 +253,13 @@ def _config(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iter
         return
     old = read_config(paths.config)
     if old is None or plan.config is None:
-        yield Reason("config", "the config changed")
+        yield Reason(ReasonKind.CONFIG, "the config changed")
         return
     before, after = leaves(old), leaves(plan.config)
     for key in dict.fromkeys([*before, *after]):
         was, now = before.get(key, _MISSING), after.get(key, _MISSING)
         if repr(was) != repr(now):  # 1 and 1.0 are not the same, NaN is
-            yield Reason("config", f"config: {key} was {_value(was)}, is {_value(now)}")
+            yield Reason(ReasonKind.CONFIG, f"config: {key} was {_value(was)}, is {_value(now)}")
 
 
 def _secrets(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
@@ -277,7 +269,7 @@ def _secrets(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
     for source in sorted(was.keys() & now.keys()):
         if was[source] != now[source]:
             how = "changed" if same_key(was[source]) else OTHER_KEY
-            yield Reason("secret", f"the secret {shown(source)} {how}")
+            yield Reason(ReasonKind.SECRET, f"the secret {shown(source)} {how}")
 
 
 def _value(value: Any) -> str:
@@ -295,14 +287,14 @@ def _interpreter(
 ) -> Iterator[Reason]:
     was, now = record.kernel.get("name", ""), plan.options.kernel_name or ""
     if plan.options.kernel_name is not None and was != now:
-        yield Reason("kernel", f"the kernel was {was or 'the conductor’s own'}, is {now}")
+        yield Reason(ReasonKind.KERNEL, f"the kernel was {was or 'the conductor’s own'}, is {now}")
     if interpreter.problem:
-        yield Reason("kernel", f"its interpreter cannot be asked: {interpreter.problem}")
+        yield Reason(ReasonKind.KERNEL, f"its interpreter cannot be asked: {interpreter.problem}")
     if "python" in plan.options.ignore or not interpreter.python:
         return
     version = record.environment.get("python", "")
     if version and version != interpreter.python:
-        yield Reason("python", f"Python was {version}, is {interpreter.python}")
+        yield Reason(ReasonKind.PYTHON, f"Python was {version}, is {interpreter.python}")
 
 
 def _packages(record: RunRecord, options: RunOptions, interpreter: Interpreter) -> Iterator[Reason]:
@@ -311,7 +303,7 @@ def _packages(record: RunRecord, options: RunOptions, interpreter: Interpreter) 
     now = versions(record.packages, interpreter.folders)
     for module, was in record.packages.items():
         if now.get(module, "") != was and f"package:{module}" not in options.ignore:
-            yield Reason("package", _describe_versions(module, was, now.get(module, "")))
+            yield Reason(ReasonKind.PACKAGE, _describe_versions(module, was, now.get(module, "")))
 
 
 def _describe_versions(module: str, was: str, now: str) -> str:
@@ -327,7 +319,7 @@ def _variables(
         return
     for name, message in differences(record.variables, environment):
         if f"variable:{name}" not in options.ignore:
-            yield Reason("variable", message)
+            yield Reason(ReasonKind.VARIABLE, message)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -495,7 +487,7 @@ def _age(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
         hosts = listed(record.hosts)
         old, most = format_age(age), format_limit(limit)
         why = f"it is {old} old, max_age is {most}, and it read from {hosts}"
-        yield Reason("age", why)
+        yield Reason(ReasonKind.AGE, why)
 
 
 @lru_cache(maxsize=64)
@@ -516,19 +508,19 @@ def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> I
     gone = record.thinned  # on purpose: it is no reason to run
     notebook = f"{folder}{paths.flow}.ipynb"
     if "notebook" not in gone and not any(map(os.path.exists, (notebook, notebook + SUFFIX))):
-        yield Reason("report", f"{paths.flow}.ipynb is gone")
+        yield Reason(ReasonKind.REPORT, f"{paths.flow}.ipynb is gone")
     if plan.options.html and _looks(plan.options) != _seen(record.options.get("html")):
-        yield Reason("report", "the report's options changed")
+        yield Reason(ReasonKind.REPORT, "the report's options changed")
     elif (
         plan.options.html
         and "report" not in gone
         and not os.path.exists(f"{folder}{paths.flow}.html")
     ):
-        yield Reason("report", f"{paths.flow}.html is not there")
+        yield Reason(ReasonKind.REPORT, f"{paths.flow}.html is not there")
     base = str(plan.root) + os.sep
     for fact in record.outputs:
         path = fact.path if os.path.isabs(fact.path) else base + fact.path
         # What the run has only moved, it could not make again.
         if fact.role != Role.MOVED.value and not os.path.exists(path):
             name = path[len(folder) :] if path.startswith(folder) else fact.path
-            yield Reason("output", f"{name} is gone", fact.path)
+            yield Reason(ReasonKind.OUTPUT, f"{name} is gone", fact.path)

@@ -9,6 +9,7 @@ from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision, Reason
+from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.options import RunOptions
 from ductaflow.model.plans import InstancePlan
 from ductaflow.plans.options import recorded_options
@@ -52,5 +53,5 @@ def standing_of(
     try:
         plan = plan_again(run, root, force=force)
     except DuctaflowError as e:
-        return CacheDecision(reuse=False, reasons=(Reason("flow", str(e)),))
+        return CacheDecision(reuse=False, reasons=(Reason(ReasonKind.FLOW, str(e)),))
     return interpreters.decide(plan, run.brief)

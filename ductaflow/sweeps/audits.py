@@ -22,7 +22,7 @@ import attrs
 from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.execution.engine import describe, execute
+from ductaflow.execution.engine import execute
 from ductaflow.execution.outcome import Stop
 from ductaflow.execution.runner import interruptible
 from ductaflow.files.compression import kept, read
@@ -31,6 +31,7 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
 from ductaflow.history.run import Run
 from ductaflow.model.facts import FileFact, Reason, Role
+from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.options import RunOptions
 from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord
@@ -140,7 +141,7 @@ def _verify(run: Run, root: Path, options: RunOptions | None, stop: Stop) -> Ver
     try:
         plan = plan_again(run, root)
     except DuctaflowError as e:
-        return attrs.evolve(fact, reasons=(Reason("flow", str(e)),))
+        return attrs.evolve(fact, reasons=(Reason(ReasonKind.FLOW, str(e)),))
     if options is not None:
         plan = attrs.evolve(plan, options=options)
     plan = attrs.evolve(plan, options=attrs.evolve(plan.options, reuse=True, force=False))
@@ -164,16 +165,18 @@ def _harm(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
     own = _own(plan)
     outside = [fact.path for fact in record.outputs if not fact.path.startswith(own)]
     if outside:
-        yield Reason("output", f"it writes outside its folder: {_some(outside)}", outside[0])
+        yield Reason(
+            ReasonKind.OUTPUT, f"it writes outside its folder: {_some(outside)}", outside[0]
+        )
     written = {fact.path for fact in record.outputs}
     data = [fact.path for fact in record.inputs if fact.role == Role.DATA.value]
     rewritten = [path for path in data if path in written]
     if rewritten:
         why = f"it has rewritten what it read: {_some(rewritten)}"
-        yield Reason("data", why, rewritten[0])
+        yield Reason(ReasonKind.DATA, why, rewritten[0])
     gone = [path for path in data if not (plan.root / path).exists()]
     if gone:
-        yield Reason("data", f"what it read is no longer there: {_some(gone)}", gone[0])
+        yield Reason(ReasonKind.DATA, f"what it read is no longer there: {_some(gone)}", gone[0])
 
 
 def _own(plan: InstancePlan) -> str:
@@ -200,7 +203,7 @@ def _run_again(
         again = attrs.evolve(plan, directory=folder, options=options)
         new_paths = ArtifactPaths.of(folder, plan.flow.name)
         spec = kernel_spec(plan.flow, plan.options.kernel_name)
-        reasons = (Reason("verify", "it is run again to compare"),)
+        reasons = (Reason(ReasonKind.VERIFY, "it is run again to compare"),)
         now = execute(lay_out(again), new_paths, spec, shared_pool(), stop, None, reasons)
         now = _as_in_runs(now, base, plan.root)
         fact = Verification(plan.step, plan.instance, Outcome.REPRODUCES, duration=now.duration)
@@ -210,7 +213,9 @@ def _run_again(
                 "it writes into its folder by an absolute path, wherever it runs; what was there "
                 f"has been put back: {_some(touched)}"
             )
-            return attrs.evolve(fact, outcome=Outcome.REFUSED, reasons=(Reason("output", why),))
+            return attrs.evolve(
+                fact, outcome=Outcome.REFUSED, reasons=(Reason(ReasonKind.OUTPUT, why),)
+            )
         pair = _pair(record, now, base, plan.root)
         found = (
             *_run_differs(record, now),
@@ -334,7 +339,7 @@ def _now() -> datetime:
 
 def _run_differs(record: RunRecord, now: RunRecord) -> Iterator[Difference]:
     if not now.status.ok:
-        why = describe(now.error, now.flow) if now.error is not None else now.status.label
+        why = now.error.sentence(now.flow) if now.error is not None else now.status.label
         yield Difference("run", "the run", now.status.label, record.status.label, why)
     for name in dict.fromkeys([*record.metrics, *now.metrics]):
         was, is_now = (json.dumps(r.metrics.get(name), default=str) for r in (record, now))
@@ -414,18 +419,20 @@ def _causes(plan: InstancePlan, record: RunRecord, now: RunRecord) -> Iterator[R
     for name, value in now.variables.items():
         if name not in record.variables:
             why = f"it reads the environment variable {name}, which its record does not list"
-            yield Reason("variable", why)
+            yield Reason(ReasonKind.VARIABLE, why)
         elif record.variables[name] != value:
-            yield Reason("variable", f"the environment variable {name} is another than before")
+            yield Reason(
+                ReasonKind.VARIABLE, f"the environment variable {name} is another than before"
+            )
     for name, version in now.packages.items():
         was = record.packages.get(name)
         if was != version:
             told = f"{name} {version}, which its record " + (
                 "does not list" if was is None else f"has as {was}"
             )
-            yield Reason("package", f"it imports {told}")
+            yield Reason(ReasonKind.PACKAGE, f"it imports {told}")
     if now.hosts:
-        yield Reason("network", f"it reads from {listed(now.hosts)}")
+        yield Reason(ReasonKind.NETWORK, f"it reads from {listed(now.hosts)}")
 
 
 _COMPARED = frozenset(role.value for role in (Role.DATA, Role.MODULE))

@@ -30,6 +30,7 @@ from ductaflow.history.events import Event, InstanceFinished, InstanceStarted
 from ductaflow.history.index import Index
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision
+from ductaflow.model.kinds import FailureKind
 from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.plans.notes import LOOKED_AT, for_people
@@ -316,7 +317,7 @@ class SweepExecutor:
 
     def _failed(self, task: Task, error: DuctaflowError) -> Run:
         """A run that did not come about."""
-        kind = "busy" if isinstance(error, InstanceBusy) else "artifact"
+        kind = FailureKind.BUSY if isinstance(error, InstanceBusy) else FailureKind.ARTIFACT
         info = ErrorInfo(kind, type(error).__name__, str(error))
         return self.sweep.not_run(task, Status.FAILED, error=info)
 
@@ -328,7 +329,7 @@ class SweepExecutor:
         try:
             export_run(run, target, self.options.export_files, self.sweep.root)
         except DuctaflowError as e:
-            error = ErrorInfo("export", type(e).__name__, str(e))
+            error = ErrorInfo(FailureKind.EXPORT, type(e).__name__, str(e))
             return attrs.evolve(entry, exported=target, error=error)
         return attrs.evolve(entry, exported=target)
 

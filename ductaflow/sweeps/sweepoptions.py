@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import difflib
 import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias, final
@@ -11,15 +10,15 @@ from typing import Any, TypeAlias, final
 import attrs
 
 from ductaflow.history.events import Listener
+from ductaflow.model.kinds import RETRIABLE, FailureKind
 from ductaflow.model.options import RunKeywords
 from ductaflow.model.records import ErrorInfo
 from ductaflow.sweeps.tasks import ConfigSpec, NameSpec, OnlySpec
+from ductaflow.text.nearest import closest
 
 RetrySpec: TypeAlias = str | type[BaseException] | Sequence[str | type[BaseException]]
 
-RETRIED = ("died", "start")
-KINDS = ("artifact", "busy", "cell", "died", "start", "syntax", "timeout")
-"""Kinds of failure: `ErrorInfo.kind` of runs that may be tried again."""
+RETRIED: tuple[str, ...] = (FailureKind.DIED, FailureKind.START)
 
 
 def _names(given: RetrySpec) -> tuple[str, ...]:
@@ -73,9 +72,9 @@ class SweepOptions:
     @retry_on.validator
     def _check_kinds(self, _: object, value: tuple[str, ...]) -> None:
         for name in value:
-            close = difflib.get_close_matches(name, KINDS, n=1)
-            if name.islower() and name not in KINDS and close:  # `gaierror` is an exception
-                raise ValueError(f"retry_on has {name!r}; did you mean {close[0]!r}?")
+            close = closest(name, RETRIABLE)
+            if name.islower() and name not in RETRIABLE and close:  # `gaierror` is an exception
+                raise ValueError(f"retry_on has {name!r}; did you mean {close!r}?")
 
     def retried(self, error: ErrorInfo | None) -> bool:
         """Whether a run that failed so is to be tried again, attempts left."""

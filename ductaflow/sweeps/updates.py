@@ -34,6 +34,7 @@ from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
 from ductaflow.model.ages import Age
 from ductaflow.model.facts import CacheDecision, Reason
+from ductaflow.model.kinds import FailureKind, NoteKind, ReasonKind
 from ductaflow.model.options import RunOptions
 from ductaflow.model.plans import InstancePlan, Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
@@ -45,7 +46,7 @@ from ductaflow.project.layout import instance_dir, runs_dir
 from ductaflow.project.root import project_root
 from ductaflow.project.settings import load_settings
 from ductaflow.project.workers import worker_count
-from ductaflow.reuse.decision import ACCEPTABLE, renewed
+from ductaflow.reuse.decision import renewed
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
 
@@ -126,12 +127,12 @@ def accept(
     with instance_lock(last.paths):
         record = read_record(last.paths.record) or last.record
         decision = interpreters.decide(plan, record)
-        hard = [reason for reason in decision.reasons if reason.kind not in ACCEPTABLE]
+        hard = [reason for reason in decision.reasons if not reason.kind.acceptable]
         if hard:
             raise DuctaflowError(f"{plan.label} must run: {'; '.join(map(str, hard))}")
         if decision.reasons:
             record = renewed(record, plan, interpreters.environment, interpreters.of(plan))
-            note = Note("accepted", f"accepted without running: {decision}")
+            note = Note(NoteKind.ACCEPTED, f"accepted without running: {decision}")
             record = attrs.evolve(record, notes=(*record.notes, note))
             write_record(last.paths.record, record)
     return Run(record, last.paths, reused=True)
@@ -254,7 +255,10 @@ class _Update:
                 self._entries[label] = Entry.of(_failed(run, e), 0, attempts=0)
                 continue
             decision = interpreters.decide(plan, run.brief)
-            reasons = (*decision.reasons, *(Reason("data", f"{p} would run") for p in above))
+            reasons = (
+                *decision.reasons,
+                *(Reason(ReasonKind.DATA, f"{p} would run") for p in above),
+            )
             if reasons:
                 stale.add(label)
                 run = Run(
@@ -345,7 +349,7 @@ class _Update:
         for parent in self.graph.parents[label]:
             above = self._entries.get(parent)
             if above is not None and above.status.bad:
-                error = ErrorInfo("blocked", "Blocked", f"{parent} {above.status.label}")
+                error = ErrorInfo(FailureKind.BLOCKED, "Blocked", f"{parent} {above.status.label}")
                 return _not_run(self.graph.runs[label], Status.BLOCKED, error)
         return None
 
@@ -369,8 +373,9 @@ class _Update:
 
 
 def _failed(run: Run, error: DuctaflowError) -> Run:
-    kind = "busy" if isinstance(error, InstanceBusy) else "artifact"
-    kind = kind if isinstance(error, InstanceBusy | ArtifactError) else "flow"
+    kind = FailureKind.FLOW
+    if isinstance(error, InstanceBusy | ArtifactError):
+        kind = FailureKind.BUSY if isinstance(error, InstanceBusy) else FailureKind.ARTIFACT
     return _not_run(run, Status.FAILED, ErrorInfo(kind, type(error).__name__, str(error)))
 
 

@@ -174,7 +174,7 @@ def test_what_is_no_age_is_refused(given):
 @pytest.mark.parametrize("given", [True, [], b"1d"])
 def test_what_is_of_no_fit_type_is_refused(project, given):
     project.write("net", "print(1)")
-    with pytest.raises(TypeError, match="max_age must be an age, as 3600 .seconds., a timedelta"):
+    with pytest.raises(TypeError, match=r"max_age must be an age, as 3600 .seconds., a timedelta"):
         run_step_flow("net", "a", max_age=given)
 
 
