@@ -48,6 +48,6 @@ def command(instances: tuple[str, ...], root: str | None, as_json: bool) -> int:
         say(f"{run_line(run)}")
         last = run.notes[-1] if run.notes else None
         nothing = "nothing has changed, so there was nothing to accept"
-        accepted = last is not None and last.kind is NoteKind.ACCEPTED
-        say(f"    {last.message if accepted else nothing}")
+        marked = last is not None and last.kind is NoteKind.ACCEPTED
+        say(f"    {last.message if last is not None and marked else nothing}")
     return 0 if len(runs) == len(asked) else 1

@@ -262,7 +262,8 @@ def _in_json(annotation: str) -> str:
 
 
 _JSON = {
-    "str": "a string", "Status": "a string", "int": "a whole number", "float": "a number",
+    "str": "a string", "Status": "a string", "FailureKind": "a string", "ReasonKind": "a string",
+    "NoteKind": "a string", "int": "a whole number", "float": "a number",
     "bool": "true or false", "None": "null", "tuple": "an array", "Mapping": "an object",
     "ErrorInfo": "an object", "tuple[str, ...]": "an array of strings",
     "Mapping[str, str]": "an object of strings",
