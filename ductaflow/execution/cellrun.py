@@ -46,7 +46,7 @@ class CellRun:
         plan: InstancePlan,
         artifacts: Artifacts,
         stop: Stop,
-        publisher: Audience | None = None,
+        audience: Audience | None = None,
         watch: Watch | None = None,
         secrets: RunSecrets = NO_SECRETS,
     ) -> None:
@@ -57,7 +57,7 @@ class CellRun:
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
-        self._publisher = publisher
+        self._audience = audience
         self._watch = watch
         self._number_of_cells = max((cell.number for cell in plan.cells), default=0)
         self._reached = 0  # the number of the flow's cell that runs, or ran last
@@ -98,8 +98,8 @@ class CellRun:
         for message in self._masked.rest():
             self._take(message)
         self._artifacts.follow(time.monotonic())
-        if self._publisher is not None:
-            self._publisher.close()
+        if self._audience is not None:
+            self._audience.close()
         return self._outcome()
 
     def _done(self) -> bool:
@@ -237,6 +237,8 @@ class CellRun:
             self._artifacts.notebook.set_execution(
                 state.index, message.content.get("execution_count"), state.times
             )
+            if self._audience is not None:
+                self._audience.cell_started(state.cell.number, state.cell.line)
         elif kind == "execute_reply":
             self._handle_reply(state, message)
         elif message.channel == "iopub":
@@ -281,8 +283,8 @@ class CellRun:
             self._artifacts.changed(state.index)
             self._artifacts.settled(state.index)
             self._tell_widgets()
-            if self._publisher is not None:
-                self._publisher.cell(state.record())
+            if self._audience is not None:
+                self._audience.cell_finished(state.record())
         if not self._managed:
             self._send()
 
@@ -314,16 +316,16 @@ class CellRun:
             name, text = str(message.content.get("name")), str(message.content.get("text"))
             self._artifacts.log.stream(name, text, time.monotonic())
             self._warned.stream(name, text)
-            if self._publisher is not None:
-                self._publisher.stream(name, text)
+            if self._audience is not None:
+                self._audience.stream(name, text)
         elif message.type in ("error", "execute_result", "display_data"):
             if message.type == "error":
                 if state is not None and state.fails:
                     self._shown = self._shown or (state, {**message.content})
                 self._annotate(message)
             self._artifacts.log.output(message.type, message.content)
-            if self._publisher is not None:
-                self._publisher.output(message.type, message.content)
+            if self._audience is not None:
+                self._audience.output(message.type, message.content)
         changed = self._folder.apply(state.index if state else None, message)
         for index in changed:
             self._artifacts.notebook.set_outputs(index, partial(self._folder.outputs, index))

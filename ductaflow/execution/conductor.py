@@ -17,6 +17,7 @@ from ductaflow.flowkit.dualmode import PROJECT_ROOT_KEY
 from ductaflow.flows.finding import resolve_flow
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
+from ductaflow.history.events import Listener
 from ductaflow.model.flows import Flow
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.options import NotebookKeywords, RunKeywords, check_keywords, takes
@@ -49,6 +50,7 @@ def run_step_flow(
     root: PathLike | None = None,
     progress: bool = True,
     echo: bool = False,
+    on_event: Listener | None = None,
     suffix: str = "",
     **options: Unpack[RunKeywords],
 ) -> Run:
@@ -72,6 +74,8 @@ def run_step_flow(
             flow lies if its path is absolute and of another project.
         progress: Whether to show, in a terminal or in Jupyter, where it is and then where it lies.
         echo: Print what cells print, while they run; nothing where the last run is reused.
+        on_event: Called on this thread with each event, of the types in `ductaflow.events`. What it
+            raises ends the run.
         suffix: What the instance's name ends in; better in the name itself.
         **options: How to run; what is left out of these is as the project's settings say.
 
@@ -104,7 +108,7 @@ def run_step_flow(
     flow = read_flow(path)
     how = make_options(options, settings.of(language(flow), flow.metadata, path))
     plan = plan_instance(flow, config, step, instance, directory, project, how, with_config=True)
-    run = _run(plan, echo=echo, progress=progress)
+    run = _run(plan, echo=echo, on_event=on_event, progress=progress)
     if run.error is not None:
         raise _failure(run)  # here, so that a traceback has one frame of ours
     return run
@@ -124,6 +128,7 @@ def run_notebook(
     cwd: PathLike | None = None,
     output: PathLike | None = None,
     echo: bool = False,
+    on_event: Listener | None = None,
     notebook_file: PathLike | None = None,
     notebooks_dir: PathLike | None = None,
     output_suffix: str | None = None,
@@ -146,6 +151,7 @@ def run_notebook(
         output: The executed notebook's file; the report, log and record lie beside it, under its
             name. `{flow}.ipynb` in the folder if left out.
         echo: Print what cells print, while they run.
+        on_event: See `run_step_flow`; the events' `instance` is the flow's name.
         notebook_file: Another name of `flow`.
         notebooks_dir: The folder in which `flow` lies; better in its path.
         output_suffix: What the executed notebook's name ends in, as `_executed`; better `output`.
@@ -188,7 +194,7 @@ def run_notebook(
         from ductaflow.execution.workbench import set_up
 
         return set_up(plan, paths)
-    run = _run(plan, paths, echo=echo, progress=progress)
+    run = _run(plan, paths, echo=echo, on_event=on_event, progress=progress)
     if run.error is not None:
         raise _failure(run)  # here, so that a traceback has one frame of ours
     return run
@@ -229,6 +235,7 @@ def _run(
     paths: ArtifactPaths | None = None,
     *,
     echo: bool,
+    on_event: Listener | None,
     progress: bool,
 ) -> Run:
     from ductaflow.progress.runprogress import shown
@@ -237,7 +244,7 @@ def _run(
         # Slow to import, and the first kernel is on its way.
         from ductaflow.execution.runner import run_to_end
 
-        run = run_to_end(plan, paths, Echo() if echo else None, view and view.watch)
+        run = run_to_end(plan, paths, Echo() if echo else None, on_event, view and view.watch)
         if view is not None:
             view.ended(run)
     return run

@@ -68,7 +68,7 @@ def execute(
     spec: KernelSpec,
     pool: Kernels,
     stop: Stop,
-    publisher: Audience | None = None,
+    audience: Audience | None = None,
     reasons: tuple[Reason, ...] = (),
     watch: Watch | None = None,
     *,
@@ -82,7 +82,7 @@ def execute(
         spec: The kernel to run it on.
         pool: Where that kernel comes from.
         stop: Set by the caller, from any thread, to end the run early.
-        publisher: Told of cells and output as they come.
+        audience: Told of cells and output as they come.
         reasons: Why it runs, for the record.
         watch: Told where the run is.
         check: Whether cells must compile before the first one runs.
@@ -101,9 +101,7 @@ def execute(
     artifacts = Artifacts.begin(plan, paths, notebook, record)
     try:
         artifacts.log.say(f"run of {record.flow} as {plan.label} in {plan.directory}")
-        outcome = _attempt(
-            plan, spec, pool, artifacts, stop, publisher, watch, secrets, check=check
-        )
+        outcome = _attempt(plan, spec, pool, artifacts, stop, audience, watch, secrets, check=check)
         outcome = attrs.evolve(
             outcome,
             notes=(*secrets.notes_masked(outcome.notes), *secrets.notes),
@@ -146,7 +144,7 @@ def _attempt(
     pool: Kernels,
     artifacts: Artifacts,
     stop: Stop,
-    publisher: Audience | None,
+    audience: Audience | None,
     watch: Watch | None,
     secrets: RunSecrets,
     *,
@@ -179,7 +177,7 @@ def _attempt(
         if stop.requests:
             return _INTERRUPTED
         artifacts.notebook.metadata["language_info"] = session.info.get("language_info", {})
-        outcome = CellRun(session, plan, artifacts, stop, publisher, watch, secrets).run()
+        outcome = CellRun(session, plan, artifacts, stop, audience, watch, secrets).run()
         if observe is not None:
             uses = session.uses()
             told = silent(use.path for use in uses or ())

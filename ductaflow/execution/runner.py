@@ -27,7 +27,15 @@ from ductaflow.execution.outcome import Stop
 from ductaflow.execution.refresh import refreshed
 from ductaflow.flowkit.declarations import depends_on
 from ductaflow.flows.syntax import language
-from ductaflow.history.events import Audience, Listener, Publisher, Watch
+from ductaflow.history.events import (
+    Audience,
+    Audiences,
+    InstanceFinished,
+    InstanceStarted,
+    Listener,
+    Publisher,
+    Watch,
+)
 from ductaflow.history.index import Index
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import damage, read_record
@@ -57,6 +65,7 @@ def run_to_end(
     plan: InstancePlan,
     paths: ArtifactPaths | None = None,
     audience: Audience | None = None,
+    listen: Listener | None = None,
     watch: Watch | None = None,
 ) -> Run:
     """Run a plan, however it ends; Ctrl-C ends it tidily.
@@ -65,14 +74,24 @@ def run_to_end(
         plan: What to run.
         paths: Where its artifacts go, if not to its folder.
         audience: Who hears of cells and output as they come.
+        listen: Told of all events of the run.
         watch: Told where it is, on this thread.
 
     Raises:
         KeyboardInterrupt: It was interrupted.
     """
     stop = Stop()
+    instance = plan.instance or plan.flow.name
+    tell: Listener = listen if listen is not None else lambda _: None
+    if listen is not None:
+        publisher = Publisher(plan.step, instance, listen)
+        audience = publisher if audience is None else Audiences((audience, publisher))
     with interruptible(stop):
-        run = run_plan(plan, stop, paths=paths, audience=audience, watch=watch)
+        run = run_plan(
+            plan, stop, audience, paths=paths, watch=watch,
+            begins=lambda: tell(InstanceStarted(plan.step, instance)),
+        )  # fmt: skip
+    tell(InstanceFinished(plan.step, instance, run))
     if stop.requests:
         raise KeyboardInterrupt(f"{plan.label} was interrupted; what it left is in {run.dir}")
     return run
@@ -104,32 +123,34 @@ def find_reusable(
 def run_plan(
     plan: InstancePlan,
     stop: Stop,
-    listen: Listener | None = None,
-    *,
-    paths: ArtifactPaths | None = None,
     audience: Audience | None = None,
+    *,
+    begins: Callable[[], object] = lambda: None,
+    paths: ArtifactPaths | None = None,
     watch: Watch | None = None,
 ) -> Run:
-    """Run a plan, unless its instance's last run can be reused; see `run_now`."""
+    """Run a plan, unless its instance's last run can be reused; see `run_now`.
+
+    Before it runs, and only then, `begins` is called.
+    """
     if not plan.step:
-        return run_now(plan, stop, (), listen, paths=paths, audience=audience, watch=watch)
+        begins()
+        return run_now(plan, stop, (), audience, paths=paths, watch=watch)
     interpreters = Interpreters(kernel_environment(plan.root, plan.options.nested_workers))
     last, decision = find_reusable(plan, interpreters)
     if last is not None and decision.reuse:
         return refreshed(plan, last, interpreters)
-    return run_now(
-        plan, stop, decision.reasons, listen, paths=paths, audience=audience, watch=watch
-    )
+    begins()
+    return run_now(plan, stop, decision.reasons, audience, paths=paths, watch=watch)
 
 
 def run_now(
     plan: InstancePlan,
     stop: Stop,
     reasons: tuple[Reason, ...],
-    listen: Listener | None = None,
+    audience: Audience | None = None,
     *,
     paths: ArtifactPaths | None = None,
-    audience: Audience | None = None,
     watch: Watch | None = None,
 ) -> Run:
     """Run a plan in its folder, which no other run may hold.
@@ -138,9 +159,8 @@ def run_now(
         plan: What to run.
         stop: Set by the caller, from any thread, to end it early.
         reasons: Why it runs.
-        listen: Told of cells and output as they come, on this thread.
+        audience: Who hears of cells and output as they come, on this thread.
         paths: Where its artifacts go, if not to its folder.
-        audience: Who hears of them in the place of `listen`.
         watch: Told where it is, on this thread.
 
     Raises:
@@ -153,8 +173,6 @@ def run_now(
     if plan.config is not None:
         check_language(plan.flow, spec)
     paths = paths or ArtifactPaths.of(plan.directory, plan.flow.name)
-    if audience is None and listen is not None:
-        audience = Publisher(plan.step, plan.instance, listen)
     with instance_lock(paths):
         before = read_record(paths.record) if plan.step else None
         record = execute(lay_out(plan), paths, spec, shared_pool(), stop, audience, reasons, watch)

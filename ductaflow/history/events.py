@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, final
 
 import attrs
@@ -27,6 +27,23 @@ class InstanceStarted:
     step: str
     instance: str
     attempt: int = 1
+
+
+@attrs.frozen
+class CellStarted:
+    """A cell of an instance begins.
+
+    Attributes:
+        step: The instance's step.
+        instance: Its name.
+        number: The cell's number in the flow file; 0 for an inserted cell.
+        line: The flow file's line where it begins, or None.
+    """
+
+    step: str
+    instance: str
+    number: int
+    line: int | None
 
 
 @attrs.frozen
@@ -76,16 +93,22 @@ class InstanceFinished:
     run: Run
 
 
-Event: TypeAlias = InstanceStarted | CellFinished | OutputLine | InstanceFinished
+Event: TypeAlias = InstanceStarted | CellStarted | CellFinished | OutputLine | InstanceFinished
 Listener: TypeAlias = Callable[[Event], object]
 Watch: TypeAlias = Callable[[str, float], object]
 """Told again and again where a run is: in words, as `cell 3 of 9`, and how much of it is done."""
 
 
 class Audience(Protocol):
-    """Who hears, while one instance runs and on its thread, of its cells and what they print."""
+    """Who hears, while one instance runs and on its thread, of its cells and what they print.
 
-    def cell(self, record: CellRecord, /) -> None:
+    What a method raises ends the run, and is raised by the call that made it.
+    """
+
+    def cell_started(self, number: int, line: int | None) -> None:
+        """A cell begins: its number in the flow file, 0 for an inserted one, and its line."""
+
+    def cell_finished(self, record: CellRecord) -> None:
         """A cell is over."""
 
     def stream(self, name: str, text: str) -> None:
@@ -99,9 +122,46 @@ class Audience(Protocol):
 
 
 @final
+@attrs.frozen
+class Audiences(Audience):
+    """Several, each of which hears everything.
+
+    Attributes:
+        members: They, in the order in which they hear it.
+    """
+
+    members: Sequence[Audience]
+
+    def cell_started(self, number: int, line: int | None) -> None:
+        """See `Audience`, as for the rest."""
+        for member in self.members:
+            member.cell_started(number, line)
+
+    def cell_finished(self, record: CellRecord) -> None:
+        """A cell is over."""
+        for member in self.members:
+            member.cell_finished(record)
+
+    def stream(self, name: str, text: str) -> None:
+        """The flow has printed some text."""
+        for member in self.members:
+            member.stream(name, text)
+
+    def output(self, kind: str, content: Mapping[str, Any]) -> None:
+        """A cell has shown something."""
+        for member in self.members:
+            member.output(kind, content)
+
+    def close(self) -> None:
+        """The run is over."""
+        for member in self.members:
+            member.close()
+
+
+@final
 @attrs.define(eq=False)
-class Publisher:
-    """Tells a listener what one instance does.
+class Publisher(Audience):
+    """Tells a listener what one instance does, as events.
 
     Attributes:
         step: The instance's step.
@@ -114,7 +174,11 @@ class Publisher:
     listen: Listener
     _partial: dict[str, str] = attrs.field(factory=dict)
 
-    def cell(self, record: CellRecord, /) -> None:
+    def cell_started(self, number: int, line: int | None) -> None:
+        """A cell begins."""
+        self.listen(CellStarted(self.step, self.instance, number, line))
+
+    def cell_finished(self, record: CellRecord) -> None:
         """A cell is over."""
         self.listen(CellFinished(self.step, self.instance, record))
 

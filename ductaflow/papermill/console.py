@@ -11,6 +11,7 @@ from typing import Any, Protocol, final
 
 import attrs
 
+from ductaflow.history.events import Audience
 from ductaflow.model.records import CellRecord
 from ductaflow.papermill.inspection import logger
 
@@ -24,7 +25,7 @@ class Writable(Protocol):
 
 @final
 @attrs.define(eq=False)
-class Console:
+class Console(Audience):
     """Tells the logger, the caller's files and a progress bar of a run.
 
     Attributes:
@@ -38,7 +39,10 @@ class Console:
     bar: Any
     _partial: dict[str, str] = attrs.field(factory=dict)
 
-    def cell(self, _: CellRecord, /) -> None:
+    def cell_started(self, number: int, line: int | None) -> None:
+        """A cell begins."""
+
+    def cell_finished(self, record: CellRecord) -> None:  # noqa: ARG002
         """A cell is over."""
         if self.bar is not None:
             self.bar.update(1)

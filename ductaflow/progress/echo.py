@@ -8,13 +8,14 @@ from typing import Any, TextIO, final
 
 import attrs
 
+from ductaflow.history.events import Audience
 from ductaflow.model.records import CellRecord
 from ductaflow.text.escapes import harmless
 
 
 @final
 @attrs.frozen(eq=False)
-class Echo:
+class Echo(Audience):
     """An audience that prints what it hears: streams as they come, results as text.
 
     Attributes:
@@ -23,7 +24,10 @@ class Echo:
 
     out: TextIO | None = None
 
-    def cell(self, _: CellRecord, /) -> None:
+    def cell_started(self, number: int, line: int | None) -> None:
+        """A cell begins."""
+
+    def cell_finished(self, record: CellRecord) -> None:
         """A cell is over."""
 
     def stream(self, name: str, text: str) -> None:

@@ -26,7 +26,7 @@ from ductaflow.errors import DuctaflowError, InstanceBusy
 from ductaflow.execution.outcome import Stop
 from ductaflow.execution.runner import interruptible, run_now
 from ductaflow.history.entries import Entry
-from ductaflow.history.events import Event, InstanceFinished, InstanceStarted
+from ductaflow.history.events import Event, InstanceFinished, InstanceStarted, Publisher
 from ductaflow.history.index import Index
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision
@@ -310,8 +310,8 @@ class SweepExecutor:
     def _attempt(self, task: Task, plan: InstancePlan, decision: CacheDecision) -> Run:
         try:
             listened = self.options.on_event is not None or self._live is not None
-            listen = self._queue.put if listened else None
-            return run_now(plan, self.stop, decision.reasons, listen)
+            audience = Publisher(plan.step, plan.instance, self._queue.put) if listened else None
+            return run_now(plan, self.stop, decision.reasons, audience)
         except DuctaflowError as e:
             return self._failed(task, e)
 
