@@ -23,9 +23,10 @@ from ductaflow.flows.syntax import language
 from ductaflow.history.recordfile import write_record
 from ductaflow.model.flows import Cell, NbCell, Tag
 from ductaflow.model.htmloptions import HtmlOptions
-from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.plans import Note
 from ductaflow.model.records import RunRecord
 from ductaflow.plans.configtable import config_table
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.layout import ArtifactPaths, runs_dir
 from ductaflow.project.names import INDEX_PAGE
 from ductaflow.text.times import local_time

@@ -28,8 +28,8 @@ from ductaflow.flows.tracebacks import annotate_traceback
 from ductaflow.history.events import Audience, Watch
 from ductaflow.model.flows import Cell
 from ductaflow.model.kinds import FailureKind, NoteKind
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import METRICS_MIME, ErrorInfo, Status
+from ductaflow.plans.plan import InstancePlan
 
 SAMPLE_EVERY = 0.5  # seconds between looks at the kernel's memory
 SHUT_DOWN_WITHIN = 60.0  # seconds for which a kernel that is not ours may go on after its end

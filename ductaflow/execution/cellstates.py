@@ -11,8 +11,8 @@ from typing import Any, final
 import attrs
 
 from ductaflow.model.flows import Cell, Tag
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import CellRecord, Status
+from ductaflow.plans.plan import InstancePlan
 
 
 @final

@@ -21,9 +21,8 @@ from ductaflow.history.events import Listener
 from ductaflow.model.flows import Flow
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.options import NotebookKeywords, RunKeywords, check_keywords, takes
-from ductaflow.model.plans import InstancePlan
 from ductaflow.plans.options import make_options
-from ductaflow.plans.plan import names_of, plan_instance
+from ductaflow.plans.plan import InstancePlan, names_of, plan_instance
 from ductaflow.progress.echo import Echo
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths, instance_dir

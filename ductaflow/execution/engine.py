@@ -40,10 +40,11 @@ from ductaflow.history.recordfile import write_record
 from ductaflow.model.ages import format_limit
 from ductaflow.model.facts import Reason
 from ductaflow.model.kinds import FailureKind, NoteKind
-from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.plans import Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.model.thisrun import THIS_RUN
 from ductaflow.plans.options import options_summary
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse import observation

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ductaflow.model.plans import Config, InstancePlan
+from ductaflow.model.plans import Config
 from ductaflow.plans.literal import quoted
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.plans.variables import variables
 
 _SHOWN = 3

@@ -32,10 +32,10 @@ from ductaflow.history.run import Run
 from ductaflow.model.flows import INSERTED_TAGS, Cell, Flow, NbCell, Tag
 from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.kinds import NoteKind
-from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.plans import Note
 from ductaflow.model.records import CellRecord, RunRecord
 from ductaflow.model.thisrun import THIS_RUN, cell_times
-from ductaflow.plans.plan import lay_out
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.moves import is_moved, remove_left
@@ -67,9 +67,7 @@ def refreshed(plan: InstancePlan, run: Run, interpreters: Interpreters) -> Run:
     if record is None or not interpreters.decide(plan, record).reuse:
         return run  # another has run it meanwhile
     moved = is_moved(plan, record)
-    fresh = _make(lay_out(plan), record, run.paths) or (
-        _carried(plan, record, run.paths) if moved else None
-    )
+    fresh = _make(plan, record, run.paths) or (_carried(plan, record, run.paths) if moved else None)
     if fresh is None:
         return _followed(plan, record, run) if moved else run
     paths = ArtifactPaths.of(plan.directory, plan.flow.name) if moved else run.paths

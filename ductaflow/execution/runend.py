@@ -17,8 +17,9 @@ from ductaflow.execution.hints import hint
 from ductaflow.flows.tracebacks import annotate_traceback, failing_line
 from ductaflow.model.flows import Cell
 from ductaflow.model.kinds import FailureKind, NoteKind
-from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.plans import Note
 from ductaflow.model.records import ErrorInfo, Status
+from ductaflow.plans.plan import InstancePlan
 
 INTERRUPT_AGAIN = 1.0  # seconds: the first signal may fall between two cells
 TERMINATE_AFTER = 5.0  # seconds after the interrupt

@@ -43,10 +43,9 @@ from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.flows import Flow
 from ductaflow.model.kinds import FailureKind, ReasonKind
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord
 from ductaflow.plans.languages import TRANSLATORS
-from ductaflow.plans.plan import lay_out
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse.interpreters import Interpreters, kernel_spec
@@ -175,7 +174,7 @@ def run_now(
     paths = paths or ArtifactPaths.of(plan.directory, plan.flow.name)
     with instance_lock(paths):
         before = read_record(paths.record) if plan.step else None
-        record = execute(lay_out(plan), paths, spec, shared_pool(), stop, audience, reasons, watch)
+        record = execute(plan, paths, spec, shared_pool(), stop, audience, reasons, watch)
         if before is not None:
             remove_left(paths_left(plan, before), paths)
     depends_on(record, str(plan.flow.path), plan.root)

@@ -11,9 +11,10 @@ from ductaflow_kernels.session.messages import Message
 from ductaflow.model.facts import FileFact
 from ductaflow.model.flows import Cell, Tag
 from ductaflow.model.kinds import NoteKind
-from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.plans import Note
 from ductaflow.model.records import RunRecord
 from ductaflow.plans.literal import quoted
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.secrets.masking import SHORTEST, Masker
 from ductaflow.secrets.references import MASK, expression, shown, sources, value_of
 

@@ -11,9 +11,8 @@ from ductaflow.errors import ArtifactError
 from ductaflow.files import jsonio
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.run import Run
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord, Status
-from ductaflow.plans.plan import lay_out
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.layout import ArtifactPaths
 
 
@@ -54,7 +53,7 @@ def write_notebook(plan: InstancePlan, path: Path) -> None:
     own = {"version": __version__, "flow": plan.flow_display, "status": Status.PLANNED.value}
     kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernelspec, **plan.flow.metadata, "ductaflow": own}
-    jsonio.write_atomic(path, Notebook(lay_out(plan).cells, metadata).dumps())
+    jsonio.write_atomic(path, Notebook(plan.cells, metadata).dumps())
 
 
 def _is_set_up(notebook: Path) -> bool:

@@ -25,7 +25,7 @@ from ductaflow.history.recordfile import read_record
 from ductaflow.model.flows import Cell, Flow, Tag
 from ductaflow.model.kinds import FailureKind
 from ductaflow.model.options import RunOptions
-from ductaflow.model.plans import Config, InstancePlan
+from ductaflow.model.plans import Config
 from ductaflow.model.records import RunRecord
 from ductaflow.papermill import metadata
 from ductaflow.papermill.console import Console, Writable, progress_bar
@@ -42,6 +42,7 @@ from ductaflow.papermill.notebooks import (
 from ductaflow.plans.config import normalise
 from ductaflow.plans.languages import TRANSLATORS
 from ductaflow.plans.literal import to_python
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.project.root import check_encodable, project_root
 from ductaflow.reuse.interpreters import kernel_spec
@@ -250,14 +251,13 @@ def _plan(
     if not folder.is_dir():
         raise FileNotFoundError(f"cwd is {cwd}, and there is no such folder")
     return InstancePlan(
-        flow=flow,
+        flow=attrs.evolve(flow, cells=tuple(cells)),
         config=None,
         step="",
         instance="",
         directory=folder,
         root=project_root(None),
         options=RunOptions(cell_timeout=cell_timeout, html=False),
-        cells=tuple(cells),
         given=values,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import attrs
 from ductaflow.flows.commands import command_notes
 from ductaflow.flows.parameterscell import require_parameters
 from ductaflow.flows.reading import as_written
-from ductaflow.model.flows import Flow
+from ductaflow.model.flows import Cell, Flow
 from ductaflow.model.options import RunOptions
-from ductaflow.model.plans import Config, InstancePlan
+from ductaflow.model.plans import Config, Note
 from ductaflow.plans.cells import prepare
 from ductaflow.plans.config import normalise
 from ductaflow.plans.fingerprint import fingerprints
@@ -49,6 +50,57 @@ def names_of(
     return checked, check_name(instance, "instance"), config
 
 
+@attrs.frozen
+class InstancePlan:
+    """All that is needed to execute one instance; its cells are made when they are asked for.
+
+    Attributes:
+        flow: The parsed flow.
+        config: The normalised config; None where nothing is injected.
+        step: The step's name; empty for a run outside `runs/`.
+        instance: The instance's name; empty likewise.
+        directory: Where it runs and leaves its artifacts, absolute.
+        root: The project root, absolute.
+        options: How to run it.
+        fingerprints: Hashes of what goes in; see `fingerprint.fingerprints`.
+        given: What was given of the config; None for all of it.
+    """
+
+    flow: Flow
+    config: Config | None = attrs.field(hash=False)
+    step: str
+    instance: str
+    directory: Path
+    root: Path
+    options: RunOptions = attrs.field(factory=RunOptions)
+    fingerprints: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    given: Config | None = attrs.field(default=None, repr=False, hash=False)
+
+    @cached_property
+    def notes(self) -> tuple[Note, ...]:
+        """What there is to notice about the flow and its config."""
+        commands = command_notes(self.flow)
+        if self.config is None:
+            return commands
+        return (*commands, *config_notes(self.flow, self.config, self.given))
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The flow's cells with the config, injected and flattening cells in place."""
+        return prepare(self.flow, self.config, self.notes)
+
+    @property
+    def flow_display(self) -> str:
+        """The flow's path for people: relative to the root where it lies inside it."""
+        path, root = self.flow.path, self.root
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    @property
+    def label(self) -> str:
+        """What people call it: `step/instance`, or the flow's name."""
+        return f"{self.step}/{self.instance}" if self.step else self.flow.name
+
+
 def plan_instance(
     flow: Flow,
     config: Mapping[str, Any] | None,
@@ -60,7 +112,7 @@ def plan_instance(
     *,
     with_config: bool,
 ) -> InstancePlan:
-    """The plan of one run, but for its cells: `lay_out` adds them once it is sure to run.
+    """The plan of one run.
 
     Args:
         flow: The parsed flow.
@@ -120,10 +172,3 @@ def _planned(
         options=options,
         fingerprints=fingerprints(flow, config),
     )
-
-
-def lay_out(plan: InstancePlan) -> InstancePlan:
-    """The plan with its cells, the config's among them, and with what they gave to notice."""
-    notes = config_notes(plan.flow, plan.config, plan.given) if plan.config is not None else ()
-    notes = (*command_notes(plan.flow), *notes)
-    return attrs.evolve(plan, cells=prepare(plan.flow, plan.config, notes), notes=notes)

@@ -29,7 +29,6 @@ from ductaflow.model.ages import format_age, format_limit
 from ductaflow.model.facts import CacheDecision, FileFact, Interpreter, Reason, Role, own_names
 from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.options import RunOptions
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.model.rules import changed_rules
 from ductaflow.plans.fingerprint import (
@@ -41,6 +40,7 @@ from ductaflow.plans.fingerprint import (
     same_grammar,
 )
 from ductaflow.plans.options import options_summary
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
 from ductaflow.reuse import importables
 from ductaflow.reuse.environment import OTHER_KEY, answers, differences

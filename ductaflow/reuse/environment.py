@@ -18,8 +18,8 @@ from typing import Any
 from ductaflow.flows.pythontext import asked_by, trees_of
 from ductaflow.flows.shelltext import EVERYTHING, variables_in
 from ductaflow.flows.syntax import language
-from ductaflow.model.plans import InstancePlan
 from ductaflow.plans.fingerprint import variable_hash
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.reuse.environmentuse import taken_by
 from ductaflow.secrets.machinekey import KEY_VARIABLE, same_key
 

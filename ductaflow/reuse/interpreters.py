@@ -14,8 +14,8 @@ from ductaflow.errors import UnknownKernel
 from ductaflow.flows.syntax import language
 from ductaflow.model.facts import CacheDecision, Interpreter
 from ductaflow.model.flows import Flow
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.reuse.decision import decide
 
 

@@ -9,9 +9,9 @@ from ductaflow.files.compression import compressed
 from ductaflow.flows.finding import flow_files, resolve_flow
 from ductaflow.flows.reading import read_flow
 from ductaflow.history.recordfile import read_record
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord
 from ductaflow.plans.fingerprint import fingerprints
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir
 from ductaflow.project.settings import load_settings
 

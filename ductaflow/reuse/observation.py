@@ -27,8 +27,8 @@ from ductaflow.files.databases import belongs_to_database
 from ductaflow.files.hashes import version_of
 from ductaflow.files.links import Leads, follow, lead, portable
 from ductaflow.model.facts import FileFact, Role, own_names
-from ductaflow.model.plans import InstancePlan
 from ductaflow.plans.fingerprint import KERNELS, code_hash, file_fact, listing_hash
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.layout import ArtifactPaths, is_own_file, runs_dir
 from ductaflow.reuse.environment import answers, asked
 from ductaflow.reuse.hosts import hosts_of

@@ -11,9 +11,8 @@ from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.options import RunOptions
-from ductaflow.model.plans import InstancePlan
 from ductaflow.plans.options import recorded_options
-from ductaflow.plans.plan import plan_instance
+from ductaflow.plans.plan import InstancePlan, plan_instance
 from ductaflow.project.settings import load_settings
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.moves import flow_of

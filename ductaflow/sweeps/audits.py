@@ -33,10 +33,9 @@ from ductaflow.history.run import Run
 from ductaflow.model.facts import FileFact, Reason, Role
 from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.options import RunOptions
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord
 from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
-from ductaflow.plans.plan import lay_out
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths, instance_dir, runs_dir, runs_name
 from ductaflow.project.root import project_root
@@ -204,7 +203,7 @@ def _run_again(
         new_paths = ArtifactPaths.of(folder, plan.flow.name)
         spec = kernel_spec(plan.flow, plan.options.kernel_name)
         reasons = (Reason(ReasonKind.VERIFY, "it is run again to compare"),)
-        now = execute(lay_out(again), new_paths, spec, shared_pool(), stop, None, reasons)
+        now = execute(again, new_paths, spec, shared_pool(), stop, None, reasons)
         now = _as_in_runs(now, base, plan.root)
         fact = Verification(plan.step, plan.instance, Outcome.REPRODUCES, duration=now.duration)
         touched = _put_back(plan, now, kept)
@@ -372,7 +371,7 @@ def _cells_differ(
     except (OSError, ValueError) as e:
         yield Difference("file", paths.notebook.name, f"cannot be read: {e}")
         return
-    numbers = [cell.number for cell in lay_out(plan).cells if cell.kind == "code"]
+    numbers = [cell.number for cell in plan.cells if cell.kind == "code"]
     yield from compare_notebooks(before, after, numbers, pair)
 
 

@@ -31,9 +31,9 @@ from ductaflow.history.index import Index
 from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.kinds import FailureKind
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import ErrorInfo, Status
 from ductaflow.plans.notes import LOOKED_AT, for_people
+from ductaflow.plans.plan import InstancePlan
 from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.lasttable import write_last_table
 from ductaflow.sweeps.planning import Candidate, SweepPlan

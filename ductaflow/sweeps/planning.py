@@ -18,10 +18,9 @@ from ductaflow.history.run import Run
 from ductaflow.model.facts import CacheDecision
 from ductaflow.model.flows import Flow
 from ductaflow.model.options import RunOptions
-from ductaflow.model.plans import InstancePlan
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.plans.parameters import complete
-from ductaflow.plans.plan import plan_given
+from ductaflow.plans.plan import InstancePlan, plan_given
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths, instance_in, step_dir
 from ductaflow.reuse.interpreters import Interpreters

@@ -36,10 +36,10 @@ from ductaflow.model.ages import Age
 from ductaflow.model.facts import CacheDecision, Reason
 from ductaflow.model.kinds import FailureKind, NoteKind, ReasonKind
 from ductaflow.model.options import RunOptions
-from ductaflow.model.plans import InstancePlan, Note
+from ductaflow.model.plans import Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.plans.options import make_options, recorded_options
-from ductaflow.plans.plan import names_of, plan_instance
+from ductaflow.plans.plan import InstancePlan, names_of, plan_instance
 from ductaflow.progress.sweepprogress import REFRESH, Tally, choose_display, failure_line
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import instance_dir, runs_dir

@@ -30,7 +30,6 @@ from ductaflow.execution.refresh import _make, refreshed
 from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record
 from ductaflow.model.thisrun import THIS_RUN, cell_times
-from ductaflow.plans.plan import lay_out
 from ductaflow.project.environment import kernel_environment
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
@@ -398,7 +397,7 @@ def test_who_ran_it_meanwhile_wins(project: Project, flow: Path) -> None:
     """Between look and lock another conductor may run the instance."""
     run = project.run("flow")
     edit(flow, ("Some words.", "Better words."))
-    made = _make(lay_out(plan_again(run, project.root)), run.record, run.paths)
+    made = _make(plan_again(run, project.root), run.record, run.paths)
     assert made is not None
     assert made.based_on(run.paths)
     project.run("flow", force=True)

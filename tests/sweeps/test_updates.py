@@ -158,9 +158,7 @@ def test_versions_of_packages(project: Project) -> None:
     assert f"numpy was 0.1, is {now}" in str(explain("flow", "a", {}))
     assert explain("flow", "a", {}, ignore=["python", "package:numpy"]).reuse
     assert run_step_flow("flow", "a", {}, ignore=["python", "package"]).reused
-    with pytest.raises(
-        ValueError, match="ignore must be a list of 'python', 'package'"
-    ):
+    with pytest.raises(ValueError, match="ignore must be a list of 'python', 'package'"):
         run_step_flow("flow", "a", {}, ignore=["pythn"])
 
 
