@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ductaflow.convert.standalone import (
         create_standalone_python_script as create_standalone_python_script,
     )
+    from ductaflow.delivery.delivery import Delivery as Delivery
     from ductaflow.delivery.delivery import export as export
     from ductaflow.errors import ArtifactError as ArtifactError
     from ductaflow.errors import CellFailed as CellFailed
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from ductaflow.history.lineage import Lineage as Lineage
     from ductaflow.history.lineage import lineage as lineage
     from ductaflow.history.run import Run as Run
+    from ductaflow.history.runs import Cause as Cause
     from ductaflow.history.runs import Runs as Runs
     from ductaflow.migration import analyze_execution_logs as analyze_execution_logs
     from ductaflow.migration import convert_notebook_to_html as convert_notebook_to_html
@@ -59,27 +61,47 @@ if TYPE_CHECKING:
     from ductaflow.migration import setup_conductor_logging as setup_conductor_logging
     from ductaflow.migration import setup_execution_logging as setup_execution_logging
     from ductaflow.model.facts import CacheDecision as CacheDecision
+    from ductaflow.model.facts import FileFact as FileFact
+    from ductaflow.model.facts import Reason as Reason
     from ductaflow.model.htmloptions import HtmlOptions as HtmlOptions
+    from ductaflow.model.kinds import FailureKind as FailureKind
+    from ductaflow.model.kinds import NoteKind as NoteKind
+    from ductaflow.model.kinds import ReasonKind as ReasonKind
+    from ductaflow.model.plans import Note as Note
+    from ductaflow.model.records import CellRecord as CellRecord
+    from ductaflow.model.records import ErrorInfo as ErrorInfo
+    from ductaflow.model.records import RunRecord as RunRecord
     from ductaflow.model.records import Status as Status
+    from ductaflow.model.verification import Difference as Difference
     from ductaflow.model.verification import Verification as Verification
+    from ductaflow.model.verification import VerificationOutcome as VerificationOutcome
+    from ductaflow.model.verification import Verifications as Verifications
+    from ductaflow.plans.inspection import FlowFacts as FlowFacts
+    from ductaflow.plans.inspection import Parameter as Parameter
     from ductaflow.plans.inspection import inspect_flow as inspect_flow
     from ductaflow.project.scaffold import (
         make_new_ductaflow_instance as make_new_ductaflow_instance,
     )
     from ductaflow.report.collation import collate as collate
     from ductaflow.report.statusreport import generate_status_report as generate_status_report
+    from ductaflow.secrets.references import Secret as Secret
     from ductaflow.secrets.references import secret as secret
     from ductaflow.sweeps.audits import verify as verify
     from ductaflow.sweeps.calls import sweep as sweep
     from ductaflow.sweeps.calls import sweep_iter as sweep_iter
     from ductaflow.sweeps.currency import Check as Check
+    from ductaflow.sweeps.currency import Checked as Checked
+    from ductaflow.sweeps.currency import Standing as Standing
     from ductaflow.sweeps.currency import check as check
     from ductaflow.sweeps.updates import accept as accept
     from ductaflow.sweeps.updates import explain as explain
     from ductaflow.sweeps.updates import update as update
+    from ductaflow.tables.grids import Grid as Grid
     from ductaflow.tables.grids import grid as grid
     from ductaflow.tables.grids import zip_grid as zip_grid
+    from ductaflow.upkeep.pruning import Leftover as Leftover
     from ductaflow.upkeep.pruning import prune as prune
+    from ductaflow.upkeep.thinning import Thinned as Thinned
     from ductaflow.upkeep.thinning import make_report as make_report
     from ductaflow.upkeep.thinning import thin as thin
 
@@ -94,37 +116,41 @@ _HOMES = {
         "SettingsError", "SweepFailed", "SweepInterrupted", "TableError", "UnknownKernel",
     ),
     "ductaflow.flowkit.declarations": ("reads",),
-    "ductaflow.delivery.delivery": ("export",),
-    "ductaflow.model.facts": ("CacheDecision",),
+    "ductaflow.delivery.delivery": ("Delivery", "export"),
+    "ductaflow.model.facts": ("CacheDecision", "FileFact", "Reason"),
     "ductaflow.convert.runners": ("create_flow_bat_runner",),
     "ductaflow.convert.runscript": ("create_flow_run_script",),
     "ductaflow.convert.standalone": ("create_standalone_python_script",),
-    "ductaflow.sweeps.currency": ("Check", "check"),
+    "ductaflow.sweeps.currency": ("Check", "Checked", "Standing", "check"),
     "ductaflow.convert.debugging": ("debug_flow",),
     "ductaflow.flowkit.dualmode": (
         "display_config_summary", "is_notebook_execution", "load_cli_config", "unpack_config",
     ),
-    "ductaflow.tables.grids": ("grid", "zip_grid"),
+    "ductaflow.tables.grids": ("Grid", "grid", "zip_grid"),
     "ductaflow.history.lineage": ("Lineage", "lineage"),
-    "ductaflow.plans.inspection": ("inspect_flow",),
+    "ductaflow.plans.inspection": ("FlowFacts", "Parameter", "inspect_flow"),
     "ductaflow.flowkit.metrics": ("record",),
     "ductaflow.migration": (
         "analyze_execution_logs", "convert_notebook_to_html", "generate_config_markdown",
         "setup_conductor_logging", "setup_execution_logging",
     ),
-    "ductaflow.model.records": ("Status",),
+    "ductaflow.model.records": ("CellRecord", "ErrorInfo", "RunRecord", "Status"),
     "ductaflow.model.htmloptions": ("HtmlOptions",),
-    "ductaflow.upkeep.pruning": ("prune",),
+    "ductaflow.upkeep.pruning": ("Leftover", "prune"),
     "ductaflow.report.collation": ("collate",),
     "ductaflow.history.run": ("Run",),
-    "ductaflow.history.runs": ("Runs",),
+    "ductaflow.history.runs": ("Cause", "Runs"),
     "ductaflow.project.scaffold": ("make_new_ductaflow_instance",),
-    "ductaflow.secrets.references": ("secret",),
+    "ductaflow.secrets.references": ("Secret", "secret"),
     "ductaflow.report.statusreport": ("generate_status_report",),
     "ductaflow.sweeps.calls": ("sweep", "sweep_iter"),
-    "ductaflow.upkeep.thinning": ("make_report", "thin"),
+    "ductaflow.upkeep.thinning": ("Thinned", "make_report", "thin"),
     "ductaflow.sweeps.updates": ("accept", "explain", "update"),
-    "ductaflow.model.verification": ("Verification",),
+    "ductaflow.model.verification": (
+        "Difference", "Verification", "VerificationOutcome", "Verifications",
+    ),
+    "ductaflow.model.kinds": ("FailureKind", "NoteKind", "ReasonKind"),
+    "ductaflow.model.plans": ("Note",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

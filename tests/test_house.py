@@ -12,13 +12,16 @@ import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import attrs
 import ductaflow_kernels
 import ductaflow_kernels.errors
 import pytest
 
 import ductaflow
 import ductaflow.errors
+import ductaflow.events
 from ductaflow.history.entries import Entry
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
@@ -222,6 +225,51 @@ def test_type_checkers_see_the_same_names():
         if alias.asname is not None
     }
     assert seen == set(ductaflow.__all__)
+
+
+OURS = {"ArtifactPaths", "Call", "Entry", "Kind", "RunSummary", "Table", "_Axis", "_Product"}
+"""Types of attributes that public classes have for ductaflow itself."""
+
+
+def told(annotation: object) -> list[str]:
+    """The names in an annotation."""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return [node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
+
+
+def handed_out(name: str, value: Any) -> Iterator[tuple[str, object]]:
+    """What a caller gets of a public name: what a function returns, what an object has."""
+    if not inspect.isclass(value):
+        yield name, getattr(value, "__annotations__", {}).get("return", "")
+        return
+    if attrs.has(value):
+        yield from ((f"{name}.{field.name}", field.type) for field in attrs.fields(value))
+    for attribute in dir(value):
+        if not attribute.startswith("_"):
+            member = inspect.getattr_static(value, attribute)
+            member = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            returned = getattr(member, "__annotations__", {}).get("return", "")
+            yield f"{name}.{attribute}", returned
+
+
+def test_types_that_callers_are_handed_are_public():
+    classes = {
+        name: value
+        for module in MODULES
+        for name, value in vars(importlib.import_module(module)).items()
+        if inspect.isclass(value) and value.__module__ == module
+    }
+    events = {name: value for name, value in vars(ductaflow.events).items() if name in classes}
+    public = {name: getattr(ductaflow, name) for name in ductaflow.__all__} | events
+    found = {
+        f"{where}: {each}"
+        for name, value in public.items()
+        for where, annotation in handed_out(name, value)
+        for each in told(annotation)
+        if each in classes and each not in public and each not in OURS
+        if not where.rpartition(".")[2].startswith("_")
+    }
+    assert not found
 
 
 def test_unknown_name_is_an_attribute_error():

@@ -15,14 +15,14 @@ from ductaflow.model.facts import Reason
 _LISTED = 20  # differences of one instance in a text
 
 
-class Outcome(Enum):
+class VerificationOutcome(Enum):
     """What a verification found; owns its symbol, label and colour."""
 
     symbol: str
     label: str
     colour: str
 
-    def __new__(cls, value: str, symbol: str, label: str, colour: str) -> Outcome:
+    def __new__(cls, value: str, symbol: str, label: str, colour: str) -> VerificationOutcome:
         """Each member is its value; the rest is how it is shown."""
         member = object.__new__(cls)
         member._value_ = value
@@ -75,7 +75,7 @@ class Verification:
 
     step: str
     instance: str
-    outcome: Outcome
+    outcome: VerificationOutcome
     differences: tuple[Difference, ...] = ()
     causes: tuple[Reason, ...] = ()
     reasons: tuple[Reason, ...] = ()
@@ -90,7 +90,7 @@ class Verification:
     @property
     def ok(self) -> bool:
         """Whether it reproduces."""
-        return self.outcome is Outcome.REPRODUCES
+        return self.outcome is VerificationOutcome.REPRODUCES
 
     def __bool__(self) -> bool:
         return self.ok
@@ -100,7 +100,7 @@ class Verification:
         if self.reasons:
             return f"{self.label} {self.outcome.label}: {'; '.join(map(str, self.reasons))}"
         told = self.outcome.label
-        if self.outcome is Outcome.DIFFERS:
+        if self.outcome is VerificationOutcome.DIFFERS:
             told = f"differs in {_joined([d.where for d in self.differences])}"
         return "; ".join([f"{self.label} {told}", *self.left_out])
 
@@ -114,7 +114,7 @@ class Verification:
             lines.append(f"    and {len(self.differences) - _LISTED} differences more")
         if self.causes:
             lines += ["    likely cause:", *(f"      {cause}" for cause in self.causes)]
-        elif self.outcome is Outcome.DIFFERS:
+        elif self.outcome is VerificationOutcome.DIFFERS:
             lines.append(f"    {_NO_CAUSE}")
         return "\n".join(lines)
 
@@ -180,12 +180,12 @@ class Verifications(Sequence[Verification]):
     @property
     def differing(self) -> Verifications:
         """Those that do not."""
-        return Verifications(tuple(i for i in self if i.outcome is Outcome.DIFFERS))
+        return Verifications(tuple(i for i in self if i.outcome is VerificationOutcome.DIFFERS))
 
     def headline(self) -> str:
         """How many of them came out how."""
         counts = Counter(item.outcome for item in self)
-        told = [f"{o.symbol} {counts[o]} {_COUNTED[o]}" for o in Outcome if counts[o]]
+        told = [f"{o.symbol} {counts[o]} {_COUNTED[o]}" for o in VerificationOutcome if counts[o]]
         return f"{len(self)} verified: {', '.join(told)}" if told else "nothing to verify"
 
     def __str__(self) -> str:
@@ -201,10 +201,10 @@ class Verifications(Sequence[Verification]):
 
 
 _COUNTED = {
-    Outcome.REPRODUCES: "reproduce",
-    Outcome.DIFFERS: "differ",
-    Outcome.STALE: "stale, not run",
-    Outcome.REFUSED: "not run",
+    VerificationOutcome.REPRODUCES: "reproduce",
+    VerificationOutcome.DIFFERS: "differ",
+    VerificationOutcome.STALE: "stale, not run",
+    VerificationOutcome.REFUSED: "not run",
 }
 
 

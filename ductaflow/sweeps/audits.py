@@ -34,7 +34,12 @@ from ductaflow.model.facts import FileFact, Reason, Role
 from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.options import RunOptions
 from ductaflow.model.records import RunRecord
-from ductaflow.model.verification import Difference, Outcome, Verification, Verifications
+from ductaflow.model.verification import (
+    Difference,
+    Verification,
+    VerificationOutcome,
+    Verifications,
+)
 from ductaflow.plans.plan import InstancePlan
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths, instance_dir, runs_dir, runs_name
@@ -136,7 +141,7 @@ def verify_runs(
 
 
 def _verify(run: Run, root: Path, options: RunOptions | None, stop: Stop) -> Verification:
-    fact = Verification(run.step, run.instance, Outcome.STALE)
+    fact = Verification(run.step, run.instance, VerificationOutcome.STALE)
     try:
         plan = plan_again(run, root)
     except DuctaflowError as e:
@@ -152,7 +157,7 @@ def _verify(run: Run, root: Path, options: RunOptions | None, stop: Stop) -> Ver
             return attrs.evolve(fact, reasons=decision.reasons)
         harm = tuple(_harm(plan, record))
         if harm:
-            return attrs.evolve(fact, outcome=Outcome.REFUSED, reasons=harm)
+            return attrs.evolve(fact, outcome=VerificationOutcome.REFUSED, reasons=harm)
         return _run_again(plan, record, run.paths, stop)
 
 
@@ -205,7 +210,9 @@ def _run_again(
         reasons = (Reason(ReasonKind.VERIFY, "it is run again to compare"),)
         now = execute(again, new_paths, spec, shared_pool(), stop, None, reasons)
         now = _as_in_runs(now, base, plan.root)
-        fact = Verification(plan.step, plan.instance, Outcome.REPRODUCES, duration=now.duration)
+        fact = Verification(
+            plan.step, plan.instance, VerificationOutcome.REPRODUCES, duration=now.duration
+        )
         touched = _put_back(plan, now, kept)
         if touched:
             why = (
@@ -213,7 +220,7 @@ def _run_again(
                 f"has been put back: {_some(touched)}"
             )
             return attrs.evolve(
-                fact, outcome=Outcome.REFUSED, reasons=(Reason(ReasonKind.OUTPUT, why),)
+                fact, outcome=VerificationOutcome.REFUSED, reasons=(Reason(ReasonKind.OUTPUT, why),)
             )
         pair = _pair(record, now, base, plan.root)
         found = (
@@ -225,7 +232,7 @@ def _run_again(
     if not found:
         return fact
     causes = tuple(_causes(plan, record, now))
-    return attrs.evolve(fact, outcome=Outcome.DIFFERS, differences=found, causes=causes)
+    return attrs.evolve(fact, outcome=VerificationOutcome.DIFFERS, differences=found, causes=causes)
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ import pytest
 
 import ductaflow
 from ductaflow import DuctaflowError, get_all_instances, sweep, verify
-from ductaflow.model.verification import Outcome
+from ductaflow.model.verification import VerificationOutcome
 from ductaflow.reuse.scratchtree import scratch_tree
 
 
@@ -48,7 +48,7 @@ def test_what_is_of_one_run_only_does_not_count(project):
         run = project.run(name)
         before = tree(project.root)
         found = verify(name, "a")
-        assert found.outcome is Outcome.REPRODUCES, str(found)
+        assert found.outcome is VerificationOutcome.REPRODUCES, str(found)
         assert bool(found)
         assert tree(project.root) == before
         assert verify(run).ok
@@ -77,7 +77,7 @@ def test_a_difference_says_where_and_why(project):
         found = verify("net", "a")
     finally:
         del os.environ["HIDDEN"]
-    assert found.outcome is Outcome.DIFFERS
+    assert found.outcome is VerificationOutcome.DIFFERS
     where = [difference.where for difference in found.differences]
     assert where == ["metric size", "cell 3", "out.csv"]
     assert found.differences[1].before == "it is one"
@@ -113,7 +113,7 @@ def test_an_input_that_the_record_lacks_is_named(project):
     run.paths.record.write_text(json.dumps(record))
     (project.root / "more.txt").write_text("other")
     found = verify("net", "a")
-    assert found.outcome is Outcome.DIFFERS
+    assert found.outcome is VerificationOutcome.DIFFERS
     assert [(cause.kind, cause.path) for cause in found.causes] == [("data", "more.txt")]
     assert "which its record does not list and has changed since" in str(found)
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_run_again_safely_is_refused(project):
     project.write("out", "open('../../../shared.txt', 'a').write('x')")
     project.run("out")
     found = verify("out", "a")
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is VerificationOutcome.REFUSED
     assert "it writes outside its folder: shared.txt" in str(found)
     assert (project.root / "shared.txt").read_text() == "x"
     project.write(
@@ -152,7 +152,7 @@ def test_what_cannot_be_run_again_safely_is_refused(project):
     project.run("own")
     before = (project.root / "runs/own/a/o.txt").read_text()
     found = verify("own", "a")
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is VerificationOutcome.REFUSED
     assert "by an absolute path" in str(found)
     assert (project.root / "runs/own/a/o.txt").read_text() == before
 
@@ -162,7 +162,7 @@ def test_what_would_run_anyway_is_stale(project):
     project.run("net")
     flow.write_text(flow.read_text() + "\n# %%\nprint(2)\n")
     found = verify("net", "a")
-    assert found.outcome is Outcome.STALE
+    assert found.outcome is VerificationOutcome.STALE
     assert [reason.kind for reason in found.reasons] == ["code"]
     with pytest.raises(DuctaflowError, match="there is no run net/b"):
         verify("net", "b")
@@ -177,7 +177,7 @@ def test_a_sweep_verifies_a_part_of_what_it_reuses(project):
     assert len(first.verified) == 0  # nothing was reused
     again = sweep("net", rows, progress=False, verify=0.02)
     assert len(again.verified) == 1
-    assert again.verified[0].outcome is Outcome.DIFFERS  # random numbers
+    assert again.verified[0].outcome is VerificationOutcome.DIFFERS  # random numbers
     assert "may depend on the time, on random numbers" in again.summary()
     assert len(sweep("net", rows, progress=False, verify=1).verified.differing) == 3
     for wrong in (-1, 2, float("nan")):

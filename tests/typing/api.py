@@ -12,9 +12,14 @@ from typing_extensions import assert_type
 
 import ductaflow
 from ductaflow import (
+    Delivery,
+    ErrorInfo,
     HtmlOptions,
+    Note,
+    Reason,
     Run,
     RunFailed,
+    RunRecord,
     Runs,
     Status,
     check,
@@ -44,11 +49,7 @@ from ductaflow import (
     verify,
     zip_grid,
 )
-from ductaflow.delivery.delivery import Delivery
 from ductaflow.history.events import Event
-from ductaflow.model.facts import Reason
-from ductaflow.model.plans import Note
-from ductaflow.model.records import ErrorInfo, RunRecord
 
 config: dict[str, Any] = {"seed": 1, "paths": {"out": Path("out")}}
 
