@@ -15,6 +15,7 @@ import attrs
 
 from ductaflow.delivery.delivery import placed, target_of
 from ductaflow.errors import FlowError, SweepFailed, SweepInterrupted
+from ductaflow.execution.executors import LOCAL, Executor
 from ductaflow.execution.runner import check_language, interruptible
 from ductaflow.flows.commands import hint
 from ductaflow.flows.finding import resolve_flow
@@ -152,20 +153,23 @@ def sweep(
     return _done(executor, fraction)
 
 
-def sweep_part(flow: PathLike, table: Any, *, root: Path, **options: Any) -> Runs:
+def sweep_part(
+    flow: PathLike, table: Any, *, root: Path, executor: Executor = LOCAL, **options: Any
+) -> Runs:
     """Run some instances of a step as `sweep` does; they are not the table that the step now has.
 
     Args:
         flow: The flow.
         table: The instances.
         root: The project root.
+        executor: Where they run.
         **options: As for `sweep_iter`.
 
     Raises:
         DuctaflowError: See `sweep`.
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
-    return _done(_prepare(flow, table, root, _options(options, part=True)), 0)
+    return _done(_prepare(flow, table, root, _options(options, part=True, executor=executor)), 0)
 
 
 def _done(executor: SweepExecutor, fraction: float) -> Runs:
@@ -209,15 +213,16 @@ def sweep_iter(flow: PathLike, table: Any, **options: Any) -> Iterator[Run]:
     return (run for _, run in executor.work())
 
 
-def _options(given: Mapping[str, Any], *, part: bool = False) -> SweepOptions:
-    """The options of a sweep, those of each run apart."""
-    own = [field.name for field in attrs.fields(SweepOptions) if field.name not in ("part", "each")]
+def _options(given: Mapping[str, Any], **ours: Any) -> SweepOptions:
+    """The options of a sweep, those of each run apart, with some that callers do not give."""
+    fields = [field.name for field in attrs.fields(SweepOptions)]
+    own = [name for name in fields if name not in ("part", "each", "executor")]
     known = [*own, *RunKeywords.__annotations__]
     for name in given:
         if name not in known:
             raise TypeError(f"sweep_iter() has no option {name!r}; {nearest(name, known)}")
     each: Any = {name: value for name, value in given.items() if name not in own}
-    return SweepOptions(**{n: v for n, v in given.items() if n in own}, each=each, part=part)
+    return SweepOptions(**{n: v for n, v in given.items() if n in own}, each=each, **ours)
 
 
 # --- before anything starts ---------------------------------------------------------------------

@@ -24,7 +24,7 @@ from ductaflow_kernels.processes.machine import start_thread
 from ductaflow.delivery.delivery import export_run
 from ductaflow.errors import DuctaflowError, InstanceBusy
 from ductaflow.execution.outcome import Stop
-from ductaflow.execution.runner import interruptible, run_now
+from ductaflow.execution.runner import interruptible
 from ductaflow.history.entries import Entry
 from ductaflow.history.events import Event, InstanceFinished, InstanceStarted, Publisher
 from ductaflow.history.index import Index
@@ -311,7 +311,7 @@ class SweepExecutor:
         try:
             listened = self.options.on_event is not None or self._live is not None
             audience = Publisher(plan.step, plan.instance, self._queue.put) if listened else None
-            return run_now(plan, self.stop, decision.reasons, audience)
+            return self.options.executor.run(plan, self.stop, decision.reasons, audience)
         except DuctaflowError as e:
             return self._failed(task, e)
 

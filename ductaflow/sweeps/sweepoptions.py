@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
+from ductaflow.execution.executors import LOCAL, Executor
 from ductaflow.history.events import Listener
 from ductaflow.model.kinds import RETRIABLE, FailureKind
 from ductaflow.model.options import RunKeywords
@@ -30,7 +31,13 @@ def _names(given: RetrySpec) -> tuple[str, ...]:
 @final
 @attrs.frozen(kw_only=True)
 class SweepOptions:
-    """The options of a sweep, as `sweep` explains them; `each` has those of every run."""
+    """The options of a sweep, as `sweep` explains them.
+
+    Attributes:
+        part: Whether the table is a part of what its step's table has, some of which run again.
+        each: How each instance runs.
+        executor: Where they run.
+    """
 
     step: str | None = None
     instance: NameSpec = None
@@ -48,8 +55,9 @@ class SweepOptions:
     on_event: Listener | None = None
     live: bool | str | os.PathLike[str] = False
     prune: bool = False
-    part: bool = False  # of what its step's table has, as where some are run again
+    part: bool = False
     each: RunKeywords = attrs.field(factory=RunKeywords)
+    executor: Executor = LOCAL
 
     @on_error.validator
     def _check_on_error(self, _: object, value: object) -> None:

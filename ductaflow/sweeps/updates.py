@@ -19,9 +19,10 @@ import attrs
 from ductaflow_kernels.pool import shared_pool
 
 from ductaflow.errors import ArtifactError, DuctaflowError, InstanceBusy, SweepInterrupted
+from ductaflow.execution.executors import LOCAL
 from ductaflow.execution.outcome import Stop
 from ductaflow.execution.refresh import refreshed
-from ductaflow.execution.runner import find_reusable, interruptible, run_now
+from ductaflow.execution.runner import find_reusable, interruptible
 from ductaflow.flows.finding import resolve_flow
 from ductaflow.flows.reading import read_flow
 from ductaflow.flows.syntax import language
@@ -340,7 +341,7 @@ class _Update:
             last, decision = find_reusable(plan, interpreters)
             if last is not None and decision.reuse:
                 return refreshed(plan, last, interpreters), 0
-            return run_now(plan, self.stop, decision.reasons), 1
+            return LOCAL.run(plan, self.stop, decision.reasons), 1
         except DuctaflowError as e:
             return _failed(run, e), 0
 
