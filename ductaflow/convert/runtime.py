@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ductaflow.plans.variables import flatten as _nb_flatten  # the script gets a copy of it
+
 _nb_state: dict[str, Any] = {"name": "flow", "figures": 0, "config": {}, "root": None}
 
 
@@ -142,33 +144,13 @@ def _nb_merged(base: Any, over: Any) -> Any:
     return both
 
 
-def _nb_flatten(config: Any, own: Any = {}) -> Any:  # noqa: B006 (nobody changes it)
-    """The variables that a config becomes: the keys of its dicts, then its own, which win.
+def _nb_flatten_unless(config: Any, own: Any = {}) -> Any:  # noqa: B006 (nobody changes it)
+    """The variables that a config becomes.
 
     Those in `own` are left alone unless the config has another value for them.
     """
-    import keyword
-    import re
-    import unicodedata
-
-    def named(items: Any) -> Any:
-        found = {}
-        for key, value in items:
-            name = key if key.isascii() else unicodedata.normalize("NFKC", key)
-            own = name in ("config", "get_ipython") or re.fullmatch(
-                r"_+|_\d+|_i+\d*|_[iod]h|__\w*__", name
-            )
-            if name.isidentifier() and not keyword.iskeyword(name) and not own:
-                found[name] = value
-        return found
-
-    flat: Any = {}
-    for value in config.values():
-        if isinstance(value, dict):
-            flat.update(named(value.items()))
-    flat.update(named(config.items()))
     kept = [n for n in own if repr(config.get(n, ...)) in (repr(own[n]), repr(...))]
-    return {name: value for name, value in flat.items() if name not in kept}
+    return _nb_flatten(config, kept)
 
 
 # --- what is shown ------------------------------------------------------------------------------

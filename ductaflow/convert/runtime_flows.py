@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ductaflow.convert.runtime import _nb_flatten, _nb_state
+from ductaflow.convert.runtime import _nb_state
+from ductaflow.plans.variables import flatten as _nb_flatten
 
 
 def _nb_is_notebook_execution() -> bool:

@@ -175,7 +175,7 @@ def _flattening(known: Defaults) -> str:
         f"{quoted(name)}: {'...' if value is ... else literal(value)}"
         for name, value in known.own.items()
     )
-    text = f"globals().update(_nb_flatten(config{f', {{{own}}}' if own else ''}))"
+    text = f"globals().update(_nb_flatten_unless(config{f', {{{own}}}' if own else ''}))"
     if known.is_parameter:
         text += '\nconfig = config.get("config", config)'
     return text

@@ -17,6 +17,7 @@ import attrs
 
 from ductaflow.errors import ConfigError
 from ductaflow.model.plans import Config
+from ductaflow.plans.variables import look_up, variables
 
 
 @attrs.frozen
@@ -60,11 +61,12 @@ class Translator:
         return "\n".join([f"{self.comment} The config's keys as variables.", *lines])
 
     def _variables(self, config: Config) -> Iterator[tuple[str, Any]]:
-        nested = [value for value in config.values() if isinstance(value, dict)]
-        merged = {key: value for part in (*nested, config) for key, value in part.items()}
-        for key, value in merged.items():
-            if self.name.fullmatch(key) and key not in self.reserved and key != "config":
-                yield key, value
+        def named(key: str) -> str | None:
+            fits = self.name.fullmatch(key) and key not in self.reserved and key != "config"
+            return key if fits else None
+
+        for name, path in variables(config, named=named).items():
+            yield name, look_up(config, path)
 
 
 # --- values --------------------------------------------------------------------------------------

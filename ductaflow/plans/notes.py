@@ -18,7 +18,7 @@ from ductaflow.model.plans import Config, Note
 from ductaflow.plans.config import dotted, kind_of
 from ductaflow.plans.literal import quoted
 from ductaflow.plans.parameters import Defaults, left_alone, read_defaults
-from ductaflow.plans.variables import is_reserved, variable_name, variables
+from ductaflow.plans.variables import is_reserved, value_paths, variable_name, variables
 from ductaflow.text.nearest import closest
 
 CONFIG_KINDS = (
@@ -98,7 +98,7 @@ def _collisions(config: Config, known: Defaults) -> Iterator[_Finding]:
     if known.is_parameter and "config" in config:
         yield "config", _config_is_a_parameter
     sources: dict[str, list[tuple[str, ...]]] = {}
-    for path in _paths(config):
+    for path in value_paths(config):
         name = variable_name(path[-1])
         if name is not None:
             sources.setdefault(name, []).append(path)
@@ -146,7 +146,7 @@ _PYTHONS_OWN = frozenset({*dir(builtins), "In", "Out", "display", "exit", "quit"
 
 
 def _shadows(config: Config) -> Iterator[_Finding]:
-    for path in _paths(config):
+    for path in value_paths(config):
         if is_reserved(path[-1]):
             yield dotted(path), partial(_reserved, path)
         elif variable_name(path[-1]) in _PYTHONS_OWN:
@@ -169,7 +169,7 @@ def _shadow(name: str) -> str:
 
 def _not_identifiers(config: Config) -> Iterator[_Finding]:
     data = {key for key, value in config.items() if isinstance(value, dict) and _is_data(value)}
-    for path in _paths(config):
+    for path in value_paths(config):
         looks_data = len(path) > 1 and path[0] in data
         if variable_name(path[-1]) is None and not is_reserved(path[-1]) and not looks_data:
             yield dotted(path), partial(_not_identifier, path)
@@ -184,15 +184,6 @@ def _not_identifier(path: tuple[str, ...]) -> str:
 def _is_data(part: Mapping[str, Any]) -> bool:
     """Whether a dict's keys are data, as zone numbers, rather than names somebody chose."""
     return 2 * sum(variable_name(key) is not None for key in part) <= len(part)
-
-
-def _paths(config: Config) -> Iterator[tuple[str, ...]]:
-    """The keys that the flattening looks at: top-level ones and those of top-level dicts."""
-    for key, value in config.items():
-        yield (key,)
-        if isinstance(value, dict):
-            for inner in value:
-                yield (key, inner)
 
 
 def _expression(path: tuple[str, ...]) -> str:

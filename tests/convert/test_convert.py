@@ -301,15 +301,19 @@ def test_parts_need_nothing_but_what_they_bring():
     source = runtime(names)
     tree = ast.parse(source)
     defined = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    assert defined | {"_nb_state"} == set(names)
+    defined |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets}
+    defined |= {a.asname for n in tree.body if isinstance(n, ast.Import) for a in n.names}
+    assert all(name.startswith("_nb_") for name in defined)
+    assert set(names) <= defined
     assert "Any" not in source
     assert "noqa" not in source
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    free = {n for n in used if n.startswith("_nb_")} - set(names)
+    free = {n for n in used if n.startswith("_nb_")} - defined
     assert free == set()
-    top = [n for n in tree.body if not isinstance(n, ast.FunctionDef | ast.ClassDef | ast.Assign)]
+    kinds = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.Import
+    top = [n for n in tree.body if not isinstance(n, kinds)]
     assert top == []
-    names_at_top = set(dir(builtins)) | set(names)
+    names_at_top = set(dir(builtins)) | defined
     code = compile(source, "runtime", "exec")
     space: dict[str, Any] = {}
     exec(code, space)
@@ -332,7 +336,7 @@ KEYS = st.one_of(
 
 @given(st.dictionaries(KEYS, st.one_of(st.integers(), st.dictionaries(KEYS, st.integers()))))
 def test_flattening_is_the_same(config):
-    assert rt._nb_flatten(config) == flatten(config)
+    assert rt._nb_flatten_unless(config) == flatten(config)
 
 
 @pytest.mark.parametrize(
