@@ -13,10 +13,11 @@ from types import ModuleType
 from typing import Any
 
 import attrs
+from ductaflow_kernels import interpreters
 from ductaflow_kernels.session.messages import Message
 from ductaflow_kernels.session.session import KernelSession
 from ductaflow_kernels.sources.forked import ForkSource, forking_works
-from ductaflow_kernels.sources.spawned import INSIDE, ColdSource, KernelSource, PrespawnedSource
+from ductaflow_kernels.sources.spawned import ColdSource, KernelSource, PrespawnedSource
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 SOURCES: dict[str, Callable[[], KernelSource]] = {
@@ -39,11 +40,14 @@ class Interpreter:
         return KernelRequest(self.spec, folder, {**inherited, **env}, preload)
 
 
+INSIDE = interpreters.INSIDE.parent  # where a kernel's interpreter finds our package
+
+
 def inside(name: str) -> ModuleType:
     """A module of those that run in a kernel's interpreter, as it finds them there."""
     sys.path.append(str(INSIDE))
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(f"ductaflow_inside.{name}")
     finally:
         sys.path.remove(str(INSIDE))
 

@@ -40,7 +40,19 @@ PACKAGES = {
 CONTRACTS = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
     "contracts"
 ]
-INSIDE = sorted((PACKAGES["ductaflow_kernels"] / "inside").glob("*.py"))
+INSIDE = PACKAGES["ductaflow_kernels"] / "inside" / "ductaflow_inside"
+INSIDE_FILES = sorted(INSIDE.rglob("*.py"))
+# Not in pyproject.toml: import-linter finds only packages that are on its path, where a kernel's
+# interpreter must not find this one.
+INSIDE_LAYERS = [
+    {"start"},
+    {"zygote"},
+    {"boot", "foreign"},
+    {"kernel"},
+    {"instance"},
+    {"ahead", "observing"},
+    {"lifeline", "names", "packages", "requirements", "warned"},
+]
 
 
 # --- who imports whom -------------------------------------------------------------------------
@@ -164,18 +176,50 @@ def test_forbidden_imports(contract):
     assert edges(contract["source_modules"], contract["forbidden_modules"]) == []
 
 
-@pytest.mark.parametrize("file", INSIDE, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", INSIDE_FILES, ids=lambda file: file.name)
 def test_what_runs_inside_a_kernel_needs_that_interpreter_alone(file):
     """It may be another environment, where neither we nor what we depend on is installed."""
-    own = {sibling.stem for sibling in INSIDE}
     top = {name.partition(".")[0] for name in imported(file, nested=False)}
-    assert top <= sys.stdlib_module_names | own
+    assert top <= sys.stdlib_module_names | {"ductaflow_inside"}
     anywhere = {name.partition(".")[0] for name in imported(file)}
     assert not anywhere & {"ductaflow", "ductaflow_kernels", "attrs", "attr"}
 
 
-def test_there_are_files_inside():
-    assert INSIDE
+def below_inside(file: Path) -> set[str]:
+    """The modules and folders of `ductaflow_inside` that one of its files imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            top, *rest = str(node.module).split(".")
+            if top == "ductaflow_inside":
+                found |= {rest[0]} if rest else {alias.name for alias in node.names}
+    return found
+
+
+def test_imports_inside_a_kernel_point_down_only():
+    placed = set.union(*INSIDE_LAYERS)
+    assert placed == {entry.stem for entry in INSIDE.iterdir()} - {"__init__", "__pycache__"}
+    for at, row in enumerate(INSIDE_LAYERS):
+        below = set().union(*INSIDE_LAYERS[at + 1 :])
+        for name in row:
+            files = [INSIDE / f"{name}.py", *(INSIDE / name).rglob("*.py")]
+            used = set().union(*(below_inside(file) for file in files if file.exists()))
+            assert used - {name} <= below, name
+
+
+def test_modules_inside_a_kernel_are_imported_in_one_way():
+    """As `from ductaflow_inside.x import y`, which the test above reads; a folder's say nothing."""
+    for file in INSIDE_FILES:
+        tree = ast.parse(file.read_text("utf-8"))
+        plain = [n for n in ast.walk(tree) if isinstance(n, ast.Import)]
+        assert not [a.name for n in plain for a in n.names if a.name.startswith("ductaflow_inside")]
+        if file.name == "__init__.py":
+            assert len(tree.body) == 1
+
+
+def test_no_script_inside_a_kernel_has_a_module_of_the_standard_library_beside_it():
+    """Python puts a script's folder first on the path, until `start` takes it away."""
+    assert not {file.stem for file in INSIDE.iterdir()} & sys.stdlib_module_names
 
 
 # --- what an import costs ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ductaflow.model.records import RunRecord
 
-_OBSERVED = "ductaflow_observed"  # a module that is there in kernels only
+_OBSERVED = "ductaflow_inside.observing.observed"  # a module that is there in kernels only
 
 
 def depends_on(run: RunRecord, flow: str, root: Path) -> None:

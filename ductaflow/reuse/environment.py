@@ -1,6 +1,6 @@
 """Which environment variables count for a run, and what they answered.
 
-The kernel notes who asked (`ductaflow_variables`). What is asked by its name counts. What a library
+The kernel notes who asked (`observing.variables`). What is asked by its name counts. What a library
 asks, or a function that has other work, counts too, but for what concerns only where things lie and
 from which terminal one works: that differs from shell to shell, and changes no result.
 """

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, final
 
 import attrs
+from ductaflow_kernels.interpreters import INSIDE
 from ductaflow_kernels.session.observer import CONNECTED, Use
 
 from ductaflow.files.databases import belongs_to_database
@@ -38,7 +39,7 @@ from ductaflow.reuse.places import caches, interpreter_places, is_system
 
 _CACHED_MODULE = re.compile(r"(.*)/__pycache__/([^/]+?)\.[^/.]+(?:\.opt-\w+)?\.pyc(?:\.\d+)?$")
 _PROJECT_OWN = frozenset({".git", ".hg", ".svn", "__pycache__", ".ipynb_checkpoints"})
-_INSIDE = str(Path(sys.modules[Use.__module__].__file__ or "").parents[1] / "inside") + os.sep
+_INSIDE = str(INSIDE) + os.sep
 _MAX_PATH = 4096
 _KEPT_APART = (
     Role.FOLDER,
@@ -47,7 +48,7 @@ _KEPT_APART = (
     Role.IMPORTS,
 )  # beside what else a path was to a run
 
-# What a kernel has noted to be asked about a path (`ductaflow_asking`).
+# What a kernel has noted to be asked about a path (`ductaflow_inside.observing.asking`).
 _KIND, _SIZE, _TIME, _FOLDER_TIME, _UNLINKED = 1, 2, 4, 8, 16
 _LIBRARY_SIZE, _LIBRARY_TIME, _BY_PROJECT = 64, 128, 256
 

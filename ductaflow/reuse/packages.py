@@ -20,7 +20,7 @@ _TOP = re.compile(
 )
 
 UNVERSIONED = "there, of no known version"
-ENTRY_POINTS, DISTRIBUTIONS = "entry points of ", "all packages"  # as in `ductaflow_imports`
+ENTRY_POINTS, DISTRIBUTIONS = "entry points of ", "all packages"  # as in `observing.imports`
 
 
 def versions(modules: Iterable[str], folders: Iterable[str]) -> dict[str, str]:

@@ -18,7 +18,13 @@ from typing import Any
 
 import attrs
 
-_SCRIPT = Path(__file__).with_name("inside") / "ductaflow_packages.py"
+INSIDE = Path(__file__).parent / "inside" / "ductaflow_inside"
+"""The package that runs in the interpreters of kernels; nobody else has it on the path."""
+
+START = INSIDE / "start.py"
+"""The script that starts each of its programs."""
+
+_SCRIPT = INSIDE / "packages.py"
 _TIMEOUT = 60.0  # seconds
 _NAMES = frozenset({"HOME", "PATH", "APPDATA", "USERPROFILE"})  # beside PYTHON*
 

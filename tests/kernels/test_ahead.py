@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_client import Interpreter, finish, inside, printed, run
 
-pages = inside("ductaflow_pages")
-in_advance = inside("ductaflow_ahead")
+pages = inside("ahead.pages")
+needed = inside("ahead.needed")
 
 copied_ahead = pytest.mark.skipif(
     tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (5, 14),
@@ -105,7 +105,7 @@ def test_a_kernel_that_is_killed_before_it_tells_is_followed_by_another(
         session = field.lease(LARGE)
         run(session, "import large")
         field.pool.retire(session)  # not finished: it tells nothing
-    found = faults_in_turn(field, LARGE, in_advance.TRY_AGAIN + 8)
+    found = faults_in_turn(field, LARGE, needed.TRY_AGAIN + 8)
     assert max(found[-2:]) < LARGE / 10
 
 
@@ -186,12 +186,12 @@ def test_ranges_are_the_pages_up_to_the_budget(written: set[int]) -> None:
 
 def found_by(folder: Path, *ranges: int) -> None:
     """Leave what a kernel that has looked leaves."""
-    (folder / in_advance.FILE).write_text(json.dumps({"pages": ranges, "draws": False}))
+    (folder / needed.FILE).write_text(json.dumps({"pages": ranges, "draws": False}))
 
 
 def test_a_template_asks_one_kernel_at_a_time(tmp_path: Path) -> None:
     """The next only after that one has ended, and if it has found out, not for a while."""
-    ahead = in_advance.Ahead()
+    ahead = needed.Ahead()
     assert ahead.wanted()
     ahead.looks(11, str(tmp_path))
     assert not ahead.wanted()
@@ -200,7 +200,7 @@ def test_a_template_asks_one_kernel_at_a_time(tmp_path: Path) -> None:
     assert not ahead.wanted()
     assert not ahead.ranges
     ahead.ended(11)
-    assert [ahead.wanted() for _ in range(in_advance.LOOK_AGAIN)] == [False] * in_advance.LOOK_AGAIN
+    assert [ahead.wanted() for _ in range(needed.LOOK_AGAIN)] == [False] * needed.LOOK_AGAIN
     assert list(ahead.ranges) == [4096, 8192]
     assert ahead.wanted()
     ahead.looks(13, str(tmp_path))
@@ -209,10 +209,10 @@ def test_a_template_asks_one_kernel_at_a_time(tmp_path: Path) -> None:
 
 def test_after_a_kernel_that_has_left_nothing_another_one_looks(tmp_path: Path) -> None:
     """It died."""
-    ahead = in_advance.Ahead()
+    ahead = needed.Ahead()
     assert ahead.wanted()
     ahead.looks(11, str(tmp_path / "gone"))
     ahead.ended(11)
-    assert [ahead.wanted() for _ in range(in_advance.TRY_AGAIN)] == [False] * 10
+    assert [ahead.wanted() for _ in range(needed.TRY_AGAIN)] == [False] * 10
     assert ahead.wanted()
     assert not ahead.ranges

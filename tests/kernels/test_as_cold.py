@@ -57,13 +57,13 @@ PROBE = Path(__file__).parents[1] / "probe_of_import.py"
 # What may be on one side only, and why; all else is the same.
 DIFFERS: dict[str, tuple[str, str]] = {  # a regular expression of names
     "frames": (
-        r"traitlets\.|tornado\.|asyncio\.|ipykernel\.|ductaflow_|runpy",
+        r"traitlets\.|tornado\.|asyncio\.|ipykernel\.|ductaflow_inside|runpy",
         "how a cell is reached",
     ),
     "builtins": ("execfile|runfile", "debugpy's, for front ends"),
     "env": ("PYDEVD_USE_FRAME_EVAL|JPY_PARENT_PID", "debugpy's, and jupyter_client's"),
     "modules": (
-        (r"_?pydev|debugpy|_cython_|_pyrepl|_sysconfigdata|ductaflow_|"
+        (r"_?pydev|debugpy|_cython_|_pyrepl|_sysconfigdata|ductaflow_inside\b|"
             r"mmap$|secrets$|zmq\.utils\.garbage$|"
         # which ipykernel imports for debugpy
         r"(email|encodings|gzip|http|mimetypes|pkgutil|psutil|pwd|pydoc|pyexpat|quopri|resource|runpy|"

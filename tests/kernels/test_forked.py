@@ -679,7 +679,7 @@ def test_a_zygote_killed_while_it_starts(interpreter: Interpreter, tmp_path: Pat
                     time.sleep(delay)
                     for child in me.children():
                         with contextlib.suppress(psutil.Error):
-                            if "ductaflow_zygote" in " ".join(child.cmdline()):
+                            if "zygote" in child.cmdline():
                                 child.kill()
                                 return
 

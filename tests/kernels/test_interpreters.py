@@ -20,10 +20,10 @@ import ipykernel
 import pytest
 from conftest import Project, process_alive, wait_until
 from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.interpreters import START
 from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from ductaflow_kernels.sources.forked import ForkSource, forking_works
 from ductaflow_kernels.sources.plain import CONSEQUENCE
-from ductaflow_kernels.sources.spawned import INSIDE, START
 from ductaflow_kernels.spec import KernelSpec
 from kernel_client import SOURCES, Interpreter, inside, printed
 
@@ -305,12 +305,12 @@ def test_a_python_too_old_has_plain_kernels(
 
 
 @pytest.mark.parametrize("version_of", [(3, 4), (3, 6), (3, 9)])
-def test_any_python_can_read_the_first_file(version_of: tuple[int, int]) -> None:
-    ast.parse(START.read_text(), feature_version=version_of)
-    for python in old_pythons():
-        subprocess.run(
-            [python, "-c", f"compile(open({str(START)!r}).read(), 'f', 'exec')"], check=True
-        )
+def test_any_python_can_read_the_first_files(version_of: tuple[int, int]) -> None:
+    for file in (START, START.with_name("requirements.py"), START.with_name("__init__.py")):
+        ast.parse(file.read_text(), feature_version=version_of)
+        for python in old_pythons():
+            compiled = f"compile(open({str(file)!r}).read(), 'f', 'exec')"
+            subprocess.run([python, "-c", compiled], check=True)
 
 
 # --- too new --------------------------------------------------------------------------------------
@@ -390,15 +390,11 @@ def test_a_plain_kernel_that_does_not_start_either_is_told_with_both_reasons(
 
 # --- the table of private names -------------------------------------------------------------------
 
-names = inside("ductaflow_names")
+names = inside("names")
 DOCUMENTED = {"_asdict", "_exit", "_value_"}
 parsed = functools.cache(lambda path: ast.parse(path.read_text()))
 FOREIGN = ("ipykernel", "IPython", "jupyter_client", "tornado", "traitlets", "zmq")
-OURS = [
-    path
-    for package in (Path(ductaflow_kernels.__file__).parent, INSIDE)
-    for path in sorted(package.glob("*.py"))
-]
+OURS = sorted(Path(ductaflow_kernels.__file__).parent.rglob("*.py"))
 
 
 def listed() -> set[str]:
@@ -460,7 +456,7 @@ def test_every_private_name_of_others_is_in_the_table() -> None:
         found = (private_names(tree) | undocumented(tree)) - DOCUMENTED - listed() - own_names()
         if found:
             missing[path.name] = sorted(found)
-    assert missing == {}, "add them to inside/ductaflow_names.py"
+    assert missing == {}, "add them to ductaflow_inside/names.py"
 
 
 @functools.cache

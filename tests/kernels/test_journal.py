@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_client import inside
 
-writing = inside("ductaflow_journal")
-descriptors = inside("ductaflow_descriptors")
+writing = inside("kernel.journal")
+descriptors = inside("kernel.descriptors")
 
 
 def message(number: int, *rest: bytes) -> list[bytes]:

@@ -17,13 +17,11 @@ from ductaflow_kernels.pool import KernelPool, close_shared_pool
 from ductaflow_kernels.processes.connection import home
 from ductaflow_kernels.session import observer
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
-from kernel_client import SOURCES, run, text
+from kernel_client import INSIDE, SOURCES, run, text
 
 from ductaflow import KernelFailed, run_step_flow
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
-
-INSIDE = Path(observer.__file__).parents[1] / "inside"
 
 
 def observers(parent: int) -> list[psutil.Process]:
@@ -31,7 +29,7 @@ def observers(parent: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(parent).children():
         with contextlib.suppress(psutil.ZombieProcess):  # a zygote that another test has killed
-            if any("ductaflow_observer" in part for part in child.cmdline()):
+            if "observer" in child.cmdline():
                 found.append(child)
     return found
 
@@ -272,9 +270,9 @@ def test_an_ordinary_user_is_observed_too(tmp_path: Path) -> None:
     code = f"""
 import ctypes, os, sys
 sys.path.insert(0, {str(INSIDE)!r})
-import ductaflow_syscalls
+from ductaflow_inside.observing import syscalls
 os.setgid(65534); os.setuid(65534)
-listener = ductaflow_syscalls.install()
+listener = syscalls.install()
 print(listener > 2, ctypes.CDLL(None).prctl(39, 0, 0, 0, 0))
 """
     # It steps down after its start: the interpreter may lie where only root can look.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jupyter_client.session import Session
 from kernel_client import SOURCES, inside, printed, run, text
 
-wire = inside("ductaflow_wire")
+wire = inside("kernel.wire")
 FlowSession = wire.session_class()
 
 KEY = b"k" * 32

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from ductaflow_kernels.session import observer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_client import inside
 
 from ductaflow.files.links import follow, lead, portable
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="symbolic links")
-
-INSIDE = str(Path(observer.__file__).parents[1] / "inside")
 
 NAMES = st.sampled_from(["a", "b", "c", "l", "m"])
 PARTS = st.sampled_from(["a", "b", "c", "l", "m", "..", "..", ".", ""])
@@ -33,12 +30,7 @@ PATHS = st.lists(st.lists(PARTS, min_size=1, max_size=6), min_size=1, max_size=5
 
 @pytest.fixture(scope="module")
 def links_class():
-    sys.path.insert(0, INSIDE)
-    try:
-        from ductaflow_links import Links
-    finally:
-        sys.path.remove(INSIDE)
-    return Links
+    return inside("observing.links").Links
 
 
 def grow(base: str, tree: list, links: list) -> None:

@@ -20,8 +20,8 @@ def resolve(host, port, *args, **kwargs):
     if host == "api.example.org":
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", port))]
     return own(host, port, *args, **kwargs)
-import ductaflow_network
-socket.getaddrinfo = ductaflow_network._resolving(resolve)
+from ductaflow_inside.observing import network
+socket.getaddrinfo = network._resolving(resolve)
 try:
     socket.create_connection(("api.example.org", 443), timeout=0.05)
 except OSError as e:

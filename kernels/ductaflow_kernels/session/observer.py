@@ -1,7 +1,7 @@
 """The observer of this process's kernels, which notes the files that they use.
 
-One process serves all kernels; see `inside/ductaflow_observer.py`. A conductor that itself runs in
-an observed kernel uses the observer of that kernel.
+One process serves all kernels; see `ductaflow_inside.observing.observer`. A conductor that itself
+runs in an observed kernel uses the observer of that kernel.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any, final
 
 import attrs
 
+from ductaflow_kernels.interpreters import START
 from ductaflow_kernels.processes.connection import home
 from ductaflow_kernels.processes.machine import has_proc
 from ductaflow_kernels.processes.process import Patience, hold_lifeline
 
-OBSERVER = Path(__file__).parents[1] / "inside" / "ductaflow_observer.py"
 VARIABLE = "DUCTAFLOW_OBSERVER"
 """Environment variable with the address of the observer, in kernels that have one.
 
@@ -242,7 +242,7 @@ def _start() -> _Observer:
         server.bind(address)
         server.listen(128)  # kernels may come before it is up
         popen = subprocess.Popen(
-            [sys.executable, "-S", "-E", str(OBSERVER), str(server.fileno())],
+            [sys.executable, "-S", "-E", str(START), "observer", str(server.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             bufsize=0,

@@ -22,7 +22,7 @@ CONSEQUENCE = "Its kernels are plain ones: they are not started ahead, and no ru
 
 
 def unmanaged(word: dict[str, Any]) -> UnmanagedKernel:
-    """The error that `ductaflow_start.unfit` tells of."""
+    """The error that `ductaflow_inside.requirements.unfit` tells of."""
     versions = f"Python {word['python']}"
     if word["ipykernel"]:
         versions += f", ipykernel {word['ipykernel']}"

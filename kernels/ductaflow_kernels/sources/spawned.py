@@ -15,6 +15,7 @@ import attrs
 import zmq
 
 from ductaflow_kernels.errors import KernelStartError, UnmanagedKernel
+from ductaflow_kernels.interpreters import START
 from ductaflow_kernels.processes.connection import Connection, new_connection
 from ductaflow_kernels.processes.process import (
     KILL,
@@ -29,10 +30,7 @@ from ductaflow_kernels.sources.plain import unmanaged_line
 from ductaflow_kernels.sources.surroundings import as_before
 from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
-INSIDE = Path(__file__).parents[1] / "inside"
-START = INSIDE / "ductaflow_start.py"
-BOOT = INSIDE / "ductaflow_boot.py"
-STARTED = "started.json"  # as `ductaflow_boot` names it
+STARTED = "started.json"  # as `ductaflow_inside.boot` names it
 START_TIMEOUT = 60.0  # seconds for which a kernel that is coming up may do nothing
 
 
@@ -219,7 +217,7 @@ def _command(spec: KernelSpec, connection: Connection, observer: str) -> list[st
         for part in spec.argv
     ]
     if sys.platform.startswith("linux"):  # elsewhere a foreign kernel minds its own parent
-        return [sys.executable, str(BOOT), "exec", *given, *argv]
+        return [sys.executable, str(START), "exec", *given, *argv]
     return argv
 
 

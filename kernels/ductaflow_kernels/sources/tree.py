@@ -1,6 +1,6 @@
 """The processes of the fork tree as the conductor sees them: zygote, templates, forked kernels.
 
-See `inside/ductaflow_zygote.py` for what they do.
+See `ductaflow_inside.zygote` for what they do.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, final
 import attrs
 
 from ductaflow_kernels.errors import KernelStartError
+from ductaflow_kernels.interpreters import START
 from ductaflow_kernels.processes.connection import Connection, new_connection
 from ductaflow_kernels.processes.process import (
     UNKNOWN_EXIT,
@@ -32,7 +33,7 @@ from ductaflow_kernels.processes.process import (
     signal_group,
 )
 from ductaflow_kernels.sources.plain import unmanaged
-from ductaflow_kernels.sources.spawned import START, tail, wait_for_ready
+from ductaflow_kernels.sources.spawned import tail, wait_for_ready
 from ductaflow_kernels.sources.surroundings import (
     VOLATILE,
     as_before,

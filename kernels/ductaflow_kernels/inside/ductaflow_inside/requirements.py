@@ -1,11 +1,7 @@
-"""Start a kernel or a zygote, if this interpreter can: the first file that it sees of ours.
+"""What an interpreter must have for kernels of ours, and what it says if it has not.
 
-    python ductaflow_start.py kernel FOLDER OBSERVER FILE
-    python ductaflow_start.py zygote FD [debugger]
-
-Any Python can read it, back to 2.7; the files beside it need a recent one. So it looks at versions
-before it imports any of them, without importing ipykernel either: what that does is still to be
-observed. If they do not do, it says so in place of its first answer, and ends.
+Any Python can read this file, back to 2.7. It looks at versions without importing ipykernel: what
+that does is still to be observed.
 """
 
 import json
@@ -16,27 +12,6 @@ import sys
 PYTHON = (3, 10)  # the oldest whose kernels are ours
 IPYKERNEL = (6, 29)
 UNFIT_EXIT = 3
-
-
-def main():  # type: () -> None
-    """Entry point."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    if getattr(sys.flags, "safe_path", getattr(sys.flags, "isolated", False)):
-        sys.path.insert(0, here)  # Python has left this folder out
-    mode = sys.argv[1]
-    why = too_old()
-    if why:
-        os.write(int(sys.argv[2]) if mode == "zygote" else 1, unfit(why))
-        sys.exit(UNFIT_EXIT)
-    if mode == "zygote":
-        import ductaflow_zygote
-
-        del sys.argv[1]
-        ductaflow_zygote.main()
-    else:
-        import ductaflow_boot
-
-        ductaflow_boot.main()
 
 
 def unfit(why):  # type: (str) -> bytes
@@ -94,7 +69,3 @@ def _places():  # type: () -> list[str]
 
 def _text(version):  # type: (tuple[int, ...]) -> str
     return ".".join(str(part) for part in version)
-
-
-if __name__ == "__main__":
-    main()

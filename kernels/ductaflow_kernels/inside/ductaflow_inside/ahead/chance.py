@@ -1,7 +1,6 @@
 """Random numbers after a fork: what was seeded from the system is seeded anew in each kernel.
 
-A generator that an import has given a seed keeps it, as it would in a cold kernel. Beside
-`ductaflow_zygote.py`.
+A generator that an import has given a seed keeps it, as it would in a cold kernel.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What of matplotlib can be made ready before a flow's first figure.
 
-Beside `ductaflow_zygote.py`, whose templates ask for it once they have imported pyplot.
+Templates ask for it once they have imported pyplot.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
 from typing import Any
 
-from ductaflow_packages import installed  # beside this file
+from ductaflow_inside.packages import installed
 
 INLINE = "matplotlib_inline"  # IPython's backend
 

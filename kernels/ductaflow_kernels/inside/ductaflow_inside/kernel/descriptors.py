@@ -1,7 +1,5 @@
 """What is written below Python, to file descriptors 1 and 2: by C code, by children, by a crash.
 
-Beside `ductaflow_boot.py`; as that, it needs the interpreter's own ipykernel and nothing else.
-
     os.write(1, …), printf, a child ──▶ named pipe ──the IOPub thread──▶ OutStream ──▶ conductor
                                             └──after the kernel's death, or if it is stuck ──▶──┘
 

@@ -3,7 +3,7 @@
 A module that is imported from an installed package was looked for in the folders before it, and one
 that is found nowhere in all of them. It counts what was asked since `watch`: in a template by what
 is imported in advance, in a kernel by its flow. What a library asks for and does not find counts
-as a package that is not installed, not by the folders. Beside `ductaflow_noting.py`.
+as a package that is not installed, not by the folders.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from importlib.machinery import PathFinder
 from typing import Any
 
-import ductaflow_asking as asking  # beside this file
-from ductaflow_packages import installed
+from ductaflow_inside.observing import asking
+from ductaflow_inside.packages import HERE, installed
 
 ENTRY_POINTS = "entry points of "  # before a group's name, where packages' names are
 DISTRIBUTIONS = "all packages"
@@ -42,7 +42,6 @@ _KERNEL = frozenset({
     "parso", "prompt_toolkit", "psutil", "pure_eval", "pydevd", "pygments", "stack_data", "tornado",
     "traitlets", "zmq",
 })  # fmt: skip
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _FLOW, _LIBRARY, _KERNEL_ITSELF = range(3)
 
 
@@ -170,7 +169,7 @@ def _who(frame: Any) -> int:
     if frame is None:
         return _KERNEL_ITSELF
     top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    if top in _KERNEL or frame.f_code.co_filename.startswith(_HERE):
+    if top in _KERNEL or frame.f_code.co_filename.startswith(HERE):
         return _KERNEL_ITSELF
     return _LIBRARY if asking.is_library(frame) else _FLOW
 

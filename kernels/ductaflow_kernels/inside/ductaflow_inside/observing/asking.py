@@ -10,7 +10,7 @@ import dis
 import os
 from typing import Any
 
-from ductaflow_packages import package_folders
+from ductaflow_inside.packages import HERE, package_folders
 
 PRESENCE = 0
 KIND, SIZE, TIME = 1, 2, 4
@@ -20,7 +20,6 @@ UNLINKED = 16  # whether it is a link: it is none
 LIBRARY_SIZE, LIBRARY_TIME = 64, 128
 BY_PROJECT = 256  # asked by the project's code, and about this path for its own sake
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PATHS = frozenset({
     "genericpath", "posixpath", "ntpath", "os", "pathlib", "pathlib._local", "pathlib._abc",
 })  # fmt: skip
@@ -64,7 +63,7 @@ def asked(frame: Any, name: str) -> int:
         return KIND
     if is_library(frame):
         module = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] in _OURS or frame.f_code.co_filename.startswith(_HERE):
+        if module.partition(".")[0] in _OURS or frame.f_code.co_filename.startswith(HERE):
             return PRESENCE
         what = KIND | SIZE | TIME if answers < 0 else answers
         if name in _named(frame.f_code) and module not in _TELLING:
@@ -78,7 +77,7 @@ def is_library(frame: Any) -> bool:
     file = frame.f_code.co_filename
     known = _libraries.get(file)
     if known is None:
-        places = (_HERE, "<frozen", *(folder + os.sep for folder in package_folders()))
+        places = (HERE, "<frozen", *(folder + os.sep for folder in package_folders()))
         known = _libraries[file] = file.startswith(places)
     return known or frame.f_globals.get("__name__", "").partition(".")[0] in _OURS
 

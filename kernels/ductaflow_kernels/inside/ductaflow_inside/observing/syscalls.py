@@ -5,7 +5,7 @@ notification", Linux 5.5). Native code and child processes are seen like any oth
 compiled or preloaded, and what is not on the list costs nothing. The filter decides nothing: every
 call goes on as it was.
 
-Used on both sides: `ductaflow_observed` installs the filter in a kernel, `ductaflow_observer` reads
+Used on both sides: `observed` installs the filter in a kernel, `observer` reads
 what it reports.
 """
 

@@ -25,9 +25,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ductaflow_cell import named_as, reused  # beside this file, as the next
-from ductaflow_descriptors import POSSIBLE, REST, Pipe
-from ductaflow_journal import Journal
+from ductaflow_inside.kernel.cell import named_as, reused
+from ductaflow_inside.kernel.descriptors import POSSIBLE, REST, Pipe
+from ductaflow_inside.kernel.journal import Journal
+from ductaflow_inside.names import one_thread
 
 FLUSH_EVERY = 0.2  # seconds, as ipykernel's OutStream.flush_interval
 
@@ -248,13 +249,6 @@ def flow_thread_class() -> Any:
             return context, pipe
 
     return FlowThread
-
-
-def one_thread() -> bool:
-    """Whether one thread can serve both IOPub and control: with ipykernel 7 or later."""
-    import ipykernel
-
-    return int(ipykernel.version_info[0]) >= 7
 
 
 def iopub_thread_class(*, front_end: bool) -> Any:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from importlib.machinery import FileFinder
 from typing import Any
 
-import ductaflow_asking as asking  # beside this file, as the next
-from ductaflow_links import Links
-from ductaflow_packages import package_folders
+from ductaflow_inside.observing import asking
+from ductaflow_inside.observing.links import Links
+from ductaflow_inside.packages import HERE, package_folders
 
 READ, WRITE, UPDATE = 1, 2, 8  # as the observer has them, and the next
 GONE, FRESH, ARRIVED, TIED, MAKE, NAMED = 16, 32, 64, 128, 256, 1024
@@ -36,7 +36,7 @@ class Notes:
         listed: Folders whose names were read.
         quiet: Folders whose names only the import system has read.
         looked_for: path → whether it was there.
-        asked: path → what else was asked about it (`ductaflow_asking`), and the answer: size, time,
+        asked: path → what else was asked about it (`asking`), and the answer: size, time,
             kind (`folder`, `file` or `other`).
         access: path, permissions asked for → whether it had them.
         links: The links on the way of all these.
@@ -229,9 +229,6 @@ def _is_importing(frame: Any) -> bool:
     """Whether it is the import system that asks, what reads packages' metadata, or the kernel."""
     file = frame.f_code.co_filename
     return file.startswith(("<frozen importlib", HERE)) or f"{os.sep}importlib{os.sep}" in file
-
-
-HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def _note_open(notes: Notes, path: Any, _: Any, flags: Any) -> None:

@@ -2,7 +2,7 @@
 
 The folder and the process of a kernel are not known when its template imports. What a module has
 kept of them is put right at adoption. Files that were read or looked for are told to the conductor,
-which replaces the template when they change. Beside `ductaflow_zygote.py`.
+which replaces the template when they change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any
 
-from ductaflow_packages import package_folders
+from ductaflow_inside.packages import package_folders
 
 Stamp = list[int]  # time, size and inode of a file; empty: it is not there
 UNKNOWN: Stamp = [-1]  # like no other: it changed while it was read
@@ -110,7 +110,7 @@ def stamp(path: str) -> Stamp | None:
 _BETWEEN = frozenset({"os", "posixpath", "genericpath", "pathlib", "pathlib._local", "random"})
 _BETWEEN |= {"secrets", "uuid", "functools", __name__}
 # Their own is made anew after the fork.
-_RENEWED = ("numpy", "multiprocessing.process", "ductaflow_")
+_RENEWED = ("numpy", "multiprocessing.process", "ductaflow_inside")
 
 
 def _asker(frame: FrameType | None) -> FrameType | None:
@@ -137,10 +137,10 @@ def _chance(original: Any) -> Any:
     def noted(size: int) -> bytes:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_globals.get("__name__") in _BETWEEN:
-            if frame.f_code.co_name == "_noted_randbits":  # see ductaflow_chance
+            if frame.f_code.co_name == "_noted_randbits":  # see `chance`
                 return bytes(original(size))
             frame = frame.f_back
-        name = str(frame.f_globals.get("__name__")) if frame is not None else "ductaflow_"
+        name = str(frame.f_globals.get("__name__")) if frame is not None else "ductaflow_inside"
         if _originals and not name.startswith(_RENEWED):
             _problems.append(f"{name} draws random bytes when it is imported")
         return bytes(original(size))

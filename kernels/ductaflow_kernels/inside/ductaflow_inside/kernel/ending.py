@@ -1,7 +1,5 @@
 """The end of a run: all that an interpreter does on its way out, without going.
 
-Beside `ductaflow_boot.py`; as that, it needs the interpreter's own ipykernel and nothing else.
-
 A flow can make each step of it fail, or last: with threads, exit handlers, finalizers, files, audit
 hooks. So every step is made whatever became of the others, and what went wrong is told.
 """
@@ -20,10 +18,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import ductaflow_ahead as in_advance  # beside this file, as the next
-import ductaflow_instance as instance
-import ductaflow_observed as observed
-import ductaflow_warned as warned
+from ductaflow_inside import instance, warned
+from ductaflow_inside.ahead import needed
+from ductaflow_inside.observing import observed
 
 T = TypeVar("T")
 Tell = Callable[[dict[str, Any]], object]
@@ -88,7 +85,7 @@ def finish(tell: Tell | None = None) -> dict[str, Any]:
     noted = ending.step(
         "what it depends on", lambda: observed.report(instance.ahead, imported), None
     )
-    ending.step("what later kernels need", in_advance.end, None)
+    ending.step("what later kernels need", needed.end, None)
     for stream in (sys.stdout, sys.stderr):
         ending.step("what it printed", getattr(stream, "flush", _nothing), None)
     return {

@@ -1,6 +1,6 @@
 """From request to answer in a flow's kernel: jupyter_client's and pyzmq's classes, with less work.
 
-Beside `ductaflow_kernel.py`, which uses them. A small cell takes ten times as long to be asked for
+A small cell takes ten times as long to be asked for
 and told about as to run, so what is done for each message counts. The classes are made when first
 asked for.
 """
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-from ductaflow_cell import named_as  # beside this file
+from ductaflow_inside.kernel.cell import named_as
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The names of other libraries that kernels rely on and that nobody has promised to keep.
 
-A kernel for a flow is ipykernel's own with parts replaced (`ductaflow_kernel`, `ductaflow_iopub`,
-`ductaflow_wire`, `ductaflow_cell`). What these use beyond documented interfaces stands here, once.
+A kernel for a flow is ipykernel's own with parts replaced (`kernel`, `iopub`,
+`wire`, `cell`). What these use beyond documented interfaces stands here, once.
 It is looked at before anything is replaced: where a name is missing, as with a version of ipykernel
 that is not known yet, kernels are plain ones (see `ductaflow_kernels.sources.plain`).
 `tests/kernels/test_interpreters.py` finds a private name that is used and not listed.
@@ -104,7 +104,7 @@ OF_ANOTHER_VERSION = (AttributeError, ImportError, NameError, TypeError)
 
 
 def unknown() -> str:
-    """What `ductaflow_start.unfit` is to say of names that are missing; empty if none are."""
+    """What `start.unfit` is to say of names that are missing; empty if none are."""
     try:
         gone = missing()
     except OF_ANOTHER_VERSION:
@@ -116,15 +116,20 @@ def unknown() -> str:
 
 
 def failed() -> str:
-    """What `ductaflow_start.unfit` is to say of the error that is being handled."""
+    """What `start.unfit` is to say of the error that is being handled."""
     error = sys.exc_info()[1]
     return f"is not known yet: {type(error).__name__}: {error}"
 
 
+def one_thread() -> bool:
+    """Whether one thread can serve both IOPub and control: with ipykernel 7 or later."""
+    import ipykernel
+
+    return int(ipykernel.version_info[0]) >= 7
+
+
 def missing() -> list[str]:
     """The names that are relied on and are not there, as `module.Class.name`."""
-    from ductaflow_iopub import one_thread
-
     tables = [NAMES, SINCE_7] if one_thread() else [NAMES]
     if one_thread() and sys.version_info < (3, 11):
         tables.append(SINCE_7_BEFORE_3_11)

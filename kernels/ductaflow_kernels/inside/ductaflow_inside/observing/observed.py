@@ -1,8 +1,8 @@
 """What a kernel notes of its own run, beside what an observer sees of it from without.
 
-`attach` has the files that it and its children open reported to `ductaflow_observer`. Python alone
-knows which folders a flow lists and which paths it looks for (`ductaflow_noting`), which variables
-it asks for (`ductaflow_variables`), and which modules it has imported.
+`attach` has the files that it and its children open reported to `observer`. Python alone
+knows which folders a flow lists and which paths it looks for (`noting`), which variables
+it asks for (`variables`), and which modules it has imported.
 """
 
 from __future__ import annotations
@@ -16,14 +16,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import ductaflow_asked as asked  # beside this file, as the next
-import ductaflow_imports as imports
-import ductaflow_network as network
-import ductaflow_noting as noting
-import ductaflow_syscalls as syscalls
-import ductaflow_variables as variables
-from ductaflow_noting import HERE, Notes
-from ductaflow_packages import executable_folders, installed, package_folders
+from ductaflow_inside.observing import asked, imports, network, noting, syscalls, variables
+from ductaflow_inside.observing.noting import Notes
+from ductaflow_inside.packages import HERE, executable_folders, installed, package_folders
 
 _ANSWER_TIMEOUT = 5.0  # seconds
 _UNSEEN = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/dev/tty", "/dev/pts/", "/dev/fd/")
@@ -150,10 +145,10 @@ def report(ahead: Iterable[str], newer: Sequence[str]) -> dict[str, Any]:
     Returns:
         Nothing where nothing is observed; else `native`, `opened`, `listed`, `quiet`, `looked_for`,
         `asked`, `access`, `links`, `declared`, `modules` (files of the project's modules),
-        `imports` (see `ductaflow_imports.places`), `packages` (the names of installed top-level
+        `imports` (see `imports.places`), `packages` (the names of installed top-level
         modules), `absent` (of those that were found nowhere), `folders` (where the interpreter's
-        own files lie), `network` (see `ductaflow_network.report`), and what
-        `ductaflow_variables.report` has.
+        own files lie), `network` (see `network.report`), and what
+        `variables.report` has.
     """
     if _notes is None:
         return {}

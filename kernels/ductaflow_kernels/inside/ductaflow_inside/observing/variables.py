@@ -4,7 +4,7 @@
     dict(os.environ), a loop over it                                     ──▶ who took all there is
 
 Who asks is the first on the stack that is neither the standard library nor IPython. What counts of
-it is for the conductor to say. Beside `ductaflow_boot.py`, also for templates: what an import asks
+it is for the conductor to say. For templates, too: what an import asks
 there, each kernel that is forked from it has asked.
 """
 
@@ -19,14 +19,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from ductaflow_packages import package_folders
+from ductaflow_inside.packages import HERE, package_folders
 
 BY_THE_WAY, BY_NAME = 1, 2  # by a library or a function that has other work; by the project's code
 
 asked: dict[str, int] = {}  # name, or `PREFIX_*` → how
 taken: dict[str, None] = {}  # files of the project that took all; empty for a cell
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PROJECT, _LIBRARY, _STANDARD, _SHELL, _OURS, _NOBODY = range(6)
 _SHELLS = frozenset({
     "IPython", "ipykernel", "traitlets", "tornado", "zmq", "jupyter_client", "jupyter_core",
@@ -372,7 +371,7 @@ def _kind_of(file: str, names: dict[str, Any]) -> int:
         file = str(names.get("__file__") or "")
         if not file:
             return _NOBODY
-    if file.startswith(_HERE):
+    if file.startswith(HERE):
         return _OURS
     package = str(names.get("__name__", "")).partition(".")[0]
     if package in ("ductaflow", "ductaflow_kernels"):

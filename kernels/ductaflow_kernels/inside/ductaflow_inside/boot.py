@@ -1,11 +1,7 @@
-"""Start one IPython kernel, in the kernel's own interpreter.
+"""Make this process a kernel for a flow, or for a front end.
 
-It runs as a file, never imported by the conductor, and needs nothing but that interpreter's own
-ipykernel.
-
-The process gets three pipes: stdin is the lifeline (it closes when the conductor is gone, however
-it went), stdout carries one line when the kernel is ready, stderr goes to a file that the conductor
-quotes if the start fails.
+A process that is started for it gets three pipes: stdin is the lifeline, stdout carries one line
+when the kernel is ready, stderr goes to a file that the conductor quotes if the start fails.
 """
 
 from __future__ import annotations
@@ -16,92 +12,23 @@ import functools
 import json
 import os
 import random
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
-if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.isolated)):
-    # Python has left this folder out.
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import ductaflow_ahead as in_advance  # beside this file, as the next
-import ductaflow_asked as asked
-import ductaflow_cell as cell
-import ductaflow_ending as ending
-import ductaflow_instance as instance
-import ductaflow_iopub as iopub
-import ductaflow_kernel as kernel
-import ductaflow_names as names
-import ductaflow_observed as observed
-import ductaflow_warned as warned
-import ductaflow_wire as wire
-from ductaflow_packages import package_folders
-from ductaflow_start import UNFIT_EXIT, unfit
+from ductaflow_inside import instance, names, warned
+from ductaflow_inside.ahead import needed
+from ductaflow_inside.kernel import cell, ending, iopub, kernel, wire
+from ductaflow_inside.lifeline import arm_lifeline, take_standard_pipes
+from ductaflow_inside.observing import asked, observed
+from ductaflow_inside.packages import package_folders
+from ductaflow_inside.requirements import UNFIT_EXIT, unfit
 
 READY = b"ready\n"
 STARTED = "started.json"
 WARM_UPS = 20
 OOM_SCORE = "/proc/self/oom_score_adj"  # proc(5)
 OOM_MORE = 300  # thousandths of all memory that a kernel seems to use more
-
-
-# --- the lifeline -----------------------------------------------------------------------------
-
-
-def arm_lifeline(fd: int) -> None:
-    """Kill this process group as soon as the pipe behind `fd` loses its last writer.
-
-    On Linux the kernel itself sends SIGKILL (fcntl(2): F_SETSIG, F_SETOWN, O_ASYNC), so it works
-    while the GIL is held in native code. Elsewhere, and on a Linux without `/proc`, a thread waits
-    for the end of file.
-    """
-    if not os.path.isdir("/proc/self/fd"):
-        threading.Thread(target=_wait_for_eof, args=(fd,), name="lifeline", daemon=True).start()
-        return
-    import fcntl
-
-    # O_ASYNC and its owner belong to the open file description, which a fork shares: take our own.
-    own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK)
-    fcntl.fcntl(own, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
-    os.set_inheritable(own, True)  # survives the exec of a foreign kernel
-    if _at_eof(own):  # the conductor went before we were armed
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-
-
-def _at_eof(fd: int) -> bool:
-    try:
-        return os.read(fd, 1) == b""
-    except BlockingIOError:
-        return False
-
-
-def _wait_for_eof(fd: int) -> None:
-    while os.read(fd, 4096):
-        pass
-    if hasattr(os, "killpg"):
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-    os._exit(1)
-
-
-def take_standard_pipes() -> tuple[int, int]:
-    """Move the lifeline and the ready pipe off fds 0 and 1, which the flow may use.
-
-    Returns:
-        The file descriptors of the lifeline and of the ready pipe.
-    """
-    lifeline, ready = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.close(null)
-    os.dup2(2, 1)
-    return lifeline, ready
-
-
-# --- the kernel -------------------------------------------------------------------------------
 
 
 def prepare(folder: str) -> Any:
@@ -292,7 +219,7 @@ def _serve(
         # The kernel's threads share the GIL; the default of 5 ms is a wait at every hand-over, and
         # a tenth of this is a fight for it.
         sys.setswitchinterval(1e-3)
-    in_advance.begin()
+    needed.begin()
     _when_serving(ready, serving)
     app.start()
 
@@ -340,27 +267,18 @@ def _note_start(folder: str) -> None:
         json.dump({**asked.reads(), **stamps}, file)
 
 
-def main() -> None:
-    """Entry point. Arguments: MODE FOLDER OBSERVER ..., where the observer may be empty.
-
-    `kernel` and a connection file make it a kernel of ours, `exec` and a command any other.
-    """
-    del sys.path[0]  # this file's folder is no place to import from
+def main(args: list[str]) -> None:
+    """Entry point. Arguments: FOLDER OBSERVER FILE, where the observer may be empty."""
+    folder, observer, file = args
     lifeline, ready = take_standard_pipes()
     arm_lifeline(lifeline)
-    mode, folder, observer, *args = sys.argv[1:]
-    if mode == "exec":  # a kernel that is not ours, kept on the lifeline
-        if observer:
-            observed.attach(observer, folder)
-        os.close(ready)
-        os.execvp(args[0], args)
     random.seed()
     _note_start(folder)
     import_without_debugger()
     app = _prepared(folder, ready)
     if observer:
         observed.attach(observer, folder)  # what the kernel itself has read is no flow's input
-    serve(app, args[0], folder, ready)
+    serve(app, file, folder, ready)
 
 
 def _prepared(folder: str, ready: int) -> Any:
@@ -372,7 +290,3 @@ def _prepared(folder: str, ready: int) -> Any:
             why = names.failed()
     os.write(ready, unfit(why))
     sys.exit(UNFIT_EXIT)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,4 @@
-"""What makes a waiting kernel one instance's: folder, environment, what it has imported.
-
-Beside `ductaflow_boot.py`; as that, it needs the interpreter's own ipykernel and nothing else.
-"""
+"""What makes a waiting kernel one instance's: folder, environment, what it has imported."""
 
 from __future__ import annotations
 
@@ -13,11 +10,10 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import ductaflow_asked as asked  # beside this file, as the next
-import ductaflow_chance as chance
-import ductaflow_observed as observed
-import ductaflow_variables as asked_variables
-import ductaflow_warned as warned
+from ductaflow_inside import warned
+from ductaflow_inside.ahead import chance
+from ductaflow_inside.observing import asked, observed
+from ductaflow_inside.observing import variables as asked_variables
 
 
 def adopt(content: dict[str, Any]) -> dict[str, Any]:

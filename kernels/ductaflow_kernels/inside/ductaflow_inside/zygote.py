@@ -4,7 +4,7 @@
                             └──fork──▶ template (the flow's imports, a shell)
                                            └──fork──▶ instance kernel, used once
 
-Runs in the kernel's own interpreter, started by `ductaflow_start.py`. No thread and no ZeroMQ
+Runs in the kernel's own interpreter, started by `start`. No thread and no ZeroMQ
 context exists before the last fork; each instance makes its own. Orders come over Unix sockets as
 one JSON object a packet, with file descriptors beside it where one is handed on.
 """
@@ -25,21 +25,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import ductaflow_ahead as in_advance  # beside this file, as the next
-import ductaflow_asked as asked
-import ductaflow_boot as boot
-import ductaflow_cell as cell
-import ductaflow_chance as chance
-import ductaflow_imports as imports
-import ductaflow_instance as instance
-import ductaflow_matplotlib as plotting
-import ductaflow_names as names
-import ductaflow_observed as observed
-import ductaflow_pages as pages
-import ductaflow_syscalls as syscalls
-import ductaflow_variables as variables
-from ductaflow_packages import installed, package_folders
-from ductaflow_start import unfit
+from ductaflow_inside import boot, instance, names
+from ductaflow_inside.ahead import chance, needed, pages, plotting
+from ductaflow_inside.kernel import cell
+from ductaflow_inside.lifeline import arm_lifeline, take_standard_pipes
+from ductaflow_inside.observing import asked, imports, observed, syscalls, variables
+from ductaflow_inside.packages import installed, package_folders
+from ductaflow_inside.requirements import unfit
 
 MAX_PACKET = 1 << 20
 Result = TypeVar("Result")
@@ -153,7 +145,7 @@ def zygote(channel: socket.socket, lifeline: int, *, debugger: bool) -> None:
         if pid == 0:
             channel.close()
             os.setpgid(0, 0)
-            boot.arm_lifeline(lifeline)
+            arm_lifeline(lifeline)
             template(socket.socket(fileno=fds[0]), lifeline, order)
         for fd in fds:
             os.close(fd)
@@ -229,7 +221,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     asked.problem()  # ipykernel's own are none
     variables.watch()
     _preload_all(channel, app.shell, order["preload"])
-    ahead = in_advance.Ahead()
+    ahead = needed.Ahead()
     while True:
         next_order, fds = receive(channel)
         if next_order is None:
@@ -238,7 +230,7 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
             _fork_instance(app, channel, lifeline, ahead, next_order, fds)
         elif next_order["do"] == "learn":
             _preload_all(channel, app.shell, next_order["modules"], settle=True)
-            ahead = in_advance.Ahead()  # of other modules, another flow
+            ahead = needed.Ahead()  # of other modules, another flow
         elif next_order["do"] == "reap":
             ahead.ended(next_order["pid"])
             _reap(channel, next_order["pid"])
@@ -383,7 +375,7 @@ def _fork_instance(
     app: Any,
     channel: socket.socket,
     lifeline: int,
-    ahead: in_advance.Ahead,
+    ahead: needed.Ahead,
     order: dict[str, Any],
     fds: list[int],
 ) -> None:
@@ -393,13 +385,13 @@ def _fork_instance(
     if pid == 0:
         try:
             if looks:
-                in_advance.look(order["folder"])
+                needed.look(order["folder"])
             elif for_flow:
                 ahead.get_ready()
             cell.collect_again()
             channel.close()
             os.setsid()
-            boot.arm_lifeline(lifeline)
+            arm_lifeline(lifeline)
             ready, errors = fds
             os.dup2(errors, 1)
             os.dup2(errors, 2)
@@ -423,17 +415,15 @@ def _fork_instance(
     send(channel, pid=pid)
 
 
-def main() -> None:
+def main(args: list[str]) -> None:
     """Entry point. Arguments: FD, which is the channel to the conductor, perhaps `debugger`."""
     cell.collect_nothing()  # until there is an instance
-    del sys.path[0]
     _begin()
     asked.note_start(os.curdir)
     asked.watch()
     chance.watch()
     note_environment()
-    lifeline, ready = boot.take_standard_pipes()
+    lifeline, ready = take_standard_pipes()
     os.close(ready)
-    boot.arm_lifeline(lifeline)
-    debugger = "debugger" in sys.argv[2:]
-    zygote(socket.socket(fileno=int(sys.argv[1])), lifeline, debugger=debugger)
+    arm_lifeline(lifeline)
+    zygote(socket.socket(fileno=int(args[0])), lifeline, debugger="debugger" in args[1:])

@@ -1,6 +1,6 @@
 """How a cell came out: a traceback on the page is a failure, an exit without a code is an end.
 
-Beside `ductaflow_boot.py`. IPython answers `ok` for a cell in which a magic has shown an error, as
+IPython answers `ok` for a cell in which a magic has shown an error, as
 `%run` and `%%capture` do, and takes `sys.exit()` for an error.
 """
 

@@ -14,6 +14,7 @@ import sys
 import sysconfig
 from typing import Any
 
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # where this package's own files lie
 _PACKAGES = ("site-packages", "dist-packages")
 
 

@@ -1,6 +1,6 @@
 """ipykernel's application, kernel and streams, as a flow's kernel needs them.
 
-Beside `ductaflow_boot.py`, which puts them together. The classes are made when first asked for, so
+`boot` puts them together. The classes are made when first asked for, so
 that a kernel that is not ours pays for none.
 """
 
@@ -18,14 +18,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ductaflow_cell import named_as
-from ductaflow_descriptors import LastRequest, flush_c
-from ductaflow_ending import finish, give_up
-from ductaflow_instance import adopt, has_exit_handlers, look_at_path
-from ductaflow_iopub import one_thread
-from ductaflow_journal import Journal
-from ductaflow_verdict import Verdict
-from ductaflow_wire import in_one_context, session_class, shell_stream_class
+from ductaflow_inside.instance import adopt, has_exit_handlers, look_at_path
+from ductaflow_inside.kernel.cell import named_as
+from ductaflow_inside.kernel.descriptors import LastRequest, flush_c
+from ductaflow_inside.kernel.ending import finish, give_up
+from ductaflow_inside.kernel.journal import Journal
+from ductaflow_inside.kernel.verdict import Verdict
+from ductaflow_inside.kernel.wire import in_one_context, session_class, shell_stream_class
+from ductaflow_inside.names import one_thread
 
 LINGER = 0.0005  # seconds for which the last word of a cell waits for the first of the next
 

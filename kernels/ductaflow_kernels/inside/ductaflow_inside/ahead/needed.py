@@ -13,8 +13,7 @@ import contextlib
 import json
 import os
 
-import ductaflow_matplotlib as plotting  # beside this file, as the next
-import ductaflow_pages as pages
+from ductaflow_inside.ahead import pages, plotting
 
 FILE = "needed"  # in a kernel's own folder
 LOOK_AGAIN = 100  # kernels after which one looks anew: flows may share a template, and change
@@ -25,7 +24,7 @@ class Ahead:
     """What a template knows of the kernels that it forks.
 
     Attributes:
-        ranges: The memory that they will write to; see `ductaflow_pages.copy`.
+        ranges: The memory that they will write to; see `pages.copy`.
         draws: Whether they will draw text with matplotlib.
     """
 

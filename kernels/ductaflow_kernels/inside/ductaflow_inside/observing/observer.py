@@ -1,6 +1,6 @@
 """The observer: a process that notes which files the kernels of a conductor open, write and run.
 
-Kernels hand it the listener of their filter (`ductaflow_syscalls`). It answers every call with "go
+Kernels hand it the listener of their filter (`syscalls`). It answers every call with "go
 on" and notes path and purpose, so it must never wait for anything else. A file's size, times and
 inode are taken before its first use, for it may be changed by it.
 
@@ -14,7 +14,7 @@ Requests come over a Unix socket, one JSON line a connection:
                                  that were followed first, [[path, 512, -1, 0, 0, 0, target], …]
 
 Paths are noted as they were given, but without `.` and `..`; links on the way are kept in them and
-noted beside them (`ductaflow_links`).
+noted beside them (`links`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,11 @@ import select
 import signal
 import socket
 import struct
-import sys
 
-if __name__ == "__main__" and getattr(sys.flags, "safe_path", bool(sys.flags.isolated)):
-    # Python has left this folder out.
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-import ductaflow_boot as boot  # beside this file, as the next
-from ductaflow_links import Links
-from ductaflow_network import MARK, remote
-from ductaflow_syscalls import (
+from ductaflow_inside.lifeline import arm_lifeline, take_standard_pipes
+from ductaflow_inside.observing.links import Links
+from ductaflow_inside.observing.network import MARK, remote
+from ductaflow_inside.observing.syscalls import (
     AT_FDCWD,
     CONNECT,
     CUT,
@@ -366,14 +361,10 @@ def purpose(flags: int) -> int:
     return WRITE if flags & os.O_WRONLY else UPDATE
 
 
-def main() -> None:
-    """Entry point: `observer.py FD`, where FD is a listening Unix socket."""
+def main(args: list[str]) -> None:
+    """Entry point. Argument: FD, which is a listening Unix socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the conductor's
-    lifeline, nothing = boot.take_standard_pipes()
+    lifeline, nothing = take_standard_pipes()
     os.close(nothing)
-    boot.arm_lifeline(lifeline)
-    Observer(socket.socket(fileno=int(sys.argv[1]))).serve()
-
-
-if __name__ == "__main__":
-    main()
+    arm_lifeline(lifeline)
+    Observer(socket.socket(fileno=int(args[0]))).serve()

@@ -3,7 +3,7 @@
     shell.run_cell("import x")   with the streams, the event loop and the prompts of a kernel
 
 Libraries ask where they are when they are imported: for `get_ipython`, the type of `sys.stdout`,
-whether a loop runs, which program this is. Beside `ductaflow_zygote.py`, which uses it.
+whether a loop runs, which program this is.
 """
 
 from __future__ import annotations

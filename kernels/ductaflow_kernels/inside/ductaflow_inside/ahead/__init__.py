@@ -1,0 +1,1 @@
+"""What is done for a kernel before its flow asks for it."""

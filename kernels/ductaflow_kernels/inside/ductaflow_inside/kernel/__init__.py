@@ -1,0 +1,1 @@
+"""The kernel of a flow: ipykernel's, with parts replaced."""
