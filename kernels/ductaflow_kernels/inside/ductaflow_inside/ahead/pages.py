@@ -3,8 +3,8 @@
 A forked kernel shares its template's pages, and copies each when it first writes to it. That takes
 2 to 3 µs, and a flow that draws one plot writes to 5,000. Instances of one flow write to the same
 ones, by 99 of 100. So one of them looks which those were, and later ones copy them before they are
-asked for (`needed`). Linux only (pagemap in proc(5); madvise(2): MADV_POPULATE_WRITE,
-since 5.14); elsewhere pages are copied when they are written to, as ever.
+asked for (`needed`). Linux only (pagemap in proc(5); madvise(2): MADV_POPULATE_WRITE, since 5.14);
+elsewhere pages are copied when they are written to, as ever.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a cell came out: a traceback on the page is a failure, an exit without a code is an end.
 
-IPython answers `ok` for a cell in which a magic has shown an error, as
-`%run` and `%%capture` do, and takes `sys.exit()` for an error.
+IPython answers `ok` for a cell in which a magic has shown an error, as `%run` and `%%capture` do,
+and takes `sys.exit()` for an error.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     dict(os.environ), a loop over it                                     ──▶ who took all there is
 
 Who asks is the first on the stack that is neither the standard library nor IPython. What counts of
-it is for the conductor to say. For templates, too: what an import asks
-there, each kernel that is forked from it has asked.
+it is for the conductor to say. For templates, too: what an import asks there, each
+kernel that is forked from it has asked.
 """
 
 from __future__ import annotations
