@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from jupyter_client.session import Session
 from kernel_client import SOURCES, inside, printed, run, text
 
-wire = inside("kernel.wire")
-FlowSession = wire.session_class()
+FlowSession = inside("kernel.session").FlowSession
 
 KEY = b"k" * 32
 JSON = st.recursive(

@@ -214,7 +214,9 @@ def template(channel: socket.socket, lifeline: int, order: dict[str, Any]) -> No
     instance.take_environment(order["env"])
     note_environment()  # anew: this has looked at all there is
     try:
-        app = boot.prepare(order["folder"])
+        from ductaflow_inside.kernel.assembly import prepare
+
+        app = prepare(order["folder"])
     except names.OF_ANOTHER_VERSION:
         channel.send(unfit(names.failed()))
         os._exit(0)
@@ -278,7 +280,9 @@ def _settle(shell: Any) -> None:
     if "narwhals" in sys.modules:
         with contextlib.suppress(Exception):
             _printed(_find_plugins)
-    boot.exercise_tracebacks(shell)
+    from ductaflow_inside.kernel.assembly import exercise_tracebacks
+
+    exercise_tracebacks(shell)
 
 
 def _find_plugins() -> None:
@@ -379,6 +383,8 @@ def _fork_instance(
     order: dict[str, Any],
     fds: list[int],
 ) -> None:
+    from ductaflow_inside.kernel.assembly import serve
+
     for_flow = "launch" not in order  # a front end's kernel may do anything
     looks = for_flow and ahead.wanted()
     pid = fork()
@@ -403,7 +409,7 @@ def _fork_instance(
             instance.forked = True
             asked.stop()
             chance.renew()
-            boot.serve(app, order["file"], order["folder"], ready, order.get("launch", ""))
+            serve(app, order["file"], order["folder"], ready, order.get("launch", ""))
         except BaseException:
             traceback.print_exc()
         finally:

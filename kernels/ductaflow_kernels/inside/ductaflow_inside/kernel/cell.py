@@ -10,28 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import io
-import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
-Class = TypeVar("Class", bound=type)
-
-
-def named_as(base: type) -> Callable[[Class], Class]:
-    """Give a class the name of the one that it stands in for: libraries look at it."""
-
-    def rename(cls: Class) -> Class:
-        cls.__name__, cls.__qualname__, cls.__module__ = (
-            base.__name__, base.__qualname__, base.__module__,
-        )  # fmt: skip
-        return cls
-
-    return rename
-
+from ductaflow_inside.kernel.naming import named_as
 
 # --- the program that this is -------------------------------------------------------------------
 
@@ -41,73 +26,6 @@ def set_arguments(launcher: str, connection_file: str) -> None:
     sys.argv[:] = [launcher, "-f", connection_file]
     arguments = [sys.executable, "-m", "ipykernel_launcher", "-f", connection_file]
     sys.orig_argv[:] = arguments
-
-
-# --- its streams ----------------------------------------------------------------------------------
-
-_early: dict[str, Any] = {}  # the streams that imports have found, by their names
-
-
-@functools.lru_cache(maxsize=1)
-def _early_stream_class() -> Any:
-    from ipykernel.iostream import OutStream
-
-    @named_as(OutStream)
-    class EarlyStream(OutStream):  # type: ignore[misc]
-        """An OutStream of a process that has nobody to publish to: it writes to the file below."""
-
-        def __init__(self, session: Any, name: str) -> None:
-            # Not the base's: it makes a thread. It follows when there is a kernel.
-            self.session, self.name = session, name
-            self.topic = b"stream." + name.encode()
-            self.pub_thread = self.echo = None
-            self._isatty = False
-            self._parent_header_global: dict[str, Any] = {}
-            self._original_stdstream_copy = {"stdout": 1, "stderr": 2}[name]
-
-        closed = False
-
-        @property
-        def parent_header(self) -> dict[str, Any]:
-            return {}
-
-        def write(self, string: str) -> int:
-            if not isinstance(string, str):
-                raise TypeError(f"write() argument must be str, not {type(string)}")
-            os.write(self._original_stdstream_copy, string.encode("utf-8", "replace"))
-            return len(string)
-
-        def flush(self) -> None:
-            """All is written."""
-
-        def __del__(self) -> None:
-            """Nothing is to be closed: what it writes to is not its own."""
-
-    return EarlyStream
-
-
-def make_streams(session: Any) -> None:
-    """Make `sys.stdout` and `sys.stderr` the objects that they will be in the kernel."""
-    for name in ("stdout", "stderr"):
-        _early[name] = _early_stream_class()(session, name)
-        setattr(sys, name, _early[name])
-
-
-def reused(stream: type) -> type:
-    """A class of OutStream whose instances are those that imports have found, if they have."""
-
-    class Reused(stream):  # type: ignore[misc]
-        def __new__(cls, _s: Any, _t: Any, name: str, *_: Any, **__: Any) -> Any:
-            made = _early.pop(name, None)
-            if made is None:
-                return super().__new__(cls)
-            below = made.fileno()  # the base looks for it here
-            vars(made).clear()  # IPython has put a write() there
-            made._original_stdstream_copy = below
-            made.__class__ = cls
-            return made
-
-    return named_as(stream)(Reused)
 
 
 # --- its event loop -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The thread through which a flow's kernel publishes, without an event loop, and its streams.
+"""The thread through which a flow's kernel publishes, without an event loop.
 
     any thread ──schedule(f)──▶ queue ──one wake-up──▶ IOPub thread ──▶ socket ──▶ conductor
                                                             ▲
@@ -25,10 +25,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ductaflow_inside.kernel.cell import named_as, reused
-from ductaflow_inside.kernel.descriptors import POSSIBLE, REST, Pipe
+import zmq
+from ipykernel.iostream import BackgroundSocket, IOPubThread
+
+from ductaflow_inside.kernel.descriptors import REST
 from ductaflow_inside.kernel.journal import Journal
-from ductaflow_inside.names import one_thread
 
 FLUSH_EVERY = 0.2  # seconds, as ipykernel's OutStream.flush_interval
 
@@ -61,330 +62,185 @@ class _Timers:
             heapq.heappop(self._due)[2]()
 
 
-@functools.lru_cache(maxsize=1)
-def flow_thread_class() -> Any:
+class FlowThread(IOPubThread):  # type: ignore[misc]
     """The IOPubThread of a flow's kernel; it serves the control channel too."""
-    import zmq
-    from ipykernel.iostream import BackgroundSocket, IOPubThread
 
-    class FlowThread(IOPubThread):  # type: ignore[misc]
-        folder = ""  # where the socket lies over which forked children print
-        control: Any = None  # the control channel's socket
-        on_control: Callable[[list[bytes]], None] | None = None
-        in_cell = False  # the thread then looks by itself whether a stream has something to say
-        journal: Journal | None = None
-        lazy = False  # what is sent may wait for what will be sent right after it
+    folder = ""  # where the socket lies over which forked children print
+    control: Any = None  # the control channel's socket
+    on_control: Callable[[list[bytes]], None] | None = None
+    in_cell = False  # the thread then looks by itself whether a stream has something to say
+    journal: Journal | None = None
+    lazy = False  # what is sent may wait for what will be sent right after it
 
-        def __init__(self, socket: Any, pipe: bool = False, session: Any = False) -> None:
-            # Not the base's: it makes the event loop, and streams on it.
-            self.socket, self.session = socket, session
-            self.background_socket = BackgroundSocket(self)
-            self.io_loop = _Timers(self.wake_up)
-            self.streams: list[Any] = []
-            self._stopped = False
-            self._master_pid = os.getpid()
-            self._pipe_flag = pipe
-            self._events: collections.deque[Callable[[], object]] = collections.deque()
-            self._event_pipes: dict[Any, Any] = {}  # the base's stop() closes them
-            self._poller = zmq.Poller()
-            self._readers: dict[Any, Callable[[], None]] = {}
-            self._waking = False
-            self._make_order()
-            os.register_at_fork(after_in_child=self._make_order)  # nobody holds it there
-            self._wake, self._woken = sockets.socketpair()
-            self._wake.setblocking(False)
-            self._woken.setblocking(False)
-            self._pipe_in = self._bind_pipe() if pipe else None
-            self.thread = threading.Thread(target=self._thread_main, name="IOPub", daemon=True)
+    def __init__(self, socket: Any, pipe: bool = False, session: Any = False) -> None:
+        # Not the base's: it makes the event loop, and streams on it.
+        self.socket, self.session = socket, session
+        self.background_socket = BackgroundSocket(self)
+        self.io_loop = _Timers(self.wake_up)
+        self.streams: list[Any] = []
+        self._stopped = False
+        self._master_pid = os.getpid()
+        self._pipe_flag = pipe
+        self._events: collections.deque[Callable[[], object]] = collections.deque()
+        self._event_pipes: dict[Any, Any] = {}  # the base's stop() closes them
+        self._poller = zmq.Poller()
+        self._readers: dict[Any, Callable[[], None]] = {}
+        self._waking = False
+        self._make_order()
+        os.register_at_fork(after_in_child=self._make_order)  # nobody holds it there
+        self._wake, self._woken = sockets.socketpair()
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        self._pipe_in = self._bind_pipe() if pipe else None
+        self.thread = threading.Thread(target=self._thread_main, name="IOPub", daemon=True)
 
-        # --- for any thread ---------------------------------------------------------------------
+    # --- for any thread ---------------------------------------------------------------------
 
-        def schedule(self, f: Callable[[], object]) -> None:
-            """Queue `f` for the thread; one wake-up serves all that is queued until it is up."""
-            if self.thread.is_alive():
-                self._events.append(f)
-                self.wake_up()
-            else:
-                f()
-
-        def send_multipart(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-            """Queue a message for the thread; a crash that follows at once does not lose it."""
-            with self._order:
-                if self.journal is not None and os.getpid() == self._master_pid:
-                    self.journal.note(msg)
-                if self.lazy and self.thread.is_alive():
-                    self._events.append(lambda: self._really_send(msg, *args, **kwargs))
-                else:
-                    super().send_multipart(msg, *args, **kwargs)
-
-        def _make_order(self) -> None:
-            self._order = threading.RLock()
-
-        def wake_if_needed(self) -> None:
-            """Wake the thread if something waits in the queue."""
-            if self._events:
-                self.wake_up()
-
-        def wake_up(self) -> None:
-            """Have the thread look at its queue and its streams."""
-            if self._waking:
-                return
-            self._waking = True
-            try:
-                self._wake.send(b"w")
-            except BlockingIOError:
-                pass  # it has more wake-ups before it than it can take
-            except OSError:
-                if not self._stopped:
-                    raise
-
-        def stop(self) -> None:
-            """End the thread, after all that is queued."""
-            self.schedule(self._stop)
-            if self.thread.is_alive() and self.thread is not threading.current_thread():
-                self.thread.join(timeout=30)
-
-        def _stop(self) -> None:
-            self._stopped = True
-
-        # --- in the thread ----------------------------------------------------------------------
-
-        def _thread_main(self) -> None:
-            poller = self._poller
-            readers = self._readers
-            readers[self._woken.fileno()] = self._run_events
-            if self.socket.type == zmq.XPUB:
-                readers[self.socket] = self._reader(self.socket, self._handle_subscription)
-            if self._pipe_in is not None:
-                readers[self._pipe_in] = self._reader(self._pipe_in, self._handle_pipe_msg)
-            if self.control is not None:
-                readers[self.control] = self._reader(self.control, self._handle_control)
-            for reader in readers:
-                poller.register(reader, zmq.POLLIN)
-            while not self._stopped:
-                for ready, _ in poller.poll(self._wait()):
-                    self._safely(readers[ready])
-                self._safely(self.io_loop.run)
-                self._safely(self._flush_streams)
-
-        def _wait(self) -> int | None:
-            waits = [s for s in (self.io_loop.seconds(),) if s is not None]
-            if self.in_cell or any(stream._flush_pending for stream in self.streams):
-                waits.append(FLUSH_EVERY)
-            return int(min(waits) * 1000) + 1 if waits else None
-
-        def _run_events(self) -> None:
-            with contextlib.suppress(BlockingIOError):
-                while self._woken.recv(4096):
-                    pass
-            self._waking = False  # before the queue is read: what comes later wakes again
-            for _ in range(len(self._events)):
-                self._safely(self._events.popleft())
-
-        def _flush_streams(self) -> None:
-            now = time.monotonic()
-            for stream in self.streams:
-                if stream._flush_pending and now - stream.pending_since >= FLUSH_EVERY:
-                    stream._flush()
-
-        def _reader(self, socket: Any, handle: Callable[[Any], None]) -> Callable[[], None]:
-            def read() -> None:
-                while True:
-                    try:
-                        frames = socket.recv_multipart(zmq.NOBLOCK)
-                    except zmq.Again:
-                        return
-                    handle(frames)
-
-            return read
-
-        def read_below(self, stream: Any, pipe: int) -> None:
-            """Read what is written below a stream whenever there is something; in any thread."""
-            self._readers[pipe] = functools.partial(self._read_below, stream, pipe)
-            self.schedule(functools.partial(self._poller.register, pipe, zmq.POLLIN))
-
-        def _read_below(self, stream: Any, pipe: int) -> None:
-            # Not at once: often a crash follows, and what is in the pipe then outlives it.
-            self._poller.unregister(pipe)
-            self.io_loop.call_later(REST, self._take_below, stream, pipe)
-
-        def _take_below(self, stream: Any, pipe: int) -> None:
-            more = stream.take_below()
-            stream._flush()
-            if more:
-                self.io_loop.call_later(0, self._take_below, stream, pipe)
-            else:
-                self._poller.register(pipe, zmq.POLLIN)
-
-        def _handle_control(self, frames: list[bytes]) -> None:
-            if self.on_control is not None:
-                self.on_control(frames)
-
-        def _safely(self, call: Callable[[], object]) -> None:
-            """Call something; the thread survives what goes wrong in it."""
-            try:
-                call()
-            except Exception:
-                traceback.print_exc(file=sys.__stderr__)
-
-        # --- forked children --------------------------------------------------------------------
-
-        def _bind_pipe(self) -> Any:
-            self._pipe_uuid = os.urandom(16)
-            pipe = self.socket.context.socket(zmq.PULL)
-            pipe.linger = 0
-            if os.name == "posix":
-                self._pipe_address = "ipc://" + os.path.join(self.folder, "p")
-                pipe.bind(self._pipe_address)
-            else:
-                port = pipe.bind_to_random_port("tcp://127.0.0.1")
-                self._pipe_address = f"tcp://127.0.0.1:{port}"
-            return pipe
-
-        def _setup_pipe_out(self) -> tuple[Any, Any]:
-            context: Any = zmq.Context()  # a context does not survive a fork
-            pipe = context.socket(zmq.PUSH)
-            pipe.linger = 3000
-            pipe.connect(self._pipe_address)
-            return context, pipe
-
-    return FlowThread
-
-
-def iopub_thread_class(*, front_end: bool) -> Any:
-    """The IOPubThread of a kernel, for a front end or for a flow."""
-    return front_end_thread_class() if front_end or not one_thread() else flow_thread_class()
-
-
-@functools.lru_cache(maxsize=1)
-def front_end_thread_class() -> Any:
-    """The IOPubThread of ipykernel, with fewer wake-ups and no TCP port."""
-    import zmq
-    from ipykernel.iostream import IOPubThread
-    from zmq.eventloop.zmqstream import ZMQStream
-
-    class FlowIOPubThread(IOPubThread):  # type: ignore[misc]
-        folder = ""  # where the socket lies over which forked children print
-        in_cell = False
-        _waking = False
-
-        def schedule(self, f: Any) -> None:
-            """Queue `f` for the thread; one wake-up serves all that is queued until it is up."""
-            if not self.thread.is_alive():
-                f()
-                return
+    def schedule(self, f: Callable[[], object]) -> None:
+        """Queue `f` for the thread; one wake-up serves all that is queued until it is up."""
+        if self.thread.is_alive():
             self._events.append(f)
-            if not self._waking:
-                self._waking = True
-                self._event_pipe.send(b"")
+            self.wake_up()
+        else:
+            f()
 
-        def _handle_event(self, msg: Any) -> None:
-            self._waking = False  # before the queue is read: what comes later wakes again
-            try:
-                super()._handle_event(msg)
-            finally:
-                if self._events:  # one of them raised
-                    self.schedule(lambda: None)
+    def send_multipart(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Queue a message for the thread; a crash that follows at once does not lose it."""
+        with self._order:
+            if self.journal is not None and os.getpid() == self._master_pid:
+                self.journal.note(msg)
+            if self.lazy and self.thread.is_alive():
+                self._events.append(lambda: self._really_send(msg, *args, **kwargs))
+            else:
+                super().send_multipart(msg, *args, **kwargs)
 
+    def _make_order(self) -> None:
+        self._order = threading.RLock()
+
+    def wake_if_needed(self) -> None:
+        """Wake the thread if something waits in the queue."""
+        if self._events:
+            self.wake_up()
+
+    def wake_up(self) -> None:
+        """Have the thread look at its queue and its streams."""
+        if self._waking:
+            return
+        self._waking = True
+        try:
+            self._wake.send(b"w")
+        except BlockingIOError:
+            pass  # it has more wake-ups before it than it can take
+        except OSError:
+            if not self._stopped:
+                raise
+
+    def stop(self) -> None:
+        """End the thread, after all that is queued."""
+        self.schedule(self._stop)
+        if self.thread.is_alive() and self.thread is not threading.current_thread():
+            self.thread.join(timeout=30)
+
+    def _stop(self) -> None:
+        self._stopped = True
+
+    # --- in the thread ----------------------------------------------------------------------
+
+    def _thread_main(self) -> None:
+        poller = self._poller
+        readers = self._readers
+        readers[self._woken.fileno()] = self._run_events
+        if self.socket.type == zmq.XPUB:
+            readers[self.socket] = self._reader(self.socket, self._handle_subscription)
+        if self._pipe_in is not None:
+            readers[self._pipe_in] = self._reader(self._pipe_in, self._handle_pipe_msg)
+        if self.control is not None:
+            readers[self.control] = self._reader(self.control, self._handle_control)
+        for reader in readers:
+            poller.register(reader, zmq.POLLIN)
+        while not self._stopped:
+            for ready, _ in poller.poll(self._wait()):
+                self._safely(readers[ready])
+            self._safely(self.io_loop.run)
+            self._safely(self._flush_streams)
+
+    def _wait(self) -> int | None:
+        waits = [s for s in (self.io_loop.seconds(),) if s is not None]
+        if self.in_cell or any(stream._flush_pending for stream in self.streams):
+            waits.append(FLUSH_EVERY)
+        return int(min(waits) * 1000) + 1 if waits else None
+
+    def _run_events(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._woken.recv(4096):
+                pass
+        self._waking = False  # before the queue is read: what comes later wakes again
+        for _ in range(len(self._events)):
+            self._safely(self._events.popleft())
+
+    def _flush_streams(self) -> None:
+        now = time.monotonic()
+        for stream in self.streams:
+            if stream._flush_pending and now - stream.pending_since >= FLUSH_EVERY:
+                stream._flush()
+
+    def _reader(self, socket: Any, handle: Callable[[Any], None]) -> Callable[[], None]:
+        def read() -> None:
+            while True:
+                try:
+                    frames = socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    return
+                handle(frames)
+
+        return read
+
+    def read_below(self, stream: Any, pipe: int) -> None:
+        """Read what is written below a stream whenever there is something; in any thread."""
+        self._readers[pipe] = functools.partial(self._read_below, stream, pipe)
+        self.schedule(functools.partial(self._poller.register, pipe, zmq.POLLIN))
+
+    def _read_below(self, stream: Any, pipe: int) -> None:
+        # Not at once: often a crash follows, and what is in the pipe then outlives it.
+        self._poller.unregister(pipe)
+        self.io_loop.call_later(REST, self._take_below, stream, pipe)
+
+    def _take_below(self, stream: Any, pipe: int) -> None:
+        more = stream.take_below()
+        stream._flush()
+        if more:
+            self.io_loop.call_later(0, self._take_below, stream, pipe)
+        else:
+            self._poller.register(pipe, zmq.POLLIN)
+
+    def _handle_control(self, frames: list[bytes]) -> None:
+        if self.on_control is not None:
+            self.on_control(frames)
+
+    def _safely(self, call: Callable[[], object]) -> None:
+        """Call something; the thread survives what goes wrong in it."""
+        try:
+            call()
+        except Exception:
+            traceback.print_exc(file=sys.__stderr__)
+
+    # --- forked children --------------------------------------------------------------------
+
+    def _bind_pipe(self) -> Any:
+        self._pipe_uuid = os.urandom(16)
+        pipe = self.socket.context.socket(zmq.PULL)
+        pipe.linger = 0
         if os.name == "posix":
+            self._pipe_address = "ipc://" + os.path.join(self.folder, "p")
+            pipe.bind(self._pipe_address)
+        else:
+            port = pipe.bind_to_random_port("tcp://127.0.0.1")
+            self._pipe_address = f"tcp://127.0.0.1:{port}"
+        return pipe
 
-            def _setup_pipe_in(self) -> None:
-                self._pipe_uuid = os.urandom(16)
-                pipe_in = self.socket.context.socket(zmq.PULL)
-                pipe_in.linger = 0
-                pipe_in.bind("ipc://" + os.path.join(self.folder, "p"))
-                self._pipe_in = ZMQStream(pipe_in, self.io_loop)
-                self._pipe_in.on_recv(self._handle_pipe_msg)
-
-            def _setup_pipe_out(self) -> tuple[Any, Any]:
-                context: Any = zmq.Context()  # a context does not survive a fork
-                pipe_out = context.socket(zmq.PUSH)
-                pipe_out.linger = 3000
-                pipe_out.connect("ipc://" + os.path.join(self.folder, "p"))
-                return context, pipe_out
-
-    return FlowIOPubThread
-
-
-@functools.lru_cache(maxsize=1)
-def stream_class() -> Any:
-    """The OutStream of ipykernel, which waits for nothing after a cell."""
-    from ipykernel import iostream
-
-    class FlowOutStream(reused(iostream.OutStream)):  # type: ignore[misc]
-        pending_since = 0.0  # by the monotonic clock
-        _flush_pending: bool
-        _below: Pipe | None = None
-        _order: Any  # a lock
-
-        def __init__(
-            self, session: Any, pub_thread: Any, name: str, *args: Any, **kwargs: Any
-        ) -> None:
-            if one_thread() and POSSIBLE:
-                kwargs["watchfd"] = False
-            self._make_order()
-            os.register_at_fork(after_in_child=self._make_order)  # nobody holds it there
-            super().__init__(session, pub_thread, name, *args, **kwargs)
-            if one_thread():
-                pub_thread.streams.append(self)
-                with contextlib.suppress(FileExistsError):  # the kernel's own is there already
-                    self._below = Pipe(name, pub_thread.folder) if POSSIBLE else None
-            if self._below is not None:
-                self._original_stdstream_copy = self._below.original
-                pub_thread.read_below(self, self._below.reading)
-
-        def fileno(self) -> int:
-            """The descriptor whose text is published; ipykernel's own is that of a terminal."""
-            if self._below is not None:
-                return self._below.descriptor
-            watched = getattr(self, "_original_stdstream_fd", None)
-            return int(super().fileno() if watched is None else watched)
-
-        def _make_order(self) -> None:
-            self._order = threading.RLock()
-
-        def _flush(self) -> None:
-            """Send what is buffered, in the order in which it was taken; from any thread."""
-            with self._order:
-                mark = self._below.mark() if self._below and self._is_master_process() else 0
-                super()._flush()
-                if self._below and mark:
-                    with self._buffer_lock:
-                        self._below.published(mark)
-
-        def take_below(self) -> bool:
-            """Take in what has been written to the descriptor; whether there may be more."""
-            if self._below is None or not self._is_master_process() or self.closed:
-                return False
-            with self._buffer_lock:
-                return self._below.read(super().write)
-
-        def write(self, string: str) -> int | None:
-            """Write text, after what was written to the descriptor before."""
-            if self._below is not None and self._below.ready():
-                self.take_below()
-            written: int | None = super().write(string)
-            return written
-
-        def _schedule_flush(self) -> None:
-            if not one_thread():
-                super()._schedule_flush()
-            elif not self._flush_pending:
-                self.pending_since = time.monotonic()
-                self._flush_pending = True
-                if not self.pub_thread.in_cell:  # else it looks by itself
-                    self.pub_thread.wake_up()
-
-        def flush(self) -> None:
-            """Send what is buffered; in a cell, wait until it has left: a crash may follow.
-
-            After a cell ipykernel flushes both streams twice. All messages leave in the order in
-            which they are queued, so there is nothing to wait for.
-            """
-            self.take_below()
-            if self.pub_thread is None or self.pub_thread.in_cell:
-                super().flush()
-            elif self._buffers:
-                self._flush()
-
-    return named_as(iostream.OutStream)(FlowOutStream)
+    def _setup_pipe_out(self) -> tuple[Any, Any]:
+        context: Any = zmq.Context()  # a context does not survive a fork
+        pipe = context.socket(zmq.PUSH)
+        pipe.linger = 3000
+        pipe.connect(self._pipe_address)
+        return context, pipe
