@@ -1,9 +1,9 @@
 """The names of other libraries that kernels rely on and that nobody has promised to keep.
 
-A kernel for a flow is ipykernel's own with parts replaced (the folder `kernel/`).
-What these use beyond documented interfaces stands here, once.
-It is looked at before anything is replaced: where a name is missing, as with a version of ipykernel
-that is not known yet, kernels are plain ones (see `ductaflow_kernels.sources.plain`).
+A kernel for a flow is ipykernel's own with parts replaced (the folder `kernel/`). What these use
+beyond documented interfaces stands here, once. It is looked at before anything is replaced: where a
+name is missing, as with a version of ipykernel that is not known yet, kernels are plain ones (see
+`ductaflow_kernels.sources.plain`).
 `tests/kernels/test_interpreters.py` finds a private name that is used and not listed.
 """
 
