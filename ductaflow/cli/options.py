@@ -165,10 +165,10 @@ def find_instance(root: Path, text: str) -> Path:
     Raises:
         click.UsageError: There is none, or more than one.
     """
-    from ductaflow.project.layout import iter_instances, iter_steps
+    from ductaflow.project.layout import iter_instances, iter_steps, record_in
 
     folders = [f for step in iter_steps(root) for f in iter_instances(root, step)]
-    folders = [f for f in folders if (f / "run.json").is_file()]
+    folders = [f for f in folders if record_in(f).is_file()]
     known = {f"{f.parent.name}/{f.name}": f for f in folders}
     if text in known:
         return known[text]

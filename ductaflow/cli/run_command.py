@@ -71,5 +71,5 @@ def command(
         dump(run_facts(run))
     elif not shown:
         say(run_line(run))
-        say(f"  {run.html if run.html.is_file() else run.notebook}")
+        say(f"  {run.opened}")
     return 0

@@ -18,6 +18,7 @@ from ductaflow.text.quoting import visible
 def command(instance: str, root: str | None, as_json: bool) -> None:
     """Show the run INSTANCE: `step/instance`, its folder, or a name that one step alone has."""
     from ductaflow.errors import ArtifactError
+    from ductaflow.project.artifacts import ARTIFACTS
     from ductaflow.project.root import project_root
     from ductaflow.tables.template import leaves
     from ductaflow.text.times import local_time
@@ -29,7 +30,8 @@ def command(instance: str, root: str | None, as_json: bool) -> None:
         config = None
     if as_json:
         record = {**run.record.to_json(), "status": run.status.value}
-        dump({**run_facts(run), "config": config, "record": record})
+        artifacts = {kind: str(file) for kind, file in run.artifacts.items()}
+        dump({**run_facts(run), "artifacts": artifacts, "config": config, "record": record})
         return
     record = run.record
     say(run_line(run))
@@ -39,9 +41,7 @@ def command(instance: str, root: str | None, as_json: bool) -> None:
         "because": "; ".join(map(str, record.reasons)),
         "kernel": record.kernel.get("interpreter"),
         "memory": None if record.peak_memory is None else f"{record.peak_memory / 2**20:.0f} MiB",
-        "notebook": run.notebook if run.notebook.is_file() else None,
-        "report": run.html if run.html.is_file() else None,
-        "log": run.log if run.log.is_file() else None,
+        **{ARTIFACTS[kind].text: file for kind, file in run.artifacts.items()},
         "thinned": ", ".join(f"{name} deleted" for name in record.thinned),
     }
     _section("", {name: value for name, value in facts.items() if value})

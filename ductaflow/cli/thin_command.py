@@ -6,6 +6,7 @@ import click
 
 from ductaflow.cli import options
 from ductaflow.cli.output import dump, say
+from ductaflow.project.artifacts import compressible, readable
 
 
 @click.command("thin")
@@ -15,13 +16,13 @@ from ductaflow.cli.output import dump, say
 @click.option(
     "--delete",
     multiple=True,
-    type=click.Choice(["report", "notebook", "log"]),
+    type=click.Choice(list(readable())),
     help="Delete this of each.",
 )
 @click.option(
     "--compress",
     multiple=True,
-    type=click.Choice(["notebook", "log"]),
+    type=click.Choice(list(compressible())),
     help="Compress this of each.",
 )
 @click.option(

@@ -18,10 +18,9 @@ from typing import Any, final
 
 import attrs
 
-from ductaflow.documents.html import keep_navigation, shares
 from ductaflow.documents.notebook import Notebook, read_notebook
 from ductaflow.errors import ArtifactError, InstanceBusy
-from ductaflow.execution.artifacts import report_cell, report_page
+from ductaflow.execution.writers import WRITERS, Ended
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compressed
 from ductaflow.flows.meaning import meanings
@@ -30,12 +29,14 @@ from ductaflow.history.lock import instance_lock
 from ductaflow.history.recordfile import read_record, write_record
 from ductaflow.history.run import Run
 from ductaflow.model.flows import INSERTED_TAGS, Cell, Flow, NbCell, Tag
-from ductaflow.model.htmloptions import HtmlOptions
 from ductaflow.model.kinds import NoteKind
+from ductaflow.model.options import RunOptions
 from ductaflow.model.plans import Note
 from ductaflow.model.records import CellRecord, RunRecord
 from ductaflow.model.thisrun import THIS_RUN, cell_times
+from ductaflow.plans.options import recorded_options
 from ductaflow.plans.plan import InstancePlan
+from ductaflow.project.artifacts import ARTIFACTS, NOTEBOOK, Artifact, readable
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.moves import is_moved, remove_left
@@ -109,14 +110,14 @@ class _Fresh:
         old_notebook: The notebook's bytes.
         record: The record as it is to be.
         notebook: The notebook's bytes.
-        page: The report; None if there is none, or it stays as it is.
+        made: What is made of these anew, by kind; the rest stays as it is.
     """
 
     old_record: RunRecord
     old_notebook: bytes
     record: RunRecord
     notebook: bytes
-    page: str | None
+    made: Mapping[str, str | bytes] = attrs.field(factory=dict)
 
     def based_on(self, paths: ArtifactPaths) -> bool:
         """Whether what it was made of is still there."""
@@ -134,29 +135,31 @@ class _Fresh:
             paths: Where they are to lie.
         """
         jsonio.write_atomic(paths.notebook, self.notebook)
-        links = _text_of(before.html)
-        if links is not None and (self.page is not None or before != paths):
-            page = links if self.page is None else keep_navigation(links, self.page)
-            jsonio.write_atomic(paths.html, page)
-        if before != paths and (log := _text_of(before.log)) is not None:
-            jsonio.write_atomic(paths.log, log)
+        for kind, artifact in readable().items():
+            if artifact is NOTEBOOK:
+                continue
+            content = self.made.get(kind)
+            if content is None and before != paths:
+                content = _content(before.path(artifact))
+            if content is not None:
+                jsonio.write_atomic(paths.path(artifact), content)
         write_record(paths.record, self.record)
         remove_left(before, paths)
 
 
-def _text_of(page: Path) -> str | None:
+def _content(file: Path) -> bytes | None:
     try:
-        return page.read_text("utf-8", "replace")
+        return file.read_bytes()
     except OSError:
         return None
 
 
 def _make(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh | None:
-    """Make notebook, report and record with the new text; None where they are to stay."""
+    """Make all of it with the new text; None where it is to stay."""
     try:
         data = paths.notebook.read_bytes()
         cells, metadata = read_notebook(data)
-        looks = _looks(plan, record)
+        options = {kind: _options(plan, record, ARTIFACTS[kind]) for kind in WRITERS}
     except (OSError, ValueError):
         return None
     sources = _sources(plan, cells)
@@ -169,14 +172,13 @@ def _make(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh
         return None
     new = _record(plan, record, cells, sources)
     new = attrs.evolve(new, notebook=hashlib.sha256(text).hexdigest())
-    page = None
-    if looks is not None and paths.html.exists():
-        if shares(paths.html):  # as `thin` may have made it
-            looks = attrs.evolve(looks, shared=True)
-        written_in = language(plan.flow)
-        fragments = [report_cell(notebook.cell(i), written_in, looks) for i in range(len(notebook))]
-        page = report_page(new, fragments, notebook.widget_state, looks, plan.root, plan.directory)
-    return _Fresh(record, data, new, text, page)
+    ended = Ended.of(new, notebook, plan.root, plan.directory)
+    made = {}
+    for kind, writer in WRITERS.items():
+        old, told = _content(paths.path(ARTIFACTS[kind])), options[kind]
+        if old is not None and told is not None:
+            made[kind] = writer(language(plan.flow), told).make(ended, old)
+    return _Fresh(record, data, new, text, made)
 
 
 def _carried(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh | None:
@@ -185,21 +187,20 @@ def _carried(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fr
         data = paths.notebook.read_bytes()
     except OSError:
         return None
-    return _Fresh(record, data, attrs.evolve(record, flow=plan.flow_display), data, None)
+    return _Fresh(record, data, attrs.evolve(record, flow=plan.flow_display), data)
 
 
-def _looks(plan: InstancePlan, record: RunRecord) -> HtmlOptions | None:
-    """How the run's report looks, also where none is asked for now; None if it has none.
+def _options(plan: InstancePlan, record: RunRecord, artifact: Artifact) -> RunOptions | None:
+    """The options that an artifact was made by, also if none is wanted now; None if none was.
 
     Raises:
         ValueError: A file that it needs is gone.
     """
-    if plan.options.looks is not None:
-        return plan.options.looks  # they are the run's, or it would not be reused
-    told = record.options.get("html", True)
-    if isinstance(told, Mapping):
-        return HtmlOptions(**told)
-    return HtmlOptions() if told else None
+    if artifact.is_wanted(plan.options):
+        return plan.options  # they are the run's, or it would not be reused
+    if artifact.was_wanted(record.options):
+        return RunOptions(**recorded_options(record.options))
+    return None
 
 
 # --- which cell is which -------------------------------------------------------------------------

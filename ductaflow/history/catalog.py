@@ -16,7 +16,7 @@ from ductaflow.history.recordfile import read_record
 from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.project.lasttable import has_left
-from ductaflow.project.layout import ArtifactPaths, iter_steps, step_dir
+from ductaflow.project.layout import ArtifactPaths, iter_steps, record_in, step_dir
 from ductaflow.project.names import check_name
 from ductaflow.project.root import project_root
 from ductaflow.tables.template import leaves
@@ -60,7 +60,7 @@ def all_runs(root: Path) -> Iterator[Run]:
 
 def load_run(folder: Path) -> Run | None:
     """The run that a folder holds; None if it has no record."""
-    record = read_record(folder / "run.json")
+    record = read_record(record_in(folder))
     if record is None:
         return None
     return Run(record, ArtifactPaths.of(folder, Path(record.flow).stem))

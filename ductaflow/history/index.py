@@ -24,10 +24,13 @@ from ductaflow.history.recordfile import read_config, read_record
 from ductaflow.history.run import Run, RunSummary
 from ductaflow.model.plans import Config
 from ductaflow.model.records import RunRecord, Status
+from ductaflow.project.artifacts import CONFIG, RECORD
 from ductaflow.project.layout import ArtifactPaths, iter_instance_names, runs_dir
 
 FILE = ".ductaflow.sqlite"
 LAYOUT = 3
+_RECORD = RECORD.name("")
+_CONFIG = CONFIG.name("")
 _WRITTEN_AT_ONCE = 1000  # rows
 BUSY = 2.0  # seconds to wait for another conductor
 
@@ -243,12 +246,12 @@ class Index:
             return False
         rows: list[_Rows] = []
         for instance, stamp in changed.items():
-            file = Path(f"{self._folder(step)}{instance}{os.sep}run.json")
+            file = Path(f"{self._folder(step)}{instance}{os.sep}{_RECORD}")
             record = read_record(file)
             if record is None:
                 gone.append(instance)  # damaged: as if it were not there
                 continue
-            config = read_config(file.with_name("config.json"))
+            config = read_config(file.with_name(_CONFIG))
             rows.append(_Rows.of((step, instance, *stamp), record, config))
             if len(rows) == _WRITTEN_AT_ONCE:
                 self._write(rows)

@@ -64,9 +64,9 @@ class Lineage:
 
 
 def _html_line(run: Run) -> str:
-    status, file = run.status, run.html if run.html.is_file() else run.notebook
+    status = run.status
     symbol = f'<span style="color:{status.colour}">{status.symbol}</span>'
-    return f"{symbol} {anchor(file, run.label)}"
+    return f"{symbol} {anchor(run.opened, run.label)}"
 
 
 @final

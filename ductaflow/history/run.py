@@ -16,6 +16,7 @@ from ductaflow.model.facts import Reason
 from ductaflow.model.kinds import NoteKind
 from ductaflow.model.plans import Config, Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
+from ductaflow.project.artifacts import ARTIFACTS, LOG, NOTEBOOK, Artifact
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.text.hrefs import anchor
 
@@ -102,13 +103,28 @@ class Run:
         """The log of all text output; with `.gz` if it is kept compressed."""
         return kept(self.paths.log)
 
+    @property
+    def artifacts(self) -> dict[str, Path]:
+        """What people read of it that is there, by kind: `report`, `notebook`, `log`.
+
+        With `.gz` where it is kept compressed.
+        """
+        files = {kind: kept(path) for kind, path in self.paths.readable.items()}
+        return {kind: file for kind, file in files.items() if file.is_file()}
+
+    @property
+    def opened(self) -> Path:
+        """What to open of it: the report, or else what is there."""
+        files = [kept(self.paths.path(a)) for a in ARTIFACTS.values() if a.opened]
+        return next((file for file in files if file.is_file()), files[-1])
+
     def read_log(self) -> str:
         """The text of its log, which may be kept compressed.
 
         Raises:
             ArtifactError: It is not there any more, or cannot be read.
         """
-        return self._read("log", self.paths.log)
+        return self._read(LOG)
 
     def read_notebook(self) -> str:
         """The text of its executed notebook, which may be kept compressed.
@@ -116,9 +132,10 @@ class Run:
         Raises:
             ArtifactError: It is not there any more, or cannot be read.
         """
-        return self._read("notebook", self.paths.notebook)
+        return self._read(NOTEBOOK)
 
-    def _read(self, name: str, path: Path) -> str:
+    def _read(self, artifact: Artifact) -> str:
+        name, path = artifact.kind, self.paths.path(artifact)
         try:
             return read(path).decode("utf-8", "replace")
         except (OSError, EOFError) as e:
@@ -202,9 +219,9 @@ class Run:
         )
 
     def links(self) -> str:
-        """Links to its report, notebook and log, as far as they are there, for a notebook."""
-        files = {"report": self.html, "notebook": self.notebook, "log": self.log}
-        return " · ".join(anchor(file, name) for name, file in files.items() if file.is_file())
+        """Links to what people read of it, as far as it is there, for a notebook."""
+        files = self.artifacts.items()
+        return " · ".join(anchor(file, ARTIFACTS[kind].text) for kind, file in files)
 
     def _rest(self, *, plain: bool) -> str:
         cell = self.error.cell if self.status.bad and self.error is not None else None

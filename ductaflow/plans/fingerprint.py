@@ -19,10 +19,12 @@ from ductaflow.model.facts import FileFact, Role
 from ductaflow.model.flows import Flow
 from ductaflow.model.plans import Config
 from ductaflow.model.rules import RULES_TOLD
+from ductaflow.project.artifacts import RECORD
 from ductaflow.secrets.machinekey import keyed_hash
 from ductaflow.secrets.references import hashes as secret_hashes
 
 _CACHED_FLOWS = 64
+_RECORD = RECORD.name("")
 KERNELS = "dfk-"
 """With what the names of kernels' private folders begin, among temporary files."""
 _MAX_TREE = 1 << 20  # bytes of a module whose syntax tree is looked at
@@ -95,7 +97,7 @@ def content_of(path: str, found: os.stat_result, *, kept: bool = False) -> Conte
     Raises:
         OSError: It cannot be read.
     """
-    if os.path.basename(path) == "run.json":
+    if os.path.basename(path) == _RECORD:
         told, settled = once("record", path, found, _told_by_record)
         if told is not None:
             return Content(_hash([told]), "", settled)

@@ -148,9 +148,8 @@ class _Terminal:
     def ended(self, run: Run, running: list[_At], now: float) -> None:  # noqa: ARG002
         before = "\r\x1b[K" if self._there else ""
         self._there = False
-        file = run.html if run.html.is_file() else run.notebook
         notes = "".join(f"{one_line(line)}\n" for line in for_people(run.notes))
-        told = f"{one_line(run.summary())} · {one_line(_from_here(str(file)))}\n"
+        told = f"{one_line(run.summary())} · {one_line(_from_here(str(run.opened)))}\n"
         self._write(f"{before}{notes}{told}")
 
     def gone(self, running: list[_At]) -> None:  # noqa: ARG002

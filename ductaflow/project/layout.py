@@ -11,6 +11,16 @@ import attrs
 
 from ductaflow.errors import NameRefused
 from ductaflow.files.compression import compressed
+from ductaflow.project.artifacts import (
+    ARTIFACTS,
+    CONFIG,
+    LOG,
+    NOTEBOOK,
+    RECORD,
+    REPORT,
+    Artifact,
+    readable,
+)
 from ductaflow.project.names import INDEX_FILES, check_name
 from ductaflow.project.settings import load_settings
 
@@ -189,35 +199,45 @@ class ArtifactPaths:
         """The instance's folder."""
         return Path(self.folder)
 
+    def name(self, artifact: Artifact) -> str:
+        """The name of an artifact's file."""
+        if artifact is NOTEBOOK and self.executed:
+            return self.executed
+        return artifact.name(self.flow, self.prefix)
+
+    def path(self, artifact: Artifact) -> Path:
+        """Where an artifact lies, if it is there and not compressed."""
+        return Path(self.folder, self.name(artifact))
+
     @property
     def notebook(self) -> Path:
         """The executed notebook."""
-        return Path(self.folder, self.executed or f"{self.flow}.ipynb")
+        return self.path(NOTEBOOK)
 
     @property
     def html(self) -> Path:
         """The same as a page, self-contained unless reports share their styles."""
-        return Path(self.folder, f"{self.flow}.html")
+        return self.path(REPORT)
 
     @property
     def log(self) -> Path:
         """All text output."""
-        return Path(self.folder, f"{self.flow}.log")
+        return self.path(LOG)
 
     @property
     def readable(self) -> dict[str, Path]:
-        """What people read of a run, by what it is called: `report`, `notebook`, `log`."""
-        return {"report": self.html, "notebook": self.notebook, "log": self.log}
+        """What people read of a run, by its kind."""
+        return {kind: self.path(artifact) for kind, artifact in readable().items()}
 
     @property
     def config(self) -> Path:
         """The normalised config."""
-        return Path(self.folder, f"{self.prefix}config.json")
+        return self.path(CONFIG)
 
     @property
     def record(self) -> Path:
         """The run's record."""
-        return Path(self.folder, f"{self.prefix}run.json")
+        return self.path(RECORD)
 
     @property
     def lock(self) -> Path:
@@ -226,5 +246,11 @@ class ArtifactPaths:
 
     def all(self) -> tuple[Path, ...]:
         """Them all, also as they lie once a run is thinned."""
-        own = (self.notebook, self.html, self.log, self.config, self.record, self.lock)
-        return (*own, compressed(self.notebook), compressed(self.log))
+        own = [self.path(artifact) for artifact in ARTIFACTS.values()]
+        packed = [compressed(self.path(a)) for a in ARTIFACTS.values() if a.compressible]
+        return (*own, self.lock, *packed)
+
+
+def record_in(folder: Path) -> Path:
+    """The record of the run in an instance's folder, whatever its flow is."""
+    return ArtifactPaths.of(folder, "").record

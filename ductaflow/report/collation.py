@@ -23,7 +23,7 @@ from ductaflow.report.facts import InstanceFacts, Light, read_facts
 from ductaflow.report.graph import Graph, graph_of
 from ductaflow.report.links import Links
 from ductaflow.report.media import Media, MediaFolder
-from ductaflow.report.page import index_page, lights, packed, row
+from ductaflow.report.page import index_page, lights, links, packed, row
 from ductaflow.report.summary import causes, counts, summarise, summary_text
 from ductaflow.text.hrefs import anchor
 
@@ -256,7 +256,7 @@ class Site:
             "logo": self.html.logo_uri,
             "runs": self.links.above(runs_dir(self.root)),
             "files": INDEX_FILES,
-            "reports": f"{INDEX_FILES}/reports" if bundled else None,
+            "links": links(f"{INDEX_FILES}/reports" if bundled else None),
             "summary": SUMMARY,
             "generated": jsonio.now(),
             "lights": lights(),

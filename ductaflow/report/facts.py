@@ -18,7 +18,7 @@ from ductaflow.model.kinds import ReasonKind
 from ductaflow.model.records import RunRecord, Status
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.lasttable import NOT_IN_TABLE, has_left
-from ductaflow.project.layout import ArtifactPaths
+from ductaflow.project.layout import ArtifactPaths, record_in
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import standing_of
 from ductaflow.tables.template import leaves
@@ -126,7 +126,7 @@ def read_facts(folder: Path, root: Path) -> InstanceFacts | None:
         root: The project root.
     """
     try:
-        record, data = load_record(folder / "run.json")
+        record, data = load_record(record_in(folder))
     except (OSError, DamagedRecord):
         return None
     if record.status is Status.RUNNING:

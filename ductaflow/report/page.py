@@ -13,7 +13,8 @@ from typing import Any, Final
 from ductaflow._version import __version__
 from ductaflow.documents.html.page import STATIC, script_json, style_text
 from ductaflow.documents.html.text import encodable
-from ductaflow.files.compression import kept
+from ductaflow.files.compression import SUFFIX, kept
+from ductaflow.project.artifacts import ARTIFACTS, REPORT, compressible
 from ductaflow.report.facts import InstanceFacts, Light
 from ductaflow.report.media import Media
 
@@ -73,7 +74,7 @@ def row(facts: InstanceFacts, media: Media | None, attempt: Mapping[str, Any]) -
         if media is not None
         else [],
         "a": dict(attempt),
-        "h": _thinned(facts),
+        "h": _elsewhere(facts),
     }
     return {key: value for key, value in found.items() if value not in (None, [], {}, "", 0)}
 
@@ -120,6 +121,24 @@ def lights() -> list[dict[str, str]]:
     return [{"value": light.value, "symbol": light.symbol, "label": light.label} for light in Light]
 
 
+def links(reports: str | None) -> list[dict[str, Any]]:
+    """The links to what each run leaves, as `Link` in `app/src/data.ts`.
+
+    Args:
+        reports: The folder of the reports' copies beside the page, if there are any.
+    """
+    return [
+        {
+            "kind": kind,
+            "text": artifact.text,
+            "file": artifact.name("{flow}"),
+            "copies": reports if artifact is REPORT else None,
+            "opened": artifact.opened,
+        }
+        for kind, artifact in ARTIFACTS.items()
+    ]
+
+
 @lru_cache(maxsize=1)
 def _bundle() -> tuple[str, str, str]:
     """The bundle: its script, its styles, and the hash by which the page's policy knows it."""
@@ -129,13 +148,18 @@ def _bundle() -> tuple[str, str, str]:
     return script, css, digest
 
 
-def _thinned(facts: InstanceFacts) -> dict[str, str]:
-    """The names of files that are not as a run leaves them; empty ones of those deleted."""
-    paths = facts.paths
-    files = {"report": paths.html, "notebook": paths.notebook, "log": paths.log}
-    deleted = dict.fromkeys(facts.record.thinned, "")
-    packed = {n: there.name for n, f in files.items() if (there := kept(f)) != f}
-    return {**deleted, **packed}
+def _elsewhere(facts: InstanceFacts) -> dict[str, str | None]:
+    """The names of files that are not as the page's links say, by kind.
+
+    An empty one is of a file that was deleted, None of one that was not to be written at all.
+    """
+    paths, record = facts.paths, facts.record
+    packed = {kind: kept(paths.path(a)).name for kind, a in compressible().items()}
+    return {
+        **{kind: None for kind, a in ARTIFACTS.items() if not a.was_wanted(record.options)},
+        **dict.fromkeys(record.thinned, ""),
+        **{kind: name for kind, name in packed.items() if name.endswith(SUFFIX)},
+    }
 
 
 def _seconds(time: str | None) -> float | None:

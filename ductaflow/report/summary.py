@@ -13,6 +13,7 @@ from ductaflow.history.entries import Entry
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Cause, Runs
 from ductaflow.model.records import ErrorInfo
+from ductaflow.project.artifacts import ARTIFACTS
 from ductaflow.report.facts import InstanceFacts, Light, shown
 from ductaflow.report.graph import Graph
 from ductaflow.report.links import Links
@@ -129,11 +130,7 @@ def instance_json(facts: InstanceFacts, links: Links, media: Media | None) -> di
         "hashes": dict(record.fingerprints),
         "links": {
             "folder": links.to(paths.directory),
-            "report": links.to(paths.html),
-            "notebook": links.to(paths.notebook),
-            "log": links.to(paths.log),
-            "config": links.to(paths.config),
-            "record": links.to(paths.record),
+            **{kind: links.to(paths.path(artifact)) for kind, artifact in ARTIFACTS.items()},
         },
         "figures": [
             {"image": f.image, "thumbnail": f.thumbnail, "cell": f.cell, "label": f.label}

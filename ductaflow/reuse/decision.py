@@ -41,7 +41,8 @@ from ductaflow.plans.fingerprint import (
 )
 from ductaflow.plans.options import options_summary
 from ductaflow.plans.plan import InstancePlan
-from ductaflow.project.layout import ArtifactPaths, instance_of, runs_name
+from ductaflow.project.artifacts import ARTIFACTS
+from ductaflow.project.layout import ArtifactPaths, instance_of, record_in, runs_name
 from ductaflow.reuse import importables
 from ductaflow.reuse.environment import OTHER_KEY, answers, differences
 from ductaflow.reuse.hosts import listed
@@ -463,7 +464,7 @@ def _shown(path: str, root: Path, directory: Path) -> tuple[str, str]:
     if origin is None:
         return path, ""
     relative = os.path.relpath(root / path, directory).replace(os.sep, "/")
-    made = read_record(root / origin.folder / "run.json")
+    made = read_record(record_in(root / origin.folder))
     when = _clock(made.finished) if made is not None and made.finished else ""
     return relative, f" (from {origin.label}{when})"
 
@@ -491,13 +492,13 @@ def _age(plan: InstancePlan, record: RunRecord) -> Iterator[Reason]:
 
 
 @lru_cache(maxsize=64)
-def _looks(options: RunOptions) -> Any:
-    """How a report is to look."""
-    return _seen(options_summary(options).get("html"))
+def _told(options: RunOptions, name: str) -> Any:
+    """What a record would say of an option, as a reader sees it."""
+    return _seen(options_summary(options).get(name))
 
 
 def _seen(told: Any) -> Any:
-    """Of what a record says of a report what a reader sees; None as by default."""
+    """Of what a record says of an artifact's option what a reader sees; None as by default."""
     if not isinstance(told, Mapping):
         return told
     return {name: value for name, value in told.items() if name != "shared"} or None
@@ -505,18 +506,18 @@ def _seen(told: Any) -> Any:
 
 def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> Iterator[Reason]:
     folder = paths.folder + os.sep
-    gone = record.thinned  # on purpose: it is no reason to run
-    notebook = f"{folder}{paths.flow}.ipynb"
-    if "notebook" not in gone and not any(map(os.path.exists, (notebook, notebook + SUFFIX))):
-        yield Reason(ReasonKind.REPORT, f"{paths.flow}.ipynb is gone")
-    if plan.options.html and _looks(plan.options) != _seen(record.options.get("html")):
-        yield Reason(ReasonKind.REPORT, "the report's options changed")
-    elif (
-        plan.options.html
-        and "report" not in gone
-        and not os.path.exists(f"{folder}{paths.flow}.html")
-    ):
-        yield Reason(ReasonKind.REPORT, f"{paths.flow}.html is not there")
+    for artifact in ARTIFACTS.values():
+        option = artifact.option
+        if not artifact.missing or not artifact.is_wanted(plan.options):
+            continue
+        if option and _told(plan.options, option) != _seen(record.options.get(option)):
+            yield Reason(ReasonKind.REPORT, f"the {artifact.text}'s options changed")
+        elif artifact.kind not in record.thinned:  # what was taken away on purpose is no reason
+            name = paths.name(artifact)
+            file = folder + name
+            packed = artifact.compressible and os.path.exists(file + SUFFIX)
+            if not packed and not os.path.exists(file):
+                yield Reason(ReasonKind.REPORT, f"{name} {artifact.missing}")
     base = str(plan.root) + os.sep
     for fact in record.outputs:
         path = fact.path if os.path.isabs(fact.path) else base + fact.path

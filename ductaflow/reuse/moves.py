@@ -12,7 +12,7 @@ from ductaflow.history.recordfile import read_record
 from ductaflow.model.records import RunRecord
 from ductaflow.plans.fingerprint import fingerprints
 from ductaflow.plans.plan import InstancePlan
-from ductaflow.project.layout import ArtifactPaths, iter_instances, iter_steps, runs_dir
+from ductaflow.project.layout import ArtifactPaths, iter_instances, iter_steps, record_in, runs_dir
 from ductaflow.project.settings import load_settings
 
 
@@ -31,7 +31,7 @@ def paths_left(plan: InstancePlan, record: RunRecord) -> ArtifactPaths:
 def remove_left(left: ArtifactPaths, now: ArtifactPaths) -> None:
     """Remove the artifacts that a renamed flow has left under its earlier name."""
     if left.flow != now.flow:
-        for path in left.readable.values():
+        for path in set(left.readable.values()).difference(now.readable.values()):
             path.unlink(missing_ok=True)
             compressed(path).unlink(missing_ok=True)
 
@@ -83,7 +83,7 @@ def _is_of_another(file: Path, record: RunRecord, root: Path) -> bool:
     """Whether another step has run this flow."""
     others = (step for step in iter_steps(root) if step != record.step)
     folders = (folder for step in others for folder in iter_instances(root, step))
-    known = (read_record(folder / "run.json") for folder in folders)
+    known = (read_record(record_in(folder)) for folder in folders)
     return any(each is not None and root / each.flow == file for each in known)
 
 

@@ -20,7 +20,7 @@ from ductaflow.history.recordfile import damage
 from ductaflow.history.run import Run
 from ductaflow.model.records import Status
 from ductaflow.project.lasttable import read_last_table
-from ductaflow.project.layout import iter_instances, iter_steps, runs_dir
+from ductaflow.project.layout import iter_instances, iter_steps, record_in, runs_dir
 from ductaflow.project.root import project_root
 from ductaflow.sweeps.calls import sweep
 from ductaflow.sweeps.tasks import ConfigSpec, NameSpec
@@ -197,7 +197,7 @@ def _missing(target: str | None, root: Path) -> Iterator[Checked]:
         folders = {folder.name: folder for folder in iter_instances(root, step)}
         listed = dict.fromkeys(read_last_table(root, step).instances)
         for name in {**listed, **dict.fromkeys(folders)}:
-            file = folders[name] / "run.json" if name in folders else None
+            file = record_in(folders[name]) if name in folders else None
             if target not in (None, step, f"{step}/{name}"):
                 continue
             if file is not None and file.exists():

@@ -9,15 +9,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Final
 
 import attrs
 
-from ductaflow.documents.html import SharedParts, can_share, shared, shares
+from ductaflow.documents.html import SharedParts, can_share, shared
 from ductaflow.documents.notebook import read_notebook
 from ductaflow.documents.widgets import WIDGET_STATE_MIME
 from ductaflow.errors import ArtifactError
-from ductaflow.execution.artifacts import report_cell, report_page
+from ductaflow.execution.writers import WRITERS, Ended
 from ductaflow.files import jsonio
 from ductaflow.files.compression import compress as compress_file
 from ductaflow.files.compression import compressed, kept, read
@@ -27,14 +26,12 @@ from ductaflow.history.recordfile import read_record, write_record
 from ductaflow.history.run import Run
 from ductaflow.history.standing import is_live, standing_runs
 from ductaflow.model.ages import seconds_of
-from ductaflow.model.htmloptions import HtmlOptions
+from ductaflow.model.options import RunOptions
 from ductaflow.plans.options import recorded_options
+from ductaflow.project.artifacts import ARTIFACTS, REPORT, compressible, readable
 from ductaflow.project.layout import ArtifactPaths, instance_dir
 from ductaflow.project.names import check_name
 from ductaflow.project.root import project_root
-
-DELETABLE: Final = ("report", "notebook", "log")
-COMPRESSIBLE: Final = ("notebook", "log")
 
 
 @attrs.frozen
@@ -90,8 +87,8 @@ def thin(
         InstanceBusy: A run has begun meanwhile.
         ArtifactError: A folder cannot be written.
     """
-    delete = (() if share else ("report",)) if delete is None else delete
-    compress = (() if share else COMPRESSIBLE) if compress is None else compress
+    delete = (() if share else (REPORT.kind,)) if delete is None else delete
+    compress = (() if share else tuple(compressible())) if compress is None else compress
     _check(delete, compress, share)
     age = None if older_than is None else seconds_of(older_than, "older_than")
     if runs is None or isinstance(runs, str):
@@ -116,8 +113,8 @@ def thin(
 def make_report(run: Run) -> Path:
     """Make a run's HTML report anew from its notebook, without running it.
 
-    Links to its neighbours come with the next `collate`. A report that shares its styles with
-    others goes on doing so, and brings those back that were deleted.
+    One that was deleted gets links to its neighbours with the next `collate`. A report that shares
+    its styles with others goes on doing so, and brings those back that were deleted.
 
     Args:
         run: The run; its notebook may be compressed.
@@ -129,39 +126,56 @@ def make_report(run: Run) -> Path:
         ArtifactError: It has no notebook that can be read, or the report cannot be written.
         InstanceBusy: It is being run.
     """
+    return make_again(run, REPORT.kind)
+
+
+def make_again(run: Run, kind: str) -> Path:
+    """Make what is made of a run's notebook and record anew; see `make_report`.
+
+    Args:
+        run: The run; its notebook may be compressed.
+        kind: Which artifact, one of `WRITERS`.
+
+    Returns:
+        Its file.
+
+    Raises:
+        ArtifactError, InstanceBusy: See `make_report`.
+    """
+    artifact = ARTIFACTS[kind]
+    file = run.paths.path(artifact)
     with instance_lock(run.paths):
         record = read_record(run.paths.record) or run.record
         try:
             cells, metadata = read_notebook(read(run.paths.notebook))
         except (OSError, ValueError, EOFError) as e:
             raise ArtifactError(
-                f"{run.label} has no notebook of which a report could be made: {e}. Run it again."
+                f"{run.label} has no notebook of which a {artifact.text} could be made: {e}. "
+                "Run it again."
             ) from e
-        told = recorded_options(record.options).get("html", True)
-        looks = told if isinstance(told, HtmlOptions) else HtmlOptions()
-        if shares(run.html):
-            looks = attrs.evolve(looks, shared=True)
+        options = RunOptions(**recorded_options(record.options))
         written_in = metadata.get("language_info", {}).get("name", "python")
         widgets = metadata.get("widgets", {}).get(WIDGET_STATE_MIME)
-        fragments = [report_cell(cell, written_in, looks) for cell in cells]
         root = root_of(run) if run.step else run.dir
-        jsonio.write_atomic(run.html, report_page(record, fragments, widgets, looks, root, run.dir))
-        _note(run.paths, (name for name in record.thinned if name != "report"))
-    return run.html
+        ended = Ended(record, cells, widgets, root, run.dir)
+        old = file.read_bytes() if file.is_file() else None
+        jsonio.write_atomic(file, WRITERS[kind](written_in, options).make(ended, old))
+        _note(run.paths, (name for name in record.thinned if name != kind))
+    return file
 
 
 def _check(delete: Sequence[str], compress: Sequence[str], share: bool) -> None:
     for name, given, known in (
-        ("delete", delete, DELETABLE),
-        ("compress", compress, COMPRESSIBLE),
+        ("delete", delete, readable()),
+        ("compress", compress, compressible()),
     ):
         if isinstance(given, str) or (unknown := [x for x in given if x not in known]):
             told = given if isinstance(given, str) else unknown[0]
             raise ValueError(f"{name} must be a list of {', '.join(known)}, not {told!r}")
     if both := [name for name in delete if name in compress]:
         raise ValueError(f"{both[0]!r} is to be deleted and compressed; name it once")
-    if share and "report" in delete:
-        raise ValueError("'report' is to be deleted, and cannot be shared; choose one")
+    if share and REPORT.kind in delete:
+        raise ValueError(f"{REPORT.kind!r} is to be deleted, and cannot be shared; choose one")
 
 
 def _is_older(run: Run, seconds: float) -> bool:
@@ -171,8 +185,8 @@ def _is_older(run: Run, seconds: float) -> bool:
 
 
 def _read_by_runs(runs: Iterable[Run]) -> set[Path]:
-    """Reports, notebooks and logs that flows have read: they are data of others."""
-    ends = (".html", ".ipynb", ".log")
+    """What may be thinned, as far as flows have read it: it is data of others."""
+    ends = tuple(Path(artifact.name("flow")).suffix for artifact in readable().values())
     return {
         root / fact.path
         for root in {root_of(run) for run in runs if run.step}
@@ -190,7 +204,7 @@ def _planned(
         run,
         tuple(name for name in delete if name in free and kept(free[name]).exists()),
         tuple(name for name in compress if name in free and free[name].exists()),
-        ("report",) if share and "report" in free and _can_share(run) else (),
+        (REPORT.kind,) if share and REPORT.kind in free and _can_share(run) else (),
     )
 
 

@@ -20,11 +20,23 @@ export interface Packed {
   n?: string[];
   g?: [string, string, string][];
   a?: { cell?: number; cells?: number; line?: string };
-  /** Of a run that was thinned: the names of its files as they are now, empty if they are gone. */
-  h?: Partial<Record<Artifact, string>>;
+  h?: Elsewhere;
 }
 
-export type Artifact = "report" | "notebook" | "log";
+/** A file that each run leaves. */
+export interface Link {
+  kind: string;
+  text: string;
+  /** Its name, with `{flow}` for the flow's. */
+  file: string;
+  /** The folder of copies beside the page, if there are any. */
+  copies: string | null;
+  /** Whether links to a run lead to it, if the files before it are not there. */
+  opened: boolean;
+}
+
+/** Of some kinds the file's name as it is now: empty if it was thinned away, null if there never was one. */
+export type Elsewhere = Record<string, string | null>;
 
 export interface Cause {
   kind: string;
@@ -54,7 +66,7 @@ export interface PageData {
   logo: string | null;
   runs: string;
   files: string;
-  reports: string | null;
+  links: Link[];
   summary: string;
   generated: string;
   lights: { value: string; symbol: string; label: string }[];
@@ -90,7 +102,7 @@ export interface Row {
   notes: string[];
   figures: Figure[];
   attempt: { cell?: number; cells?: number; line?: string };
-  thinned: Partial<Record<Artifact, string>>;
+  elsewhere: Elsewhere;
   text: string;
 }
 
@@ -136,7 +148,7 @@ export function unpack(packed: Packed): Row {
       label,
     })),
     attempt: packed.a ?? {},
-    thinned: packed.h ?? {},
+    elsewhere: packed.h ?? {},
     text: "",
   };
   row.text = [row.id, row.light, row.status, row.error, ...Object.values(config)]
@@ -158,18 +170,21 @@ export function stem(row: Row): string {
   return row.flow.split(/[\\/]/).pop()!.replace(/\.[^.]*$/, "");
 }
 
-/** Where a file of a run lies; empty if it was thinned away. */
-export function artifact(row: Row, kind: Artifact): string {
-  const usual = { report: "html", notebook: "ipynb", log: "log" }[kind];
-  const name = row.thinned[kind] ?? `${stem(row)}.${usual}`;
-  return name && `${folder(row)}/${name}`;
+/** Where a file of a run lies; see `Elsewhere` if it does not. */
+export function artifact(row: Row, link: Link): string | null {
+  const name = row.elsewhere[link.kind];
+  if (name !== undefined) return name && `${folder(row)}/${name}`;
+  if (link.copies) return `${link.copies}/${row.step}/${row.instance}.html`;
+  return `${folder(row)}/${link.file.replace("{flow}", () => stem(row))}`;
 }
 
-/** The report, or what is left that tells of the run. */
+/** What to open of a run. */
 export function report(row: Row): string {
-  return data.reports && row.thinned.report === undefined
-    ? `${data.reports}/${row.step}/${row.instance}.html`
-    : artifact(row, "report") || artifact(row, "notebook") || `${folder(row)}/run.json`;
+  for (const link of data.links) {
+    const path = link.opened && artifact(row, link);
+    if (path) return path;
+  }
+  return `${folder(row)}/`;
 }
 
 // --- a column for every value --------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // What lies beside the page for one instance, loaded when it is asked for; and its panel.
 
-import { Row, artifact, bytes, data, folder, href, report, seconds, show, when } from "./data";
+import { Row, artifact, bytes, data, folder, href, seconds, show, when } from "./data";
 import { el, fill } from "./dom";
 import { lightbox } from "./gallery";
 import { lightOf } from "./table";
@@ -58,18 +58,13 @@ export function details(row: Row): Promise<Details | null> {
 }
 
 export function links(row: Row): HTMLElement {
-  const base = folder(row);
-  const gone = (["report", "notebook", "log"] as const).filter((kind) => !artifact(row, kind));
-  const link = (path: string, text: string) => el("a", { href: href(path) }, text);
+  const files = data.links.map((link) => ({ text: link.text, path: artifact(row, link) }));
+  const gone = files.filter(({ path }) => path === "").map(({ text }) => text);
   return el(
     "nav",
     { class: "links", "aria-label": `files of ${row.id}` },
-    gone.includes("report") ? null : link(report(row), "report"),
-    gone.includes("notebook") ? null : link(artifact(row, "notebook"), "notebook"),
-    gone.includes("log") ? null : link(artifact(row, "log"), "log"),
-    link(`${base}/config.json`, "config"),
-    link(`${base}/run.json`, "record"),
-    el("a", { href: `${href(base)}/` }, "folder"),
+    ...files.map(({ text, path }) => (path ? el("a", { href: href(path) }, text) : null)),
+    el("a", { href: `${href(folder(row))}/` }, "folder"),
     gone.length ? ` (thinned: no ${gone.join(", no ")})` : null,
   );
 }
