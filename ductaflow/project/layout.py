@@ -1,4 +1,4 @@
-"""Where things lie: the project root, and every name under `runs/`, of which this is sole owner."""
+"""Where things lie under `runs/`; what a run leaves is declared in `artifacts`."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ from ductaflow.model.verification import (
     Verifications,
 )
 from ductaflow.plans.plan import InstancePlan
+from ductaflow.project.artifacts import NOTEBOOK
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths, instance_dir, runs_dir, runs_name
 from ductaflow.project.root import project_root
@@ -358,7 +359,7 @@ def _run_differs(record: RunRecord, now: RunRecord) -> Iterator[Difference]:
 
 def _left_out(record: RunRecord, paths: ArtifactPaths) -> tuple[str, ...]:
     """What cannot be compared, because it was deleted on purpose."""
-    if "notebook" not in record.thinned or kept(paths.notebook).exists():
+    if NOTEBOOK.kind not in record.thinned or kept(paths.notebook).exists():
         return ()
     return ("its cells were not compared: its notebook has been deleted by thin",)
 

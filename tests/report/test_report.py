@@ -187,7 +187,9 @@ def test_the_folder_can_be_moved_with_its_reports(project, waves, tmp_path_facto
     elsewhere = tmp_path_factory.mktemp("client") / "delivery"
     shutil.move(page.parent, elsewhere)
     data = data_of(elsewhere / "index.html")
-    assert (elsewhere / data["reports"] / "waves" / "w1.html").is_file()
+    (report,) = [link for link in data["links"] if link["copies"]]
+    assert report["kind"] == "report"
+    assert (elsewhere / report["copies"] / "waves" / "w1.html").is_file()
     assert str(project.root) not in (elsewhere / "index.html").read_text("utf-8")
 
 

@@ -182,6 +182,8 @@ sweep("analysis", [{"seed": 1}], prune=True)
 # Thinning.
 assert_type(thin([run], older_than="30d")[0].deleted, tuple[str, ...])
 assert_type(make_report(run), Path)
+assert_type(run.artifacts, dict[str, Path])
+assert_type(run.opened, Path)
 assert_type(run.read_log(), str)
 thin(runs, compress=["report"])
 assert_type(thin(share=True)[0].shared, tuple[str, ...])
