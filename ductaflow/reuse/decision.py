@@ -514,9 +514,8 @@ def _artifacts(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> I
             yield Reason(ReasonKind.REPORT, f"the {artifact.text}'s options changed")
         elif artifact.kind not in record.thinned:  # what was taken away on purpose is no reason
             name = paths.name(artifact)
-            file = folder + name
-            packed = artifact.compressible and os.path.exists(file + SUFFIX)
-            if not packed and not os.path.exists(file):
+            forms = (name, name + SUFFIX) if artifact.compressible else (name,)
+            if not any(os.path.exists(folder + form) for form in forms):
                 yield Reason(ReasonKind.REPORT, f"{name} {artifact.missing}")
     base = str(plan.root) + os.sep
     for fact in record.outputs:
