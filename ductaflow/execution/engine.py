@@ -45,6 +45,7 @@ from ductaflow.model.records import ErrorInfo, RunRecord, Status
 from ductaflow.model.thisrun import THIS_RUN
 from ductaflow.plans.options import options_summary
 from ductaflow.plans.plan import InstancePlan
+from ductaflow.project.artifacts import NOTEBOOK
 from ductaflow.project.environment import kernel_environment
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.reuse import observation
@@ -331,7 +332,7 @@ def _parameters(plan: InstancePlan, record: RunRecord) -> dict[str, Any]:
     """Where readers of papermill's notebooks look for parameters and whether it failed."""
     if plan.config is None:
         return {}
-    told = parameters_metadata(plan.config, record.flow, f"{plan.flow.name}.ipynb")
+    told = parameters_metadata(plan.config, record.flow, NOTEBOOK.name(plan.flow.name))
     return {"papermill": {**told, **failure_metadata(record)}}
 
 

@@ -302,7 +302,8 @@ def _metadata(plan: InstancePlan, old: Mapping[str, Any]) -> dict[str, Any]:
     if "flow" in run and run["flow"] != plan.flow_display:
         run["flow"] = plan.flow_display
         if isinstance(kept.get("papermill"), Mapping):
-            where = {"input_path": plan.flow_display, "output_path": f"{plan.flow.name}.ipynb"}
+            name = NOTEBOOK.name(plan.flow.name)
+            where = {"input_path": plan.flow_display, "output_path": name}
             kept["papermill"] = {**kept["papermill"], **where}
     return {**plan.flow.metadata, **kept, "ductaflow": {**own, **run, THIS_RUN: once}}
 

@@ -129,7 +129,7 @@ class Index:
 
         None if there is none.
         """
-        file = f"{self._runs}{os.sep}{step}{os.sep}{instance}{os.sep}run.json"
+        file = f"{self._runs}{os.sep}{step}{os.sep}{instance}{os.sep}{_RECORD}"
         try:
             stamp = os.stat(file)
         except OSError:
@@ -163,7 +163,7 @@ class Index:
         rows = self._current(step, query)
         if is_observed():
             folder = self._folder(step)
-            reads(*(f"{folder}{row[0]}{os.sep}run.json" for row in rows))
+            reads(*(f"{folder}{row[0]}{os.sep}{_RECORD}" for row in rows))
         return rows
 
     def runs(self, step: str, status: Status | None = None) -> RunSummaries:
@@ -334,7 +334,7 @@ def _differences(
     folder = f"{runs_dir(root)}{os.sep}{step}{os.sep}"
     # From an open folder it takes less, but in a run's kernel a file that is missing must be noted.
     opened = None if is_observed() or os.stat not in os.supports_dir_fd else _opened(folder)
-    before, after = folder if opened is None else "", f"{os.sep}run.json"
+    before, after = folder if opened is None else "", f"{os.sep}{_RECORD}"
     try:
         # By name, which is often the order in which they were made: a third faster than any other.
         for name, time, size, *_ in known:
