@@ -16,6 +16,7 @@ from ductaflow.errors import ArtifactError, DuctaflowError
 from ductaflow.files import jsonio
 from ductaflow.history.run import Run
 from ductaflow.history.runs import Runs
+from ductaflow.project.artifacts import REPORT
 from ductaflow.project.layout import iter_instances, iter_steps, runs_dir
 from ductaflow.project.names import INDEX_FILES, INDEX_PAGE, SUMMARY, check_name
 from ductaflow.project.root import project_root, target_folder
@@ -30,6 +31,7 @@ from ductaflow.text.hrefs import anchor
 What: TypeAlias = str | Sequence[str] | Runs | Iterable[Run] | None
 
 FULL_FIGURES = 2000  # instances up to which figures are kept in full size beside the page
+_COPY = f"{INDEX_FILES}/reports/{{step}}/{{instance}}.html"
 
 
 def collate(
@@ -256,7 +258,7 @@ class Site:
             "logo": self.html.logo_uri,
             "runs": self.links.above(runs_dir(self.root)),
             "files": INDEX_FILES,
-            "links": links(f"{INDEX_FILES}/reports" if bundled else None),
+            "links": links({REPORT.kind: _COPY} if bundled else {}),
             "summary": SUMMARY,
             "generated": jsonio.now(),
             "lights": lights(),
@@ -271,7 +273,7 @@ class Site:
 
     def _copy_reports(self, instances: Sequence[InstanceFacts]) -> None:
         for facts in instances:
-            to = self.folder / INDEX_FILES / "reports" / facts.step / f"{facts.instance}.html"
+            to = self.folder / _COPY.format(step=facts.step, instance=facts.instance)
             to.parent.mkdir(parents=True, exist_ok=True)
             if facts.paths.html.is_file():
                 content = whole(facts.paths.html, self.root)

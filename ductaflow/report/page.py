@@ -14,7 +14,7 @@ from ductaflow._version import __version__
 from ductaflow.documents.html.page import STATIC, script_json, style_text
 from ductaflow.documents.html.text import encodable
 from ductaflow.files.compression import SUFFIX, kept
-from ductaflow.project.artifacts import ARTIFACTS, REPORT, compressible
+from ductaflow.project.artifacts import ARTIFACTS, compressible
 from ductaflow.report.facts import InstanceFacts, Light
 from ductaflow.report.media import Media
 
@@ -121,18 +121,18 @@ def lights() -> list[dict[str, str]]:
     return [{"value": light.value, "symbol": light.symbol, "label": light.label} for light in Light]
 
 
-def links(reports: str | None) -> list[dict[str, Any]]:
+def links(copies: Mapping[str, str]) -> list[dict[str, Any]]:
     """The links to what each run leaves, as `Link` in `app/src/data.ts`.
 
     Args:
-        reports: The folder of the reports' copies beside the page, if there are any.
+        copies: Where copies beside the page lie, by kind, with `{step}` and `{instance}`; links
+            lead to these.
     """
     return [
         {
             "kind": kind,
             "text": artifact.text,
-            "file": artifact.name("{flow}"),
-            "copies": reports if artifact is REPORT else None,
+            "path": copies.get(kind, f"{{folder}}/{artifact.name('{flow}')}"),
             "opened": artifact.opened,
         }
         for kind, artifact in ARTIFACTS.items()

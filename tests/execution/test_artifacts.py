@@ -142,7 +142,7 @@ def test_pages_link_to_it(flow: Project, kind: str) -> None:
     page = collate("greet")
     (link,) = [link for link in data_of(page)["links"] if link["kind"] == kind]
     file = run.paths.path(ARTIFACTS[kind])
-    assert link["file"].replace("{flow}", "greet") == file.name
+    assert Path(link["path"].format(folder=run.dir, flow="greet")) == file
     assert link["text"] == ARTIFACTS[kind].text
     (told,) = json.loads(page.with_name("bulk_summary.json").read_text("utf-8"))["instances"]
     assert page.parent / told["links"][kind] == file
@@ -218,7 +218,7 @@ def test_one_more_is_written_and_linked(digest: Project) -> None:
     told = json.loads(said("show", "greet/a", "--json"))
     assert told["artifacts"]["digest"] == str(run.dir / "greet.txt")
     page = collate("greet")
-    assert data_of(page)["links"][-1]["file"] == "{flow}.txt"
+    assert data_of(page)["links"][-1]["path"] == "{folder}/{flow}.txt"
     (row,) = json.loads(page.with_name("bulk_summary.json").read_text("utf-8"))["instances"]
     assert (page.parent / row["links"]["digest"]).is_file()
     files = (page.parent / "index_files/instances/greet/a.js").read_text("utf-8")

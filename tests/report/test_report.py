@@ -187,9 +187,8 @@ def test_the_folder_can_be_moved_with_its_reports(project, waves, tmp_path_facto
     elsewhere = tmp_path_factory.mktemp("client") / "delivery"
     shutil.move(page.parent, elsewhere)
     data = data_of(elsewhere / "index.html")
-    (report,) = [link for link in data["links"] if link["copies"]]
-    assert report["kind"] == "report"
-    assert (elsewhere / report["copies"] / "waves" / "w1.html").is_file()
+    paths = {link["kind"]: link["path"] for link in data["links"]}
+    assert (elsewhere / paths["report"].format(step="waves", instance="w1")).is_file()
     assert str(project.root) not in (elsewhere / "index.html").read_text("utf-8")
 
 

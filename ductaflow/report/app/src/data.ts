@@ -27,10 +27,8 @@ export interface Packed {
 export interface Link {
   kind: string;
   text: string;
-  /** Its name, with `{flow}` for the flow's. */
-  file: string;
-  /** The folder of copies beside the page, if there are any. */
-  copies: string | null;
+  /** Where it lies, with `{folder}`, `{flow}`, `{step}` and `{instance}` for the run's. */
+  path: string;
   /** Whether links to a run lead to it, if the files before it are not there. */
   opened: boolean;
 }
@@ -174,8 +172,13 @@ export function stem(row: Row): string {
 export function artifact(row: Row, link: Link): string | null {
   const name = row.elsewhere[link.kind];
   if (name !== undefined) return name && `${folder(row)}/${name}`;
-  if (link.copies) return `${link.copies}/${row.step}/${row.instance}.html`;
-  return `${folder(row)}/${link.file.replace("{flow}", () => stem(row))}`;
+  const fields: Record<string, string> = {
+    folder: folder(row),
+    flow: stem(row),
+    step: row.step,
+    instance: row.instance,
+  };
+  return link.path.replace(/\{(\w+)\}/g, (_, field: string) => fields[field]);
 }
 
 /** What to open of a run. */
