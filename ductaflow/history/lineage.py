@@ -160,12 +160,12 @@ def root_of(run: Run) -> Path:
 
 
 def _reach(labels: Iterable[Label], edges: Mapping[Label, tuple[Label, ...]]) -> list[Label]:
-    start = list(labels)
-    seen = dict.fromkeys(start)
+    start = dict.fromkeys(labels)
+    seen = dict(start)
     queue = list(start)
     for label in queue:  # it grows meanwhile
         for other in edges.get(label, ()):
             if other not in seen:
                 seen[other] = None
                 queue.append(other)
-    return [label for label in seen if label not in set(start)]
+    return [label for label in seen if label not in start]

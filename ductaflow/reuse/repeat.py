@@ -24,8 +24,8 @@ def plan_again(run: Run, root: Path, *, force: bool = False) -> InstancePlan:
     Raises:
         DuctaflowError: The flow is gone or does not parse, or the config is gone.
     """
-    path = flow_of(run.record, root)
-    values = recorded_options(run.record.options)
+    path = flow_of(run.brief, root)
+    values = recorded_options(run.brief.options)
     flow = read_flow(path)
     now = load_settings(root).of(language(flow), flow.metadata, path).options.get("max_age")
     ages = [age for age in (values.get("max_age"), now) if age is not None]

@@ -50,6 +50,7 @@ from ductaflow.project.workers import worker_count
 from ductaflow.reuse.decision import renewed
 from ductaflow.reuse.interpreters import Interpreters
 from ductaflow.reuse.repeat import plan_again
+from ductaflow.sweeps.turns import Turns, in_turn
 
 PathLike = str | os.PathLike[str]
 Target = Run | str | None
@@ -242,7 +243,7 @@ class _Update:
         """What would run."""
         interpreters = Interpreters(kernel_environment(self.root))
         stale: set[Label] = set()
-        for label in self._order(self._wanted()):
+        for label in in_turn(self._wanted(), self.graph.parents):
             run = self.graph.runs[label]
             blocked = self._blocked(label)
             if blocked is not None:
@@ -292,58 +293,67 @@ class _Update:
         """Decide on each once all above it are done; whether any was executed."""
         tally = Tally(len(wanted), time.monotonic())
         display = choose_display(progress)
-        waiting = self._order(wanted)
-        ended: set[Label] = set()
+        turns = Turns(in_turn(wanted, self.graph.parents), self.graph.parents)
         executed = False
-        futures: dict[Future[tuple[Run, int]], Label] = {}
+        futures: dict[Future[Run], Label] = {}
         interpreters = Interpreters(kernel_environment(self.root))
-        inside = set(wanted)
+
+        def take(label: Label, run: Run, attempts: int) -> None:
+            entry = Entry.of(run, 0, attempts)
+            # What ran in an earlier round and is reused in this one has run.
+            if attempts or run.status.bad or label not in self._entries:
+                self._entries[label] = entry
+            tally.finished(attrs.evolve(entry, instance=label))
+            if entry.status.bad:
+                display.say(failure_line(entry))
+            turns.end(label)
+
         with interruptible(self.stop), ThreadPoolExecutor(self.workers) as threads:
-            while waiting or futures:
+            while turns or futures:
                 if self.stop.requests:
-                    waiting = []
-                ready = [x for x in waiting if self._ready(x, inside, ended)]
-                for label in ready or ([] if futures else waiting[:1]):  # none: in a circle
-                    if len(futures) >= self.workers:
-                        break
-                    waiting.remove(label)
-                    tally.started(label, time.monotonic())
-                    job = threads.submit(self._one, label, label in forced, interpreters)
-                    futures[job] = label
-                done, _ = wait(futures, REFRESH, FIRST_COMPLETED)
+                    turns.clear()
+                label = turns.begin() if len(futures) < self.workers else None
+                if label is None and not futures:
+                    label = turns.begin_anyway()
+                if label is not None:
+                    decided = self._decided(label, label in forced, interpreters)
+                    if isinstance(decided, Run):
+                        take(label, decided, 0)
+                    else:
+                        tally.started(label, time.monotonic())
+                        futures[threads.submit(self._run, label, *decided)] = label
+                ended = wait(futures, 0 if label else REFRESH, FIRST_COMPLETED)[0]
                 display.update(tally, time.monotonic())
-                for job in done:
-                    label = futures.pop(job)
-                    run, attempts = job.result()
-                    entry = Entry.of(run, 0, attempts)
-                    executed = executed or attempts > 0
-                    ended.add(label)
-                    # What ran in an earlier round and is reused in this one has run.
-                    if attempts or run.status.bad or label not in self._entries:
-                        self._entries[label] = entry
-                    tally.finished(attrs.evolve(entry, instance=label))
-                    if entry.status.bad:
-                        display.say(failure_line(entry))
+                for job in ended:
+                    run = job.result()
+                    did_run = run.record.started != ""
+                    executed = executed or did_run
+                    take(futures.pop(job), run, int(did_run))
         display.close(tally, time.monotonic())
         return executed
 
-    def _ready(self, label: Label, inside: set[Label], ended: set[Label]) -> bool:
-        return all(p in ended for p in self.graph.parents[label] if p in inside and p != label)
-
-    def _one(self, label: Label, forced: bool, interpreters: Interpreters) -> tuple[Run, int]:
-        """Decide on one and run it if need be; how often it was tried."""
+    def _decided(
+        self, label: Label, forced: bool, interpreters: Interpreters
+    ) -> Run | tuple[InstancePlan, tuple[Reason, ...]]:
+        """The run, if it is reused or cannot be run again; else what is to run, and why."""
         run = self.graph.runs[label]
         blocked = self._blocked(label)
         if blocked is not None:
-            return blocked, 0
+            return blocked
         try:
             plan = plan_again(run, self.root, force=forced)
-            last, decision = find_reusable(plan, interpreters)
-            if last is not None and decision.reuse:
-                return refreshed(plan, last, interpreters), 0
-            return LOCAL.run(plan, self.stop, decision.reasons), 1
+            if not interpreters.decide(plan, run.brief).reuse:
+                return plan, interpreters.decide(plan, run.record).reasons  # with all that it says
+            return refreshed(plan, attrs.evolve(run, reused=True), interpreters)
         except DuctaflowError as e:
-            return _failed(run, e), 0
+            return _failed(run, e)
+
+    def _run(self, label: Label, plan: InstancePlan, reasons: tuple[Reason, ...]) -> Run:
+        """Run one; one that does not come about has failed."""
+        try:
+            return LOCAL.run(plan, self.stop, reasons)
+        except DuctaflowError as e:
+            return _failed(self.graph.runs[label], e)
 
     def _blocked(self, label: Label) -> Run | None:
         """One above which another failed, as it stands; None if none did."""
@@ -354,21 +364,10 @@ class _Update:
                 return _not_run(self.graph.runs[label], Status.BLOCKED, error)
         return None
 
-    def _order(self, labels: Iterable[Label]) -> list[Label]:
-        """Each after those that it reads from; those that read from each other by name."""
-        left = dict.fromkeys(sorted(labels))
-        order: list[Label] = []
-        while left:
-            ready = [x for x in left if not any(p in left for p in self.graph.parents[x])]
-            for label in ready or [next(iter(left))]:
-                order.append(label)
-                del left[label]
-        return order
-
     def _runs(self) -> Runs:
         entries = [
             attrs.evolve(self._entries[label], number=number)
-            for number, label in enumerate(self._order(self._entries))
+            for number, label in enumerate(in_turn(self._entries, self.graph.parents))
         ]
         return Runs(tuple(entries), self.root)
 
