@@ -39,7 +39,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 def command(step: str | None, where: tuple[str, ...], root: str | None, as_json: bool) -> None:
     """List the runs of all steps, or of STEP."""
     from ductaflow.history.standing import standing_runs
-    from ductaflow.project.lasttable import NOT_IN_TABLE, has_left
+    from ductaflow.project.lasttable import NOT_IN_TABLE, read_last_table
     from ductaflow.project.root import project_root
     from ductaflow.text.times import local_time
 
@@ -47,8 +47,10 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
     project = project_root(root)
     runs = list(standing_runs(project, step))
 
+    tables = {name: read_last_table(project, name) for name in {run.step for run in runs}}
+
     def left(run: Run) -> bool:
-        return has_left(project, run.step, run.instance, run.known.started)
+        return tables[run.step].has_left(run.instance, run.known.started)
 
     if conditions:
         runs = _chosen(runs, conditions)
@@ -63,11 +65,12 @@ def command(step: str | None, where: tuple[str, ...], root: str | None, as_json:
             "instance": run.instance,
             "status": run.status,
             "seconds": run.duration,
-            "started": local_time(run.record.started)[shown],
-            "error": f"{run.error.type}: {run.error.message}"[:80] if run.error else None,
+            "started": local_time(run.known.started)[shown],
+            "error": f"{error.type}: {error.message}"[:80] if error else None,
             "note": NOT_IN_TABLE if left(run) else None,
         }
         for run in runs
+        for error in [run.brief.error]
     ]
     columns = ["step", "instance", "status", "seconds", "started", "error"]
     columns += ["note"] if any(row["note"] for row in rows) else []
@@ -104,17 +107,17 @@ def _values(run: Run) -> dict[str, Any]:
         config = run.config or {}
     except ArtifactError:
         config = {}
-    error = run.error
+    record = run.brief
     own = {
         "step": run.step,
         "instance": run.instance,
         "status": run.status.value,
-        "started": run.record.started,
+        "started": record.started,
         "duration": run.duration,
-        "flow": run.record.flow,
-        "error": "" if error is None else error.type,
+        "flow": record.flow,
+        "error": "" if record.error is None else record.error.type,
     }
-    return {**flatten(config), **leaves(config), **run.record.metrics, **own}
+    return {**flatten(config), **leaves(config), **record.metrics, **own}
 
 
 def _condition(text: str) -> _Condition:

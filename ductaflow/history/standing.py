@@ -11,14 +11,16 @@ import attrs
 from filelock import FileLock, Timeout
 
 from ductaflow.history.catalog import load_run
+from ductaflow.history.index import Index
 from ductaflow.history.run import Run
 from ductaflow.model.kinds import FailureKind
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
-from ductaflow.project.layout import iter_instances, iter_steps
+from ductaflow.project.layout import iter_steps
+from ductaflow.project.names import check_name
 
 
 def standing_runs(root: Path, step: str | None = None) -> Iterator[Run]:
-    """Every run that has a record, by step and instance; see `standing`.
+    """Every run that has a record, by step and instance; see `standing` and `Run.brief`.
 
     Args:
         root: The project root.
@@ -27,11 +29,9 @@ def standing_runs(root: Path, step: str | None = None) -> Iterator[Run]:
     Raises:
         NameRefused: `step` is not a valid step name.
     """
-    for name in iter_steps(root) if step is None else [step]:
-        for folder in iter_instances(root, name):
-            run = load_run(folder)
-            if run is not None:
-                yield standing(run)
+    with Index(root) as index:
+        for name in iter_steps(root) if step is None else [check_name(step, "step")]:
+            yield from map(standing, index.recorded(name))
 
 
 def standing(run: Run) -> Run:

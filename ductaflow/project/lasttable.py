@@ -41,6 +41,19 @@ class LastTable:
         """All that a table has."""
         return tuple(dict.fromkeys(name for table in self.tables for name in table))
 
+    def has_left(self, instance: str, started: str) -> bool:
+        """Whether an instance is in none of them any more, and has not run since it left.
+
+        Args:
+            instance: The instance's name.
+            started: When its last run began, as its record has it.
+        """
+        at = self.left.get(instance)
+        try:
+            return at is not None and datetime.fromisoformat(started) < datetime.fromisoformat(at)
+        except (ValueError, TypeError):
+            return False
+
 
 def read_last_table(root: Path, step: str) -> LastTable:
     """The tables of a step; an empty one if none is known.
@@ -108,11 +121,7 @@ def has_left(root: Path, step: str, instance: str, started: str) -> bool:
         instance: The instance's name.
         started: When its last run began, as its record has it.
     """
-    at = read_last_table(root, step).left.get(instance)
-    try:
-        return at is not None and datetime.fromisoformat(started) < datetime.fromisoformat(at)
-    except (ValueError, TypeError):
-        return False
+    return read_last_table(root, step).has_left(instance, started)
 
 
 def forget(root: Path, step: str, names: Iterable[str]) -> None:
