@@ -16,7 +16,7 @@ from ductaflow.model.facts import Reason
 from ductaflow.model.kinds import NoteKind
 from ductaflow.model.plans import Config, Note
 from ductaflow.model.records import ErrorInfo, RunRecord, Status
-from ductaflow.project.artifacts import ARTIFACTS, LOG, NOTEBOOK, Artifact
+from ductaflow.project.artifacts import ARTIFACTS, LOG, NOTEBOOK, Artifact, readable
 from ductaflow.project.layout import ArtifactPaths
 from ductaflow.text.hrefs import anchor
 
@@ -91,7 +91,7 @@ class Run:
     @property
     def notebook(self) -> Path:
         """The executed notebook; with `.gz` if it is kept compressed."""
-        return kept(self.paths.notebook)
+        return self.paths.kept(NOTEBOOK)
 
     @property
     def html(self) -> Path:
@@ -101,7 +101,7 @@ class Run:
     @property
     def log(self) -> Path:
         """The log of all text output; with `.gz` if it is kept compressed."""
-        return kept(self.paths.log)
+        return self.paths.kept(LOG)
 
     @property
     def artifacts(self) -> dict[str, Path]:
@@ -109,13 +109,13 @@ class Run:
 
         With `.gz` where it is kept compressed.
         """
-        files = {kind: kept(path) for kind, path in self.paths.readable.items()}
+        files = {kind: self.paths.kept(artifact) for kind, artifact in readable().items()}
         return {kind: file for kind, file in files.items() if file.is_file()}
 
     @property
     def opened(self) -> Path:
         """What to open of it: the report, or else what is there."""
-        files = [kept(self.paths.path(a)) for a in ARTIFACTS.values() if a.opened]
+        files = [self.paths.kept(a) for a in ARTIFACTS.values() if a.opened]
         return next((file for file in files if file.is_file()), files[-1])
 
     def read_log(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from ductaflow.errors import NameRefused
-from ductaflow.files.compression import compressed
+from ductaflow.files.compression import compressed, kept
 from ductaflow.project.artifacts import (
     ARTIFACTS,
     CONFIG,
@@ -208,6 +208,11 @@ class ArtifactPaths:
     def path(self, artifact: Artifact) -> Path:
         """Where an artifact lies, if it is there and not compressed."""
         return Path(self.folder, self.name(artifact))
+
+    def kept(self, artifact: Artifact) -> Path:
+        """Where an artifact lies, with `.gz` if it is kept compressed."""
+        path = self.path(artifact)
+        return kept(path) if artifact.compressible else path
 
     @property
     def notebook(self) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ductaflow._version import __version__
 from ductaflow.documents.html.page import STATIC, script_json, style_text
 from ductaflow.documents.html.text import encodable
-from ductaflow.files.compression import SUFFIX, kept
+from ductaflow.files.compression import SUFFIX
 from ductaflow.project.artifacts import ARTIFACTS, compressible
 from ductaflow.report.facts import InstanceFacts, Light
 from ductaflow.report.media import Media
@@ -154,7 +154,7 @@ def _elsewhere(facts: InstanceFacts) -> dict[str, str | None]:
     An empty one is of a file that was deleted, None of one that was not to be written at all.
     """
     paths, record = facts.paths, facts.record
-    packed = {kind: kept(paths.path(a)).name for kind, a in compressible().items()}
+    packed = {kind: paths.kept(a).name for kind, a in compressible().items()}
     return {
         **{kind: None for kind, a in ARTIFACTS.items() if not a.was_wanted(record.options)},
         **dict.fromkeys(record.thinned, ""),
