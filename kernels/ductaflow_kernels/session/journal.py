@@ -1,6 +1,6 @@
 """What a kernel that died had published last, or was about to: it may not have left its process.
 
-`ductaflow_inside.kernel.journal` and `inside/ductaflow_descriptors.py` write these files.
+`ductaflow_inside.kernel.journal` and `ductaflow_inside.kernel.descriptors` write these files.
 """
 
 from __future__ import annotations
