@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, final
@@ -58,6 +59,8 @@ class CellRun:
         self._artifacts = artifacts
         self._stop = stop
         self._audience = audience
+        self._starting: deque[CellState] = deque()  # cells that begin, of which nobody has heard
+        self._told: CellState | None = None  # the last that somebody has heard of
         self._watch = watch
         self._number_of_cells = max((cell.number for cell in plan.cells), default=0)
         self._reached = 0  # the number of the flow's cell that runs, or ran last
@@ -237,8 +240,8 @@ class CellRun:
             self._artifacts.notebook.set_execution(
                 state.index, message.content.get("execution_count"), state.times
             )
-            if self._audience is not None:
-                self._audience.cell_started(state.cell.number, state.cell.line)
+            self._starting.append(state)
+            self._tell_starting()
         elif kind == "execute_reply":
             self._handle_reply(state, message)
         elif message.channel == "iopub":
@@ -285,8 +288,16 @@ class CellRun:
             self._tell_widgets()
             if self._audience is not None:
                 self._audience.cell_finished(state.record())
+                self._tell_starting()
         if not self._managed:
             self._send()
+
+    def _tell_starting(self) -> None:
+        """Tell that a cell begins, but not before the end of the one before: replies come later."""
+        while self._starting and (self._told is None or self._told.settled):
+            self._told = self._starting.popleft()
+            if self._audience is not None:
+                self._audience.cell_started(self._told.cell.number, self._told.cell.line)
 
     def _handle_finish(self, message: Message) -> None:
         if message.type == "finish_reply":

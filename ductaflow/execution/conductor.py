@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ductaflow_kernels.jupyterclient import import_jupyter_client
 from ductaflow_kernels.pool import shared_pool
-from ductaflow_kernels.session import session
 from ductaflow_kernels.spec import KernelRequest, own_interpreter
 
 from ductaflow.errors import FlowError, RunFailed
@@ -91,7 +91,7 @@ def run_step_flow(
         InstanceBusy: The instance is being run already.
         ArtifactError: The instance's folder cannot be written.
     """
-    check_keywords("run_step_flow", options, RunKeywords)
+    check_keywords(run_step_flow, options, RunKeywords)
     if notebook_path is None:
         notebook_path = step_name
     if notebook_path is None:
@@ -163,7 +163,7 @@ def run_notebook(
         RunFailed, FlowError, ConfigError, UnknownKernel, InstanceBusy, ArtifactError: See
             `run_step_flow`.
     """
-    check_keywords("run_notebook", options, NotebookKeywords)
+    check_keywords(run_notebook, options, NotebookKeywords)
     flow = _named(flow, notebook_file, notebooks_dir)
     project = find_project_root(root if project_root is None else project_root, flow)
     if project_root is not None:
@@ -261,4 +261,4 @@ def _get_ready(root: Path, kernel_name: str | None) -> None:
     if kernel_name is None:
         request = KernelRequest(own_interpreter(), root, kernel_environment(root), observe=root)
         shared_pool().expect(request)
-        session.warm_up()
+        import_jupyter_client()  # it takes a while

@@ -1,6 +1,7 @@
 """Where a planned instance runs: on this process's kernels, or wherever an `Executor` takes it.
 
-A sweep and an update have one, and call it from as many threads as they have workers.
+A sweep has one, and calls it from as many threads as it has workers. Single runs, updates and
+verifications run here.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ class _Fresh:
         record: The record as it is to be.
         notebook: The notebook's bytes.
         made: What is made of these anew, by kind; the rest stays as it is.
+        old: What lay in the place of each of these.
     """
 
     old_record: RunRecord
@@ -118,6 +119,7 @@ class _Fresh:
     record: RunRecord
     notebook: bytes
     made: Mapping[str, str | bytes] = attrs.field(factory=dict)
+    old: Mapping[str, bytes] = attrs.field(factory=dict)
 
     def based_on(self, paths: ArtifactPaths) -> bool:
         """Whether what it was made of is still there."""
@@ -125,6 +127,9 @@ class _Fresh:
             same = paths.notebook.read_bytes() == self.old_notebook
         except OSError:
             return False
+        same = same and all(  # links may have been written into a report
+            _content(paths.path(ARTIFACTS[kind])) == old for kind, old in self.old.items()
+        )
         return same and read_record(paths.record) == self.old_record
 
     def write(self, before: ArtifactPaths, paths: ArtifactPaths) -> None:
@@ -173,12 +178,14 @@ def _make(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh
     new = _record(plan, record, cells, sources)
     new = attrs.evolve(new, notebook=hashlib.sha256(text).hexdigest())
     ended = Ended.of(new, notebook, plan.root, plan.directory)
-    made = {}
+    made: dict[str, str | bytes] = {}
+    there: dict[str, bytes] = {}
     for kind, writer in WRITERS.items():
         old, told = _content(paths.path(ARTIFACTS[kind])), options[kind]
         if old is not None and told is not None:
+            there[kind] = old
             made[kind] = writer(language(plan.flow), told).make(ended, old)
-    return _Fresh(record, data, new, text, made)
+    return _Fresh(record, data, new, text, made, there)
 
 
 def _carried(plan: InstancePlan, record: RunRecord, paths: ArtifactPaths) -> _Fresh | None:

@@ -16,6 +16,7 @@ from ductaflow_kernels.spec import KernelRequest, KernelSpec
 
 from ductaflow.errors import (
     CellFailed,
+    DuctaflowError,
     FlowError,
     FlowSyntaxError,
     KernelFailed,
@@ -85,11 +86,22 @@ def run_to_end(
     if listen is not None:
         publisher = Publisher(plan.step, instance, listen)
         audience = publisher if audience is None else Audiences((audience, publisher))
-    with interruptible(stop):
-        run = run_plan(
-            plan, stop, audience, paths=paths, watch=watch,
-            begins=lambda: tell(InstanceStarted(plan.step, instance)),
-        )  # fmt: skip
+    begun = False
+
+    def begins() -> None:
+        nonlocal begun
+        begun = True
+        tell(InstanceStarted(plan.step, instance))
+
+    try:
+        with interruptible(stop):
+            run = run_plan(plan, stop, audience, paths=paths, watch=watch, begins=begins)
+    except DuctaflowError:
+        place = paths or ArtifactPaths.of(plan.directory, plan.flow.name)
+        left = read_record(place.record) if begun else None
+        if left is not None:
+            tell(InstanceFinished(plan.step, instance, Run(left, place)))
+        raise
     tell(InstanceFinished(plan.step, instance, run))
     if stop.requests:
         raise KeyboardInterrupt(f"{plan.label} was interrupted; what it left is in {run.dir}")
@@ -128,19 +140,14 @@ def run_plan(
     paths: ArtifactPaths | None = None,
     watch: Watch | None = None,
 ) -> Run:
-    """Run a plan, unless its instance's last run can be reused; see `run_now`.
-
-    Before it runs, and only then, `begins` is called.
-    """
+    """Run a plan, unless its instance's last run can be reused; see `run_now`."""
     if not plan.step:
-        begins()
-        return run_now(plan, stop, (), audience, paths=paths, watch=watch)
+        return run_now(plan, stop, (), audience, begins=begins, paths=paths, watch=watch)
     interpreters = Interpreters(kernel_environment(plan.root, plan.options.nested_workers))
     last, decision = find_reusable(plan, interpreters)
     if last is not None and decision.reuse:
         return refreshed(plan, last, interpreters)
-    begins()
-    return run_now(plan, stop, decision.reasons, audience, paths=paths, watch=watch)
+    return run_now(plan, stop, decision.reasons, audience, begins=begins, paths=paths, watch=watch)
 
 
 def run_now(
@@ -149,6 +156,7 @@ def run_now(
     reasons: tuple[Reason, ...],
     audience: Audience | None = None,
     *,
+    begins: Callable[[], object] = lambda: None,
     paths: ArtifactPaths | None = None,
     watch: Watch | None = None,
 ) -> Run:
@@ -159,6 +167,7 @@ def run_now(
         stop: Set by the caller, from any thread, to end it early.
         reasons: Why it runs.
         audience: Who hears of cells and output as they come, on this thread.
+        begins: Called before it runs, once nothing is in its way.
         paths: Where its artifacts go, if not to its folder.
         watch: Told where it is, on this thread.
 
@@ -174,6 +183,7 @@ def run_now(
     paths = paths or ArtifactPaths.of(plan.directory, plan.flow.name)
     with instance_lock(paths):
         before = read_record(paths.record) if plan.step else None
+        begins()
         record = execute(plan, paths, spec, shared_pool(), stop, audience, reasons, watch)
         if before is not None:
             remove_left(paths_left(plan, before), paths)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import attrs
+from ductaflow_kernels.jupyterclient import import_jupyter_client
 from ductaflow_kernels.processes.machine import start_thread
 
 from ductaflow.documents.html import (
@@ -198,6 +199,7 @@ def _warm_up_renderer() -> None:
 
     def warm_up() -> None:
         with contextlib.suppress(Exception):  # the first cell that is rendered will tell
+            import_jupyter_client()  # nbconvert imports it, too
             renderer().warm_up()
 
     start_thread("ductaflow-html", warm_up)

@@ -12,7 +12,8 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar
+from numbers import Real
+from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
 import attrs
 
@@ -33,7 +34,7 @@ class NotebookKeywords(TypedDict, total=False):
     timeout: float | None
     cell_timeout: float | None
     kernel_name: str | None
-    html: bool | HtmlOptions | None
+    html: bool | HtmlOptions | Literal["shared"] | None
     preload: Sequence[str] | bool | None
     defaults: bool
 
@@ -56,11 +57,12 @@ class RunKeywords(NotebookKeywords, total=False):
 def _seconds(value: Any) -> float | None:
     """A time limit, of which infinity is none: so a call can lift one that the settings have."""
     must_be = "a number of seconds greater than 0, or inf"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(must_be)
-    if not value > 0:
+    seconds = float(value)  # also of numpy's, as cells of a table are
+    if not seconds > 0:
         raise ValueError(must_be)
-    return None if value == math.inf else value
+    return None if seconds == math.inf else seconds
 
 
 def _age(value: Any) -> float | None:
@@ -81,11 +83,14 @@ def _name(value: Any) -> str:
 
 
 def _html(value: Any) -> bool | HtmlOptions:
-    if value == "shared":
-        return HtmlOptions(shared=True)
-    if not isinstance(value, (bool, HtmlOptions)):
-        raise TypeError("true, false or 'shared'")
-    return value
+    if isinstance(value, HtmlOptions):
+        return value
+    if isinstance(value, str):
+        if value == "shared":
+            return HtmlOptions(shared=True)
+    elif value in (True, False):  # or what equals one, as numpy's
+        return bool(value)
+    raise TypeError("true, false or 'shared'")
 
 
 def _looks(said: bool | HtmlOptions, below: bool | HtmlOptions) -> bool | HtmlOptions:
@@ -114,7 +119,7 @@ def _changes(value: Any) -> tuple[str, ...]:
 
 def _texts(value: Any) -> tuple[str, ...] | None:
     """Texts, none of them empty, in a tuple; None if it is not that."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
         return None
     texts = tuple(value)
     return texts if all(isinstance(text, str) and text for text in texts) else None
@@ -237,22 +242,30 @@ SETTINGS: Mapping[str, str] = {o.setting: name for name, o in OPTIONS.items() if
 """The options that a project may set, by the names of these settings."""
 
 
-def check_keywords(function: str, given: Mapping[str, object], known: type) -> None:
+def check_keywords(
+    function: Callable[..., Any], given: Mapping[str, object], keywords: type
+) -> None:
     """Refuse a keyword that a function does not have, as Python does.
+
+    Args:
+        function: The function; see `takes`.
+        given: What it was given as `**options`.
+        keywords: Those that there are of them.
 
     Raises:
         TypeError: One is unknown.
     """
     for name in given:
-        if name not in known.__annotations__:
-            hint = nearest(name, known.__annotations__)
-            raise TypeError(f"{function}() has no option {name!r}; {hint}")
+        if name not in keywords.__annotations__:
+            hint = nearest(name, inspect.signature(function).parameters)
+            raise TypeError(f"{function.__name__}() has no option {name!r}; {hint}")
 
 
 # --- how they are told --------------------------------------------------------------------------
 
 
-_OPTIONS_ENTRY = re.compile(r" {8}\*\*options: .*\n(?: {12}.*\n)*")
+# Since Python 3.13 docstrings have lost their indentation.
+_OPTIONS_ENTRY = re.compile(r"^( *)\*\*options: .*\n(?:\1 +.*\n)*", re.MULTILINE)
 
 
 def takes(keywords: type) -> Callable[[Function], Function]:
@@ -266,10 +279,16 @@ def takes(keywords: type) -> Callable[[Function], Function]:
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         options = [_parameter(name, keywords) for name in keywords.__annotations__]
         told: Any = function
+        told.__annotations__ = {
+            **{name: a for name, a in function.__annotations__.items() if name != "options"},
+            **get_type_hints(keywords),
+        }
         told.__signature__ = signature.replace(parameters=[*own, *options])
         if function.__doc__:
-            about = "".join(map(_entry, keywords.__annotations__))
-            function.__doc__ = _OPTIONS_ENTRY.sub(about, function.__doc__)
+            function.__doc__ = _OPTIONS_ENTRY.sub(
+                lambda found: "".join(_entry(name, found[1]) for name in keywords.__annotations__),
+                function.__doc__,
+            )
         return function
 
     return give
@@ -286,7 +305,8 @@ def _parameter(name: str, keywords: type) -> inspect.Parameter:
     )
 
 
-def _entry(name: str) -> str:
+def _entry(name: str, indent: str) -> str:
     """A line or more of a docstring's Args."""
     text = f"{name}: {OPTIONS[name].about}"
-    return textwrap.fill(text, 100, initial_indent=" " * 8, subsequent_indent=" " * 12) + "\n"
+    lines = textwrap.fill(text, 92, subsequent_indent="    ")
+    return textwrap.indent(lines, indent) + "\n"

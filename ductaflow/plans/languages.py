@@ -17,7 +17,7 @@ import attrs
 
 from ductaflow.errors import ConfigError
 from ductaflow.model.plans import Config
-from ductaflow.plans.variables import look_up, variables
+from ductaflow.plans.variables import look_up, value_paths, variables
 
 
 @attrs.frozen
@@ -65,8 +65,11 @@ class Translator:
             fits = self.name.fullmatch(key) and key not in self.reserved and key != "config"
             return key if fits else None
 
-        for name, path in variables(config, named=named).items():
-            yield name, look_up(config, path)
+        found = variables(config, named=named)
+        nested_first = sorted(value_paths(config), key=len, reverse=True)
+        for name in dict.fromkeys(path[-1] for path in nested_first):
+            if name in found:
+                yield name, look_up(config, found[name])
 
 
 # --- values --------------------------------------------------------------------------------------

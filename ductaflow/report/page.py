@@ -156,7 +156,11 @@ def _elsewhere(facts: InstanceFacts) -> dict[str, str | None]:
     paths, record = facts.paths, facts.record
     packed = {kind: paths.kept(a).name for kind, a in compressible().items()}
     return {
-        **{kind: None for kind, a in ARTIFACTS.items() if not a.was_wanted(record.options)},
+        **{
+            kind: None
+            for kind, a in ARTIFACTS.items()
+            if not a.was_wanted(record.options) and not paths.path(a).is_file()
+        },
         **dict.fromkeys(record.thinned, ""),
         **{kind: name for kind, name in packed.items() if name.endswith(SUFFIX)},
     }

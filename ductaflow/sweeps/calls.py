@@ -133,7 +133,7 @@ def sweep(
         SweepFailed: With `on_error="stop"`, an instance failed.
         SweepInterrupted: Ctrl-C; it has the runs there are.
     """
-    check_keywords("sweep", options, RunKeywords)
+    check_keywords(sweep, options, RunKeywords)
     fraction = checked_fraction(verify)
     if fraction and dry_run:
         raise ValueError("dry_run runs nothing, so verify has nothing to compare")

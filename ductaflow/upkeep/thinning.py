@@ -158,7 +158,10 @@ def make_again(run: Run, kind: str) -> Path:
         widgets = metadata.get("widgets", {}).get(WIDGET_STATE_MIME)
         root = root_of(run) if run.step else run.dir
         ended = Ended(record, cells, widgets, root, run.dir)
-        old = file.read_bytes() if file.is_file() else None
+        try:
+            old = file.read_bytes() if file.is_file() else None
+        except OSError as e:
+            raise ArtifactError(f"cannot read {file}, which is to be made again: {e}") from e
         jsonio.write_atomic(file, WRITERS[kind](written_in, options).make(ended, old))
         _note(run.paths, (name for name in record.thinned if name != kind))
     return file

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from ductaflow_kernels.errors import UnknownKernelspec
+from ductaflow_kernels.jupyterclient import import_jupyter_client
 
 # What the loader and the interpreter read when they start. The families of numerical libraries are
 # here for speed only: whether an import has seen a variable is observed (see `surroundings`).
@@ -123,6 +124,7 @@ def find_spec(name: str | None) -> KernelSpec:
     """
     if name is None:
         return own_interpreter()
+    import_jupyter_client()
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     manager = KernelSpecManager()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import Project
 
-from ductaflow import CellFailed, run_notebook
+from ductaflow import ArtifactError, CellFailed, UnknownKernel, run_notebook
 from ductaflow.events import (
     CellFinished,
     CellStarted,
@@ -16,6 +16,7 @@ from ductaflow.events import (
     InstanceStarted,
     OutputLine,
 )
+from ductaflow.execution.artifacts import Artifacts
 from ductaflow.history.events import Audience, Audiences, Publisher
 from ductaflow.model.records import CellRecord
 from ductaflow.papermill.console import Console
@@ -131,3 +132,22 @@ def test_several_hear_the_same_in_the_same_order() -> None:
     for name, *arguments in CALLS:
         getattr(both, name)(*arguments)
     assert first.calls == second.calls == CALLS
+
+
+def test_what_cannot_begin_has_no_beginning_and_what_breaks_off_has_an_end(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("step", "print('one')")
+    events: list[Any] = []
+    with pytest.raises(UnknownKernel):
+        project.run("step", kernel_name="no-such", on_event=events.append)
+    assert events == []
+
+    def full(*_: object) -> None:
+        raise ArtifactError("the disk is full")
+
+    monkeypatch.setattr(Artifacts, "save_notebook", full)
+    with pytest.raises(ArtifactError):
+        project.run("step", on_event=events.append)
+    assert told(events)[0] == "started step/a"
+    assert told(events)[-1] == "failed a"

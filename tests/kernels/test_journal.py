@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +56,33 @@ def test_a_message_that_is_too_long_is_left_out(tmp_path: Path) -> None:
     assert reading.unheard(tmp_path, "1") == [message(2, bytes(2))]
 
 
+def test_what_is_too_long_is_not_copied(tmp_path: Path) -> None:
+    journal = writing.Journal(str(tmp_path))
+    large = bytes(100 << 20)
+    tracemalloc.start()
+    journal.note(message(0, large))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_what_somebody_else_has_written_there_does_no_harm(tmp_path: Path) -> None:
+    journal = writing.Journal(str(tmp_path))
+    journal.note(message(0, b"text"))
+    for frames in ([b"a"], [b"a", b"b", b"c", b"no JSON", b"d"], [b"a", b"b", b"c", b"[]", b"d"]):
+        journal.note(frames)
+    journal.note(message(1, b"text"))
+    assert message(1, b"text") in reading.unheard(tmp_path, "0")
+
+
+def test_a_closed_journal_breaks_nothing(tmp_path: Path) -> None:
+    journal = writing.Journal(str(tmp_path))
+    for file in journal._files:
+        os.close(file)
+    for n in range(2):
+        journal.note(message(n, b"text"))
+    assert reading.unheard(tmp_path, "") == []
+
+
 def test_a_message_that_was_not_written_whole_is_left_out(tmp_path: Path) -> None:
     journal = writing.Journal(str(tmp_path))
     for n in range(3):
@@ -70,6 +97,7 @@ def test_a_message_that_was_not_written_whole_is_left_out(tmp_path: Path) -> Non
 @pytest.fixture
 def little_room() -> Iterator[None]:
     """No file of this process may grow beyond some bytes."""
+    resource = pytest.importorskip("resource", reason="there is no such limit here")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
     yield

@@ -25,10 +25,18 @@ def unheard(folder: Path, last: str) -> list[list[bytes]]:
     """
     messages: list[list[bytes]] = []
     for data in sorted(map(_content, [folder / name for name in FILES])):
-        messages += _messages(data[8:])
-    ids = [json.loads(frames[HEADER])["msg_id"] for frames in messages]
-    after = ids.index(last) + 1 if last in ids else 0
-    return [frames for frames in messages[after:] if len(frames) > HEADER + 1]
+        for frames in _messages(data[8:]):
+            messages.append(frames)
+            if _id(frames) == last:
+                messages.clear()
+    return [frames for frames in messages if len(frames) > HEADER + 1]
+
+
+def _id(frames: list[bytes]) -> str:
+    try:
+        return str(json.loads(frames[HEADER])["msg_id"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return ""  # somebody else has written there
 
 
 TAKEN = "t"  # what the names of files end in with what was read from a pipe

@@ -22,6 +22,7 @@ import attrs
 import zmq
 
 from ductaflow_kernels.errors import KernelDied, KernelStartError, UnmanagedKernel
+from ductaflow_kernels.jupyterclient import import_jupyter_client
 from ductaflow_kernels.processes.connection import Connection
 from ductaflow_kernels.processes.process import (
     KILL,
@@ -51,11 +52,6 @@ PIPE_FULL = 60_000  # bytes, of 65,536
 PIECE, PIECES = 1 << 16, 64
 STUCK_FOR = 20  # milliseconds for which to wait for more from a kernel that is stuck
 LAST_WORDS = 0.2  # seconds to read on after the process has ended
-
-
-def warm_up() -> None:
-    """Import what a session needs. It takes a while, best spent while the first kernel starts."""
-    import jupyter_client.session  # noqa: F401
 
 
 _context: tuple[int, zmq.Context[Any]] | None = None
@@ -110,6 +106,7 @@ class KernelSession:
     _silent_since: float = attrs.field(init=False, factory=time.monotonic, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        import_jupyter_client()
         from jupyter_client.session import Session
 
         self._wire = Session(key=self.connection.key.encode(), username="ductaflow")

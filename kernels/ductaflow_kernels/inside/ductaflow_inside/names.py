@@ -27,8 +27,8 @@ NAMES: Mapping[str, str] = {
         _thread_main schedule send_multipart socket stop thread""",
     "ipykernel.iostream:OutStream": """
         _buffer_lock _buffers _flush _flush_pending _is_master_process _isatty
-        _original_stdstream_copy _parent_header_global _schedule_flush closed echo fileno flush
-        parent_header pub_thread session topic write""",
+        _original_stdstream_copy _parent_header_global _rotate_buffers _schedule_flush closed echo
+        fileno flush parent_header pub_thread session topic write""",
     "ipykernel.ipkernel": "IPythonKernel sys",
     "ipykernel.ipkernel:IPythonKernel": """
         _abort_queues _aborting _execute_sleep _forward_input _publish_status _restore_input
@@ -104,7 +104,7 @@ OF_ANOTHER_VERSION = (AttributeError, ImportError, NameError, TypeError)
 
 
 def unknown() -> str:
-    """What `start.unfit` is to say of names that are missing; empty if none are."""
+    """What `requirements.unfit` is to say of names that are missing; empty if none are."""
     try:
         gone = missing()
     except OF_ANOTHER_VERSION:
@@ -116,7 +116,7 @@ def unknown() -> str:
 
 
 def failed() -> str:
-    """What `start.unfit` is to say of the error that is being handled."""
+    """What `requirements.unfit` is to say of the error that is being handled."""
     error = sys.exc_info()[1]
     return f"is not known yet: {type(error).__name__}: {error}"
 

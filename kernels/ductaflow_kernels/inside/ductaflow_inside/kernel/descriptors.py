@@ -43,10 +43,10 @@ class Pipe:
         # For writing, too: so it has a writer, whatever the flow does with the descriptor.
         self.reading = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         writing = os.open(path, os.O_WRONLY)
+        self._taken = Taken(path + TAKEN)
         self.original = os.dup(self.descriptor)
         os.dup2(writing, self.descriptor)
         os.close(writing)
-        self._taken = Taken(path + TAKEN)
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def ready(self) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 FILES = ("j0", "j1")  # taken in turns, so that there is always at least half of what they may hold
 MOST = 4 << 20  # bytes of one file
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 TO_HEADER = 4  # frames up to the header of a message: topic, delimiter, signature, header
 
 
@@ -25,10 +26,7 @@ class Journal:
     """The two files of one kernel, in its folder; one thread at a time writes."""
 
     def __init__(self, folder: str) -> None:
-        self._files = [
-            os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            for name in FILES
-        ]
+        self._files = [os.open(os.path.join(folder, name), _FLAGS, 0o600) for name in FILES]
         self._turns = 0
         self._used = MOST
 
@@ -36,16 +34,18 @@ class Journal:
         """Write down a message that is about to be sent; of one that is too long, its header."""
         if not self._files:
             return
+        if sum(memoryview(frame).nbytes for frame in frames) > MOST // 2:
+            frames = frames[:TO_HEADER]
         entry = _packed(frames)
-        if len(entry) > MOST:
-            entry = _packed(frames[:TO_HEADER])
         if self._used + len(entry) > MOST:
             self._turn()
-        self._write(entry)
+        if self._files:
+            self._write(entry)
 
     def _turn(self) -> None:
         self._files.reverse()
-        os.ftruncate(self._files[0], 0)
+        with contextlib.suppress(OSError):  # the flow has closed it: so writing fails, too
+            os.ftruncate(self._files[0], 0)
         self._turns, self._used = self._turns + 1, 0
         self._write(self._turns.to_bytes(8, "little"))
 

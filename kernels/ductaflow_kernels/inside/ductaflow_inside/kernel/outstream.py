@@ -23,14 +23,16 @@ class FlowOutStream(reused(iostream.OutStream)):  # type: ignore[misc]
     pending_since = 0.0  # by the monotonic clock
     _flush_pending: bool
     _below: Pipe | None = None
-    _order: Any  # a lock
+    _order: Any  # a lock, as the next
+    _buffer_lock: Any
+    _mark = 0  # of the pipe, when what is being sent was taken
 
     def __init__(self, session: Any, pub_thread: Any, name: str, *args: Any, **kwargs: Any) -> None:
         if one_thread() and POSSIBLE:
             kwargs["watchfd"] = False
-        self._make_order()
-        os.register_at_fork(after_in_child=self._make_order)  # nobody holds it there
+        self._order = threading.RLock()
         super().__init__(session, pub_thread, name, *args, **kwargs)
+        os.register_at_fork(after_in_child=self._make_locks)  # nobody holds them there
         if one_thread():
             pub_thread.streams.append(self)
             with contextlib.suppress(FileExistsError):  # the kernel's own is there already
@@ -46,17 +48,23 @@ class FlowOutStream(reused(iostream.OutStream)):  # type: ignore[misc]
         watched = getattr(self, "_original_stdstream_fd", None)
         return int(super().fileno() if watched is None else watched)
 
-    def _make_order(self) -> None:
-        self._order = threading.RLock()
+    def _make_locks(self) -> None:
+        self._order, self._buffer_lock = threading.RLock(), threading.RLock()
 
     def _flush(self) -> None:
         """Send what is buffered, in the order in which it was taken; from any thread."""
         with self._order:
-            mark = self._below.mark() if self._below and self._is_master_process() else 0
+            self._mark = 0
             super()._flush()
-            if self._below and mark:
+            if self._below and self._mark and self._is_master_process():
                 with self._buffer_lock:
-                    self._below.published(mark)
+                    self._below.published(self._mark)
+
+    def _rotate_buffers(self) -> Any:
+        """Take what is buffered, and note up to where the pipe had been read for it."""
+        with self._buffer_lock:
+            self._mark = self._below.mark() if self._below else 0
+            return super()._rotate_buffers()
 
     def take_below(self) -> bool:
         """Take in what has been written to the descriptor; whether there may be more."""
