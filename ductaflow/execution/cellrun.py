@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, final
@@ -23,6 +22,7 @@ from ductaflow.execution.nudging import Nudge
 from ductaflow.execution.outcome import Outcome, Stop
 from ductaflow.execution.runend import RunEnd
 from ductaflow.execution.runsecrets import NO_SECRETS, MaskedMessages, RunSecrets
+from ductaflow.execution.telling import Teller
 from ductaflow.flowkit.metrics import scalars, scraps
 from ductaflow.flows.imports import leaves_environment_alone
 from ductaflow.flows.tracebacks import annotate_traceback
@@ -58,9 +58,7 @@ class CellRun:
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
-        self._audience = audience
-        self._starting: deque[CellState] = deque()  # cells that begin, of which nobody has heard
-        self._told: CellState | None = None  # the last that somebody has heard of
+        self._teller = Teller(audience)
         self._watch = watch
         self._number_of_cells = max((cell.number for cell in plan.cells), default=0)
         self._reached = 0  # the number of the flow's cell that runs, or ran last
@@ -101,8 +99,7 @@ class CellRun:
         for message in self._masked.rest():
             self._take(message)
         self._artifacts.follow(time.monotonic())
-        if self._audience is not None:
-            self._audience.close()
+        self._teller.close()
         return self._outcome()
 
     def _done(self) -> bool:
@@ -240,8 +237,7 @@ class CellRun:
             self._artifacts.notebook.set_execution(
                 state.index, message.content.get("execution_count"), state.times
             )
-            self._starting.append(state)
-            self._tell_starting()
+            self._teller.cell_started(state)
         elif kind == "execute_reply":
             self._handle_reply(state, message)
         elif message.channel == "iopub":
@@ -286,18 +282,9 @@ class CellRun:
             self._artifacts.changed(state.index)
             self._artifacts.settled(state.index)
             self._tell_widgets()
-            if self._audience is not None:
-                self._audience.cell_finished(state.record())
-                self._tell_starting()
+            self._teller.cell_finished(state)
         if not self._managed:
             self._send()
-
-    def _tell_starting(self) -> None:
-        """Tell that a cell begins, but not before the end of the one before: replies come later."""
-        while self._starting and (self._told is None or self._told.settled):
-            self._told = self._starting.popleft()
-            if self._audience is not None:
-                self._audience.cell_started(self._told.cell.number, self._told.cell.line)
 
     def _handle_finish(self, message: Message) -> None:
         if message.type == "finish_reply":
@@ -327,16 +314,14 @@ class CellRun:
             name, text = str(message.content.get("name")), str(message.content.get("text"))
             self._artifacts.log.stream(name, text, time.monotonic())
             self._warned.stream(name, text)
-            if self._audience is not None:
-                self._audience.stream(name, text)
+            self._teller.stream(name, text)
         elif message.type in ("error", "execute_result", "display_data"):
             if message.type == "error":
                 if state is not None and state.fails:
                     self._shown = self._shown or (state, {**message.content})
                 self._annotate(message)
             self._artifacts.log.output(message.type, message.content)
-            if self._audience is not None:
-                self._audience.output(message.type, message.content)
+            self._teller.output(message.type, message.content)
         changed = self._folder.apply(state.index if state else None, message)
         for index in changed:
             self._artifacts.notebook.set_outputs(index, partial(self._folder.outputs, index))

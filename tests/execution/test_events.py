@@ -17,7 +17,10 @@ from ductaflow.events import (
     OutputLine,
 )
 from ductaflow.execution.artifacts import Artifacts
+from ductaflow.execution.cellstates import CellState
+from ductaflow.execution.telling import Teller
 from ductaflow.history.events import Audience, Audiences, Publisher
+from ductaflow.model.flows import Cell
 from ductaflow.model.records import CellRecord
 from ductaflow.papermill.console import Console
 from ductaflow.progress.echo import Echo
@@ -151,3 +154,36 @@ def test_what_cannot_begin_has_no_beginning_and_what_breaks_off_has_an_end(
         project.run("step", on_event=events.append)
     assert told(events)[0] == "started step/a"
     assert told(events)[-1] == "failed a"
+
+
+def state(number: int) -> CellState:
+    return CellState(number, Cell("code", "", number=number, line=number))
+
+
+def test_what_comes_before_a_reply_waits_for_it() -> None:
+    heard = Heard()
+    teller = Teller(heard)
+    first, second, third = map(state, (1, 2, 3))
+    teller.cell_started(first)
+    teller.stream("stdout", "of the first")
+    teller.cell_started(second)
+    teller.stream("stdout", "of the second")
+    teller.cell_started(third)
+    assert [call[1] for call in heard.calls] == [1, "stdout"]
+    teller.cell_finished(first)
+    assert [call[1] for call in heard.calls[3:]] == [2, "stdout"]
+    teller.cell_finished(second)
+    teller.close()  # the third died
+    assert [call[0] for call in heard.calls] == [
+        "cell_started", "stream", "cell_finished",
+        "cell_started", "stream", "cell_finished",
+        "cell_started", "close",
+    ]  # fmt: skip
+
+
+def test_nobody_need_listen() -> None:
+    teller = Teller(None)
+    teller.cell_started(state(1))
+    teller.stream("stdout", "text")
+    teller.cell_finished(state(1))
+    teller.close()
