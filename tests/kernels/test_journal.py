@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ductaflow_kernels.pool import KernelPool
 from ductaflow_kernels.session import journal as reading
+from ductaflow_kernels.spec import KernelRequest, own_interpreter
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_client import inside
+from kernel_client import inside, run, text
 
 writing = inside("kernel.journal")
 descriptors = inside("kernel.descriptors")
+
+
+def unheard(folder: Path, last: str) -> list[list[bytes]]:
+    """What a conductor would hear of the messages after one; the files stay."""
+    with tempfile.TemporaryDirectory() as copied:
+        shutil.copytree(folder, copied, dirs_exist_ok=True)
+        words = reading.LastWords(Path(copied))
+        found = words.unheard(last)
+        words.close()
+        return found
 
 
 def message(number: int, *rest: bytes) -> list[bytes]:
@@ -35,7 +49,7 @@ def test_what_comes_after_a_message_is_read_as_it_was_sent(
     for frames in sent:
         journal.note(frames)
     after = heard + 1 if heard < len(sent) else 0
-    assert reading.unheard(folder, str(heard)) == sent[after:]
+    assert unheard(folder, str(heard)) == sent[after:]
 
 
 def test_the_last_of_many_messages_are_there(tmp_path: Path) -> None:
@@ -44,16 +58,16 @@ def test_the_last_of_many_messages_are_there(tmp_path: Path) -> None:
         journal.note(message(n, bytes(100_000)))
     size = sum((tmp_path / name).stat().st_size for name in reading.FILES)
     assert writing.MOST < size <= 2 * writing.MOST
-    assert reading.unheard(tmp_path, "270") == [message(n, bytes(100_000)) for n in range(271, 300)]
-    assert reading.unheard(tmp_path, "299") == []
+    assert unheard(tmp_path, "270") == [message(n, bytes(100_000)) for n in range(271, 300)]
+    assert unheard(tmp_path, "299") == []
 
 
 def test_a_message_that_is_too_long_is_left_out(tmp_path: Path) -> None:
     journal = writing.Journal(str(tmp_path))
     for n, size in enumerate([1, writing.MOST, 2]):
         journal.note(message(n, bytes(size)))
-    assert reading.unheard(tmp_path, "0") == [message(2, bytes(2))]
-    assert reading.unheard(tmp_path, "1") == [message(2, bytes(2))]
+    assert unheard(tmp_path, "0") == [message(2, bytes(2))]
+    assert unheard(tmp_path, "1") == [message(2, bytes(2))]
 
 
 def test_what_is_too_long_is_not_copied(tmp_path: Path) -> None:
@@ -71,7 +85,7 @@ def test_what_somebody_else_has_written_there_does_no_harm(tmp_path: Path) -> No
     for frames in ([b"a"], [b"a", b"b", b"c", b"no JSON", b"d"], [b"a", b"b", b"c", b"[]", b"d"]):
         journal.note(frames)
     journal.note(message(1, b"text"))
-    assert message(1, b"text") in reading.unheard(tmp_path, "0")
+    assert message(1, b"text") in unheard(tmp_path, "0")
 
 
 def test_a_closed_journal_breaks_nothing(tmp_path: Path) -> None:
@@ -80,7 +94,7 @@ def test_a_closed_journal_breaks_nothing(tmp_path: Path) -> None:
         os.close(file)
     for n in range(2):
         journal.note(message(n, b"text"))
-    assert reading.unheard(tmp_path, "") == []
+    assert unheard(tmp_path, "") == []
 
 
 def test_a_message_that_was_not_written_whole_is_left_out(tmp_path: Path) -> None:
@@ -91,7 +105,7 @@ def test_a_message_that_was_not_written_whole_is_left_out(tmp_path: Path) -> Non
     whole = file.read_bytes()
     for cut in range(1, 40):
         file.write_bytes(whole[:-cut])
-        assert reading.unheard(tmp_path, "0") == [message(1, b"text")]
+        assert unheard(tmp_path, "0") == [message(1, b"text")]
 
 
 @pytest.fixture
@@ -109,11 +123,36 @@ def test_without_room_nothing_old_is_said_again(tmp_path: Path) -> None:
     journal = writing.Journal(str(tmp_path))
     for n in range(20):
         journal.note(message(n, b"text"))
-    assert reading.unheard(tmp_path, "19") == []
+    assert unheard(tmp_path, "19") == []
+
+
+def test_nothing_is_left_for_others_to_find(tmp_path: Path) -> None:
+    journal = writing.Journal(str(tmp_path))
+    descriptors.Taken(str(tmp_path / "1t"))
+    journal.note(message(0, b"secret"))
+    words = reading.LastWords(tmp_path, ("1",))
+    assert list(tmp_path.iterdir()) == []
+    journal.note(message(1, b"secret"))
+    assert words.unheard("0") == [message(1, b"secret")]
+    journal.note(message(2, b"secret"))
+    assert words.unheard("0") == [message(n, b"secret") for n in (1, 2)]
+    words.close()
+    assert words.unheard("") == []
+
+
+def test_what_a_kernel_says_lies_under_no_name(tmp_path: Path) -> None:
+    request = KernelRequest(own_interpreter(), tmp_path, dict(os.environ))
+    with KernelPool() as pool:
+        session = pool.lease(request)
+        assert "it is said" in text(run(session, "print('it is said', flush=True)"))
+        found = [f for f in session.connection.folder.rglob("*") if f.is_file()]
+        assert found
+        assert not [f for f in found if b"it is said" in f.read_bytes()]
+        pool.retire(session)
 
 
 def test_a_kernel_without_a_journal_has_said_no_more(tmp_path: Path) -> None:
-    assert reading.unheard(tmp_path, "") == []
+    assert unheard(tmp_path, "") == []
 
 
 @pytest.fixture
@@ -130,9 +169,10 @@ def test_what_is_read_from_a_pipe_is_kept_until_it_is_published(
     tmp_path: Path, pipe: tuple[int, int], splices: bool
 ) -> None:
     def kept() -> bytes:
-        return reading.unpublished(tmp_path, "1")
+        return words.unpublished("1")
 
     taken = descriptors.Taken(str(tmp_path / "1t"))
+    words = reading.LastWords(tmp_path, ("1",))
     taken._splices = splices and taken._splices
     with pytest.raises(BlockingIOError):
         taken.take(pipe[0])
@@ -149,3 +189,4 @@ def test_what_is_read_from_a_pipe_is_kept_until_it_is_published(
     os.write(pipe[1], b"three")
     assert taken.take(pipe[0]) == b"three"
     assert kept() == (b"three" if taken._splices else b"")
+    words.close()

@@ -31,7 +31,7 @@ from ductaflow_kernels.processes.process import (
     describe_exit,
     read_work,
 )
-from ductaflow_kernels.session.journal import unheard, unpublished
+from ductaflow_kernels.session.journal import LastWords
 from ductaflow_kernels.session.messages import Message
 from ductaflow_kernels.session.observer import VARIABLE as OBSERVER_VARIABLE
 from ductaflow_kernels.session.observer import Use, mind_observer, uses
@@ -100,6 +100,7 @@ class KernelSession:
     _parent: tuple[bytes, str] = attrs.field(init=False, default=(b"", ""), repr=False)
     _poller: zmq.Poller = attrs.field(init=False, factory=zmq.Poller, repr=False)
     _pipes: dict[str, int] = attrs.field(init=False, factory=dict, repr=False)
+    _words: LastWords | None = attrs.field(init=False, default=None, repr=False)
     _stuck_at: int | None = attrs.field(init=False, default=None, repr=False)  # ticks
     _gone: KernelDied | None = attrs.field(init=False, default=None, repr=False)
     _heard: str = attrs.field(init=False, default="", repr=False)  # the last id on iopub
@@ -143,7 +144,11 @@ class KernelSession:
             self._open_pipes()
 
     def _open_pipes(self) -> None:
-        """Have what the kernel writes below Python outlive it; it reads these pipes itself."""
+        """Have what the kernel says last outlive it, and what it writes below Python, too.
+
+        It reads these pipes itself.
+        """
+        self._words = LastWords(self.connection.folder, tuple(PIPES.values()))
         if hasattr(os, "mkfifo"):
             for name, file in PIPES.items():
                 with contextlib.suppress(OSError):  # an older ipykernel has pipes without names
@@ -203,6 +208,8 @@ class KernelSession:
         for pipe in self._pipes.values():
             os.close(pipe)
         self._pipes.clear()
+        if self._words is not None:
+            self._words.close()
         self.process.close()
         self.connection.remove()
 
@@ -364,10 +371,10 @@ class KernelSession:
         end = time.monotonic() + LAST_WORDS
         while time.monotonic() < end and sockets.poll(int(LAST_WORDS / 4 * 1000)):
             messages += self._read(self._sockets.values())
-        for frames in unheard(self.connection.folder, self._heard):
-            messages.append(self._decode("iopub", frames))
+        if self._words is not None:
+            messages += [self._decode("iopub", m) for m in self._words.unheard(self._heard)]
         for name, pipe in self._pipes.items():
-            taken = unpublished(self.connection.folder, PIPES[name])
+            taken = self._words.unpublished(PIPES[name]) if self._words else b""
             messages += _stream(name, taken + _drain(pipe))
         return messages
 
