@@ -46,8 +46,7 @@ def command(instances: tuple[str, ...], root: str | None, as_json: bool) -> int:
         dump([run_facts(run) for run in runs])
     for run in () if as_json else runs:
         say(f"{run_line(run)}")
-        last = run.notes[-1] if run.notes else None
+        marks = [n.message for n in run.notes[-1:] if n.kind is NoteKind.ACCEPTED]
         nothing = "nothing has changed, so there was nothing to accept"
-        marked = last is not None and last.kind is NoteKind.ACCEPTED
-        say(f"    {last.message if last is not None and marked else nothing}")
+        say(f"    {''.join(marks) or nothing}")
     return 0 if len(runs) == len(asked) else 1

@@ -16,13 +16,13 @@ from ductaflow_kernels.session.session import LEFT, KernelSession
 from ductaflow.documents.outputs import Limits, OutputFolder
 from ductaflow.documents.warned import WarningCount
 from ductaflow.execution.artifacts import Artifacts
+from ductaflow.execution.audience import OrderedAudience
 from ductaflow.execution.cellstates import CellState, CellStates
 from ductaflow.execution.finish import Finish, Wait
 from ductaflow.execution.nudging import Nudge
 from ductaflow.execution.outcome import Outcome, Stop
 from ductaflow.execution.runend import RunEnd
 from ductaflow.execution.runsecrets import NO_SECRETS, MaskedMessages, RunSecrets
-from ductaflow.execution.telling import Teller
 from ductaflow.flowkit.metrics import scalars, scraps
 from ductaflow.flows.imports import leaves_environment_alone
 from ductaflow.flows.tracebacks import annotate_traceback
@@ -58,7 +58,7 @@ class CellRun:
         self._plan = plan
         self._artifacts = artifacts
         self._stop = stop
-        self._teller = Teller(audience)
+        self._audience = OrderedAudience(audience)
         self._watch = watch
         self._number_of_cells = max((cell.number for cell in plan.cells), default=0)
         self._reached = 0  # the number of the flow's cell that runs, or ran last
@@ -99,7 +99,7 @@ class CellRun:
         for message in self._masked.rest():
             self._take(message)
         self._artifacts.follow(time.monotonic())
-        self._teller.close()
+        self._audience.close()
         return self._outcome()
 
     def _done(self) -> bool:
@@ -237,7 +237,7 @@ class CellRun:
             self._artifacts.notebook.set_execution(
                 state.index, message.content.get("execution_count"), state.times
             )
-            self._teller.cell_started(state)
+            self._audience.cell_started(state)
         elif kind == "execute_reply":
             self._handle_reply(state, message)
         elif message.channel == "iopub":
@@ -282,7 +282,7 @@ class CellRun:
             self._artifacts.changed(state.index)
             self._artifacts.settled(state.index)
             self._tell_widgets()
-            self._teller.cell_finished(state)
+            self._audience.cell_finished(state)
         if not self._managed:
             self._send()
 
@@ -314,14 +314,14 @@ class CellRun:
             name, text = str(message.content.get("name")), str(message.content.get("text"))
             self._artifacts.log.stream(name, text, time.monotonic())
             self._warned.stream(name, text)
-            self._teller.stream(name, text)
+            self._audience.stream(name, text)
         elif message.type in ("error", "execute_result", "display_data"):
             if message.type == "error":
                 if state is not None and state.fails:
                     self._shown = self._shown or (state, {**message.content})
                 self._annotate(message)
             self._artifacts.log.output(message.type, message.content)
-            self._teller.output(message.type, message.content)
+            self._audience.output(message.type, message.content)
         changed = self._folder.apply(state.index if state else None, message)
         for index in changed:
             self._artifacts.notebook.set_outputs(index, partial(self._folder.outputs, index))

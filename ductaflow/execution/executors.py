@@ -37,11 +37,11 @@ class Executor(Protocol):
             audience: Who hears of cells and output as they come, on this thread.
 
         Returns:
-            The run, however it ended: a flow that fails is no error here.
+            The run, however it ended: a flow that fails is not an error here.
 
         Raises:
-            DuctaflowError: It did not come about: the instance is busy, there is no such kernel, an
-                artifact cannot be written.
+            DuctaflowError: It could not be run: the instance is busy, there is no such kernel, or
+                an artifact cannot be written.
         """
 
 

@@ -17,8 +17,8 @@ from ductaflow.events import (
     OutputLine,
 )
 from ductaflow.execution.artifacts import Artifacts
+from ductaflow.execution.audience import OrderedAudience
 from ductaflow.execution.cellstates import CellState
-from ductaflow.execution.telling import Teller
 from ductaflow.history.events import Audience, Audiences, Publisher
 from ductaflow.model.flows import Cell
 from ductaflow.model.records import CellRecord
@@ -162,18 +162,18 @@ def state(number: int) -> CellState:
 
 def test_what_comes_before_a_reply_waits_for_it() -> None:
     heard = Heard()
-    teller = Teller(heard)
+    ordered = OrderedAudience(heard)
     first, second, third = map(state, (1, 2, 3))
-    teller.cell_started(first)
-    teller.stream("stdout", "of the first")
-    teller.cell_started(second)
-    teller.stream("stdout", "of the second")
-    teller.cell_started(third)
+    ordered.cell_started(first)
+    ordered.stream("stdout", "of the first")
+    ordered.cell_started(second)
+    ordered.stream("stdout", "of the second")
+    ordered.cell_started(third)
     assert [call[1] for call in heard.calls] == [1, "stdout"]
-    teller.cell_finished(first)
+    ordered.cell_finished(first)
     assert [call[1] for call in heard.calls[3:]] == [2, "stdout"]
-    teller.cell_finished(second)
-    teller.close()  # the third died
+    ordered.cell_finished(second)
+    ordered.close()  # the third died
     assert [call[0] for call in heard.calls] == [
         "cell_started", "stream", "cell_finished",
         "cell_started", "stream", "cell_finished",
@@ -182,8 +182,8 @@ def test_what_comes_before_a_reply_waits_for_it() -> None:
 
 
 def test_nobody_need_listen() -> None:
-    teller = Teller(None)
-    teller.cell_started(state(1))
-    teller.stream("stdout", "text")
-    teller.cell_finished(state(1))
-    teller.close()
+    ordered = OrderedAudience(None)
+    ordered.cell_started(state(1))
+    ordered.stream("stdout", "text")
+    ordered.cell_finished(state(1))
+    ordered.close()

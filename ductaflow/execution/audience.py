@@ -14,10 +14,11 @@ from ductaflow.history.events import Audience
 
 
 @final
-class Teller:
-    """Tells an audience, or nobody, what a run does.
+class OrderedAudience:
+    """Passes on to an audience what a run does; what is said of a cell waits for the one before.
 
-    What is said of a cell waits until the one before it is over.
+    Args:
+        audience: Who hears it; None for nobody.
     """
 
     def __init__(self, audience: Audience | None) -> None:
@@ -28,47 +29,54 @@ class Teller:
     def cell_started(self, state: CellState) -> None:
         """A cell begins."""
         cell = state.cell
-        self._waiting.append((state, lambda hears: hears.cell_started(cell.number, cell.line)))
-        self._tell()
+        self._pass_on(lambda hears: hears.cell_started(cell.number, cell.line), begins=state)
 
     def cell_finished(self, state: CellState) -> None:
         """A cell is over."""
+        if self._audience is None:
+            return
         record = state.record()
 
         def finish(hears: Audience) -> None:
             self._current = None
             hears.cell_finished(record)
 
-        if state is self._current:
-            self._waiting.appendleft((None, finish))
-        else:
-            self._waiting.append((None, finish))
-        self._tell()
+        self._pass_on(finish, first=state is self._current)
 
     def stream(self, name: str, text: str) -> None:
         """The flow has printed some text."""
-        self._waiting.append((None, lambda hears: hears.stream(name, text)))
-        self._tell()
+        self._pass_on(lambda hears: hears.stream(name, text))
 
     def output(self, kind: str, content: Mapping[str, Any]) -> None:
         """A cell has shown something."""
-        self._waiting.append((None, lambda hears: hears.output(kind, content)))
-        self._tell()
+        self._pass_on(lambda hears: hears.output(kind, content))
 
     def close(self) -> None:
         """The run is over: nothing more will come."""
-        self._tell(all_of_it=True)
         if self._audience is not None:
+            for _, call in self._waiting:
+                call(self._audience)
+            self._waiting.clear()
             self._audience.close()
 
-    def _tell(self, *, all_of_it: bool = False) -> None:
+    def _pass_on(
+        self,
+        call: Callable[[Audience], None],
+        *,
+        begins: CellState | None = None,
+        first: bool = False,
+    ) -> None:
+        """Tell the audience something, once it is its turn."""
         if self._audience is None:
-            self._waiting.clear()
             return
+        if first:
+            self._waiting.appendleft((begins, call))
+        else:
+            self._waiting.append((begins, call))
         while self._waiting:
             begins, call = self._waiting[0]
             if begins is not None:
-                if self._current is not None and not all_of_it:
+                if self._current is not None:
                     return
                 self._current = begins
             self._waiting.popleft()
